@@ -1,0 +1,1 @@
+//! pgdrain: a connection-draining Postgres wire proxy.
