@@ -1,0 +1,415 @@
+//! Chunks of bytes to messages, both ways: how much of what a client sent may go on to the server,
+//! and what the server's answer says.
+//!
+//! A transaction needs a permit before the *last* byte of its first message is forwarded: until
+//! then the server only waits for the rest. So a client that sends half a message and stops is
+//! not in anybody's way.
+
+use crate::session::transaction::{Status, Tracker};
+use crate::wire::backend::tag as from_server;
+use crate::wire::frame::{BadLength, Scanner};
+use crate::wire::frontend::tag as from_client;
+
+/// The gate as one session sees it.
+pub trait Door {
+    /// Whether this session has a permit.
+    fn has_permit(&self) -> bool;
+    /// Asks for a permit; true when the session has one afterwards.
+    fn admit(&mut self) -> bool;
+    /// Whether the gate is open. A stale answer delays a closing by one chunk at most.
+    fn is_open(&self) -> bool;
+}
+
+/// Why the rest of a chunk may not go on yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// All of it may.
+    Nothing,
+    /// A unit has to be answered first: the gate is closed, or too many are unanswered.
+    Answer,
+    /// A transaction would start and the gate does not let it; `mid_message` when the server has
+    /// part of its first message already.
+    Gate {
+        /// The server waits for the rest of the message.
+        mid_message: bool,
+    },
+}
+
+/// How much of a chunk may be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes from the front of the chunk.
+    pub bytes: usize,
+    /// What stopped it there.
+    pub pause: Pause,
+}
+
+/// Reads what a client sends.
+#[derive(Debug, Default)]
+pub struct ClientScan {
+    scanner: Scanner,
+}
+
+impl ClientScan {
+    /// Whether the client's next byte begins a message.
+    #[must_use]
+    pub fn at_message_start(&self) -> bool {
+        self.scanner.at_frame_start()
+    }
+
+    /// Takes from the front of `bytes` what may be forwarded now, and records it as sent.
+    #[inline]
+    pub fn take(
+        &mut self,
+        tracker: &mut Tracker,
+        door: &mut impl Door,
+        bytes: &[u8],
+    ) -> Result<Taken, BadLength> {
+        let open = door.is_open();
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.scanner.at_frame_start()
+                && (tracker.is_full()
+                    || (!open && door.has_permit() && !tracker.may_send_in_step()))
+            {
+                return Ok(Taken {
+                    bytes: at,
+                    pause: Pause::Answer,
+                });
+            }
+            if !door.has_permit() && !self.may_start(door, open, &bytes[at..])? {
+                let mid_message = !self.scanner.at_frame_start();
+                return Ok(Taken {
+                    bytes: at,
+                    pause: Pause::Gate { mid_message },
+                });
+            }
+            self.step(tracker, bytes, &mut at)?;
+        }
+        Ok(Taken {
+            bytes: at,
+            pause: Pause::Nothing,
+        })
+    }
+
+    /// Advances by a header and its body, as far as the bytes reach.
+    #[inline]
+    fn step(
+        &mut self,
+        tracker: &mut Tracker,
+        bytes: &[u8],
+        at: &mut usize,
+    ) -> Result<(), BadLength> {
+        if !self.scanner.in_body() && self.scanner.header(bytes, at)?.is_none() {
+            return Ok(());
+        }
+        if self.scanner.body(bytes, at) {
+            tracker.sent(self.scanner.last_tag());
+        }
+        Ok(())
+    }
+
+    /// Without a permit: whether the message at the front of `rest` may go on as far as it is
+    /// there. Asks for the permit when its last byte is.
+    fn may_start(&self, door: &mut impl Door, open: bool, rest: &[u8]) -> Result<bool, BadLength> {
+        let tag = self.scanner.tag().unwrap_or(rest[0]);
+        if !Tracker::starts_transaction(tag) {
+            return Ok(true);
+        }
+        let mut probe = self.scanner;
+        let mut at = 0;
+        let in_body = probe.in_body() || probe.header(rest, &mut at)?.is_some();
+        let complete = in_body && probe.body(rest, &mut at);
+        Ok(if complete { door.admit() } else { open })
+    }
+}
+
+/// Reads what a server sends.
+#[derive(Debug, Default)]
+pub struct ServerScan {
+    scanner: Scanner,
+}
+
+impl ServerScan {
+    /// Whether a message of ours may be put between the server's.
+    #[must_use]
+    pub fn at_message_start(&self) -> bool {
+        self.scanner.at_frame_start()
+    }
+
+    /// Tells the tracker what `bytes` hold; true when there was a `ReadyForQuery` among it.
+    #[inline]
+    pub fn read(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<bool, BadLength> {
+        let mut ready = false;
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.scanner.in_body() {
+                if self.scanner.tag() == Some(from_server::READY_FOR_QUERY) {
+                    tracker.ready(Status::from_byte(bytes[at]));
+                    ready = true;
+                }
+                self.scanner.body(bytes, &mut at);
+            } else if let Some(header) = self.scanner.header(bytes, &mut at)? {
+                tracker.received(header.tag);
+            }
+        }
+        Ok(ready)
+    }
+}
+
+/// What remains to be thrown away of a unit that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The end of this one message: a Query or FunctionCall.
+    MessageEnd,
+    /// The end of the next Sync, as the server itself does after an error.
+    Sync,
+}
+
+/// Throws away a refused unit, message by message, without buffering it.
+#[derive(Debug)]
+pub struct Discard {
+    scanner: Scanner,
+    until: Until,
+}
+
+/// How far a discard came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// All the bytes are gone and the unit goes on.
+    More,
+    /// The unit ended after this many bytes: the client is owed a `ReadyForQuery`.
+    Ended(usize),
+    /// The client said Terminate instead.
+    Terminate,
+}
+
+impl Discard {
+    /// Of the unit whose first message has this type.
+    #[must_use]
+    pub fn unit(first_tag: u8) -> Discard {
+        let until = match first_tag {
+            from_client::QUERY | from_client::FUNCTION_CALL => Until::MessageEnd,
+            _ => Until::Sync,
+        };
+        Discard {
+            scanner: Scanner::default(),
+            until,
+        }
+    }
+
+    /// Reads on through `bytes`.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Discarded, BadLength> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if !self.scanner.in_body() && self.scanner.header(bytes, &mut at)?.is_none() {
+                break;
+            }
+            if !self.scanner.body(bytes, &mut at) {
+                break;
+            }
+            match (self.until, self.scanner.last_tag()) {
+                (_, from_client::TERMINATE) => return Ok(Discarded::Terminate),
+                (Until::MessageEnd, _) | (Until::Sync, from_client::SYNC) => {
+                    return Ok(Discarded::Ended(at));
+                }
+                (Until::Sync, _) => {}
+            }
+        }
+        Ok(Discarded::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gate that is open or not, and counts what it was asked.
+    struct FakeDoor {
+        open: bool,
+        permit: bool,
+        asked: u32,
+    }
+
+    impl FakeDoor {
+        fn new(open: bool) -> FakeDoor {
+            FakeDoor {
+                open,
+                permit: false,
+                asked: 0,
+            }
+        }
+    }
+
+    impl Door for FakeDoor {
+        fn has_permit(&self) -> bool {
+            self.permit
+        }
+        fn admit(&mut self) -> bool {
+            self.asked += 1;
+            self.permit = self.open;
+            self.permit
+        }
+        fn is_open(&self) -> bool {
+            self.open
+        }
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).expect("test messages are short");
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    fn messages(tags: &str) -> Vec<u8> {
+        tags.bytes().flat_map(|tag| message(tag, b"body")).collect()
+    }
+
+    fn take(door: &mut FakeDoor, bytes: &[u8]) -> Taken {
+        ClientScan::default()
+            .take(&mut Tracker::default(), door, bytes)
+            .expect("lengths are right")
+    }
+
+    #[test]
+    fn an_open_gate_is_asked_once_for_a_whole_pipeline() {
+        let mut door = FakeDoor::new(true);
+        let bytes = messages("PBESPBESQQ");
+        assert_eq!(
+            take(&mut door, &bytes),
+            Taken {
+                bytes: bytes.len(),
+                pause: Pause::Nothing
+            }
+        );
+        assert_eq!(door.asked, 1);
+    }
+
+    #[test]
+    fn a_closed_gate_lets_nothing_of_a_transaction_through() {
+        let mut door = FakeDoor::new(false);
+        let gate = Pause::Gate { mid_message: false };
+        assert_eq!(
+            take(&mut door, &messages("Q")),
+            Taken {
+                bytes: 0,
+                pause: gate
+            }
+        );
+        // Also not the first byte of a message that is not all there.
+        assert_eq!(
+            take(&mut door, b"Q"),
+            Taken {
+                bytes: 0,
+                pause: gate
+            }
+        );
+        assert_eq!(
+            take(&mut door, b"P\0\0\0\x09ab"),
+            Taken {
+                bytes: 0,
+                pause: gate
+            }
+        );
+    }
+
+    #[test]
+    fn a_closed_gate_lets_terminate_and_late_copy_data_through() {
+        let mut door = FakeDoor::new(false);
+        let bytes = messages("ddcHX");
+        assert_eq!(
+            take(&mut door, &bytes),
+            Taken {
+                bytes: bytes.len(),
+                pause: Pause::Nothing
+            }
+        );
+        assert_eq!(door.asked, 0);
+    }
+
+    #[test]
+    fn half_a_message_passes_without_a_permit_and_the_rest_needs_one() {
+        let (mut scan, mut tracker) = (ClientScan::default(), Tracker::default());
+        let mut door = FakeDoor::new(true);
+        let query = message(b'Q', b"select 1\0");
+        let (first, rest) = query.split_at(3);
+        assert_eq!(
+            scan.take(&mut tracker, &mut door, first).map(|t| t.bytes),
+            Ok(3)
+        );
+        assert!(!door.permit && tracker.at_boundary());
+
+        door.open = false;
+        let gate = Pause::Gate { mid_message: true };
+        let refused = scan.take(&mut tracker, &mut door, rest);
+        assert_eq!(
+            refused,
+            Ok(Taken {
+                bytes: 0,
+                pause: gate
+            })
+        );
+
+        door.open = true;
+        assert_eq!(
+            scan.take(&mut tracker, &mut door, rest).map(|t| t.bytes),
+            Ok(rest.len())
+        );
+        assert!(door.permit && !tracker.at_boundary());
+    }
+
+    #[test]
+    fn a_full_pipeline_is_cut_behind_the_unit_in_flight() {
+        let mut door = FakeDoor {
+            permit: true,
+            ..FakeDoor::new(false)
+        };
+        let one = messages("PBES").len();
+        let answer = Pause::Answer;
+        assert_eq!(
+            take(&mut door, &messages("PBESPBES")),
+            Taken {
+                bytes: one,
+                pause: answer
+            }
+        );
+    }
+
+    #[test]
+    fn a_status_byte_may_come_in_a_chunk_of_its_own() {
+        let (mut scan, mut tracker) = (ServerScan::default(), Tracker::default());
+        tracker.sent(b'Q');
+        assert_eq!(scan.read(&mut tracker, b"Z\0\0\0\x05"), Ok(false));
+        assert!(!tracker.at_boundary());
+        assert_eq!(scan.read(&mut tracker, b"T"), Ok(true));
+        assert_eq!(tracker.status(), Status::InTransaction);
+    }
+
+    #[test]
+    fn a_refused_unit_is_discarded_to_its_end_and_no_further() {
+        let one_query = message(b'Q', b"x").len();
+        let query = [message(b'Q', b"x"), messages("Q")].concat();
+        assert_eq!(
+            Discard::unit(b'Q').read(&query),
+            Ok(Discarded::Ended(one_query))
+        );
+
+        let batch = messages("PBDES");
+        let two = [batch.clone(), messages("PBES")].concat();
+        assert_eq!(
+            Discard::unit(b'P').read(&two),
+            Ok(Discarded::Ended(batch.len()))
+        );
+
+        // A client that waits for the error before it sends its Sync, or leaves.
+        let mut discard = Discard::unit(b'P');
+        assert_eq!(discard.read(&messages("PDH")), Ok(Discarded::More));
+        assert_eq!(
+            discard.read(&messages("S")),
+            Ok(Discarded::Ended(messages("S").len()))
+        );
+        assert_eq!(
+            Discard::unit(b'P').read(&messages("PX")),
+            Ok(Discarded::Terminate)
+        );
+    }
+}

@@ -1,0 +1,487 @@
+//! Where transactions begin and end, seen from the messages that pass.
+//!
+//! The tracker follows what the server still owes. A **unit** ends with the message that the
+//! server answers by one `ReadyForQuery`: Query, FunctionCall or Sync. Three things make counting
+//! harder than it looks (Postgres documentation sections 55.2.3 and 55.2.6; `PostgresMain` and
+//! `CopyGetData` in the server):
+//!
+//! - After an error in an extended message the server skips everything up to the next Sync, a
+//!   pipelined Query included: units merge.
+//! - While it reads COPY data the server ignores Sync and Flush: a Sync may never be answered.
+//! - An extended message without a Sync holds locks and is answered by no `ReadyForQuery`.
+//!
+//! Where a client breaks the protocol so that nobody can tell, the tracker counts too much rather
+//! than too little: such a session is not taken for quiescent.
+
+use std::collections::VecDeque;
+
+use crate::wire::backend::tag as from_server;
+use crate::wire::frontend::tag as from_client;
+
+/// Units that may be unanswered at once; a client that is further ahead is read no more until the
+/// server catches up. Bounds the memory of a session.
+const UNITS_MAX: usize = 4096;
+
+/// The status byte of `ReadyForQuery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `I`: no transaction.
+    Idle,
+    /// `T`: in a transaction block.
+    InTransaction,
+    /// `E`: in a failed transaction block.
+    Failed,
+}
+
+impl Status {
+    /// Reads the byte; one that the protocol does not know counts as a transaction, which is the
+    /// careful guess.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Status {
+        match byte {
+            b'I' => Status::Idle,
+            b'E' => Status::Failed,
+            _ => Status::InTransaction,
+        }
+    }
+}
+
+/// What ends a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Query or FunctionCall: swallowed when an extended message before it fails.
+    Query,
+    /// Sync: ends the skipping.
+    Sync,
+}
+
+/// What COPY the server is in, as far as we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    No,
+    /// It reads CopyData and ignores Sync and Flush.
+    In,
+    /// Replication: both directions stream.
+    Both,
+}
+
+/// Extended messages in front of the end of a unit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Batch {
+    /// Messages that the server answers one by one: Parse, Bind, Describe, Execute, Close.
+    expected: u32,
+    /// A CopyDone or CopyFail is among them.
+    copy_end: bool,
+    /// The server skips everything up to the Sync that is still to come.
+    skipping: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unit {
+    batch: Batch,
+    end: End,
+}
+
+impl Unit {
+    /// A Sync with nothing in front of it.
+    fn is_bare_sync(&self) -> bool {
+        self.end == End::Sync && self.batch == Batch::default()
+    }
+}
+
+/// What the messages of one session so far amount to.
+#[derive(Debug)]
+pub struct Tracker {
+    /// Units that were sent and not answered by `ReadyForQuery`, oldest first.
+    units: VecDeque<Unit>,
+    /// What was sent since the end of the last unit.
+    open: Batch,
+    /// Extended messages of the oldest unit (or of `open`) that were answered.
+    answered: u32,
+    status: Status,
+    copy: Copy,
+}
+
+impl Default for Tracker {
+    /// A session that has just logged in.
+    fn default() -> Tracker {
+        Tracker {
+            units: VecDeque::new(),
+            open: Batch::default(),
+            answered: 0,
+            status: Status::Idle,
+            copy: Copy::No,
+        }
+    }
+}
+
+impl Tracker {
+    /// The status of the last `ReadyForQuery`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Nothing runs, nothing is owed, and no message without a Sync is outstanding: a transaction
+    /// begins with the next message, and none of the session's is left.
+    #[inline]
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        self.status == Status::Idle && self.nothing_sent()
+    }
+
+    /// Whether the server works on something, or waits for more of it.
+    #[inline]
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.nothing_sent()
+    }
+
+    /// Whether the client may send more while a gate is being closed: not while a whole unit is
+    /// unanswered, but always the data of a COPY, and the rest of a batch.
+    #[must_use]
+    pub fn may_send_in_step(&self) -> bool {
+        self.units.is_empty() || self.copy != Copy::No
+    }
+
+    /// Whether as many units are unanswered as may be.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.units.len() >= UNITS_MAX
+    }
+
+    /// Replication streams: there is no transaction to wait for.
+    #[must_use]
+    pub fn streams_both_ways(&self) -> bool {
+        self.copy == Copy::Both
+    }
+
+    /// Whether a message of this type starts a transaction when it comes at a boundary. COPY
+    /// messages that arrive late are ignored by the server, Flush asks for nothing, and Terminate
+    /// ends the session.
+    #[inline]
+    #[must_use]
+    pub fn starts_transaction(tag: u8) -> bool {
+        !matches!(
+            tag,
+            from_client::COPY_DATA
+                | from_client::COPY_DONE
+                | from_client::COPY_FAIL
+                | from_client::FLUSH
+                | from_client::TERMINATE
+        )
+    }
+
+    /// A client's message has been forwarded to its last byte.
+    #[inline]
+    pub fn sent(&mut self, tag: u8) {
+        match tag {
+            from_client::QUERY | from_client::FUNCTION_CALL => self.end_unit(End::Query),
+            from_client::SYNC => self.sync(),
+            from_client::PARSE
+            | from_client::BIND
+            | from_client::DESCRIBE
+            | from_client::EXECUTE
+            | from_client::CLOSE => {
+                if !self.open.skipping {
+                    self.open.expected = self.open.expected.saturating_add(1);
+                }
+            }
+            from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_end(),
+            // CopyData, Flush, Terminate; anything else is for the server to refuse.
+            _ => {}
+        }
+    }
+
+    /// A message of the server has begun. `ReadyForQuery` is told by [`Tracker::ready`] instead.
+    #[inline]
+    pub fn received(&mut self, tag: u8) {
+        match tag {
+            from_server::PARSE_COMPLETE
+            | from_server::BIND_COMPLETE
+            | from_server::CLOSE_COMPLETE
+            | from_server::NO_DATA
+            | from_server::ROW_DESCRIPTION
+            | from_server::COMMAND_COMPLETE
+            | from_server::PORTAL_SUSPENDED
+            | from_server::EMPTY_QUERY => {
+                if self.answered < self.front().expected {
+                    self.answered += 1;
+                }
+            }
+            from_server::ERROR => self.error(),
+            from_server::COPY_IN => self.copy_in(),
+            from_server::COPY_BOTH => self.copy = Copy::Both,
+            _ => {}
+        }
+    }
+
+    /// The server has sent `ReadyForQuery`.
+    #[inline]
+    pub fn ready(&mut self, status: Status) {
+        if self.units.pop_front().is_none() {
+            // A Sync that looked ignored was not: it ended what was open.
+            self.open = Batch::default();
+        }
+        self.answered = 0;
+        self.copy = Copy::No;
+        self.status = status;
+    }
+
+    #[inline]
+    fn nothing_sent(&self) -> bool {
+        self.units.is_empty() && self.open == Batch::default() && self.copy == Copy::No
+    }
+
+    /// The batch that the server answers now.
+    fn front(&self) -> &Batch {
+        self.units.front().map_or(&self.open, |unit| &unit.batch)
+    }
+
+    #[inline]
+    fn end_unit(&mut self, end: End) {
+        if end == End::Query && self.open.skipping {
+            return;
+        }
+        let batch = std::mem::take(&mut self.open);
+        self.units.push_back(Unit {
+            batch: Batch {
+                skipping: false,
+                ..batch
+            },
+            end,
+        });
+    }
+
+    fn sync(&mut self) {
+        if self.copy != Copy::In {
+            self.end_unit(End::Sync);
+        }
+    }
+
+    fn copy_end(&mut self) {
+        if self.copy == Copy::In {
+            self.copy = Copy::No;
+        } else if self.is_busy() {
+            // Sent before the server asked for data: its Sync will be answered.
+            self.open.copy_end = true;
+        }
+    }
+
+    /// An error in an extended message makes the server skip to the next Sync; one in a Query is
+    /// followed by its own `ReadyForQuery`.
+    fn error(&mut self) {
+        if self.copy == Copy::In {
+            self.copy = Copy::No;
+        }
+        if self.answered >= self.front().expected {
+            return;
+        }
+        while let Some(unit) = self.units.front_mut() {
+            if unit.end == End::Sync {
+                // What is left of this unit is its Sync.
+                unit.batch = Batch::default();
+                self.answered = 0;
+                return;
+            }
+            self.units.pop_front();
+        }
+        self.open = Batch {
+            skipping: true,
+            ..Batch::default()
+        };
+        self.answered = 0;
+    }
+
+    /// The server begins to read COPY data, and ignores the Syncs that were sent ahead.
+    fn copy_in(&mut self) {
+        let by_execute = match self.units.front() {
+            None => return self.await_copy_data(),
+            Some(unit) => self.answered < unit.batch.expected,
+        };
+        if !by_execute {
+            return self.ignore_syncs_behind_query();
+        }
+        let last = self.front().expected - self.answered == 1;
+        if last && self.units.front().is_some_and(|unit| unit.end == End::Sync) {
+            self.reopen_front();
+        } else {
+            // The message behind the COPY is one it cannot take: the server is about to fail.
+            self.copy = Copy::In;
+        }
+    }
+
+    /// COPY by a Query: the Syncs behind it, up to the end of the data, are ignored.
+    fn ignore_syncs_behind_query(&mut self) {
+        while self.units.get(1).is_some_and(Unit::is_bare_sync) {
+            self.units.remove(1);
+        }
+        self.await_copy_data();
+    }
+
+    /// COPY by the last Execute of the oldest unit: its Sync is ignored, so the unit has not ended
+    /// and goes on into the next one.
+    fn reopen_front(&mut self) {
+        self.answered = 0;
+        self.units.pop_front();
+        while self.units.front().is_some_and(Unit::is_bare_sync) {
+            self.units.pop_front();
+        }
+        let next = self
+            .units
+            .front_mut()
+            .map_or(&mut self.open, |unit| &mut unit.batch);
+        // The completion of the COPY is still owed, ahead of what that batch holds.
+        next.expected = next.expected.saturating_add(1);
+        if !next.copy_end {
+            self.copy = Copy::In;
+        }
+    }
+
+    fn await_copy_data(&mut self) {
+        let next_ends = self.units.get(1).is_some_and(|unit| unit.batch.copy_end);
+        if !self.open.copy_end && !next_ends {
+            self.copy = Copy::In;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a conversation: `>` and client messages, `<` and server messages; `Z` is followed by
+    /// its status. Returns the tracker for a look at where it stands.
+    fn play(script: &str) -> Tracker {
+        let mut tracker = Tracker::default();
+        for turn in script.split_whitespace() {
+            let (who, messages) = turn.split_at(1);
+            let mut messages = messages.bytes();
+            while let Some(tag) = messages.next() {
+                match (who, tag) {
+                    (">", tag) => tracker.sent(tag),
+                    ("<", b'Z') => {
+                        let status = messages.next().expect("Z is followed by a status");
+                        tracker.ready(Status::from_byte(status));
+                    }
+                    ("<", tag) => tracker.received(tag),
+                    _ => panic!("a turn begins with < or >"),
+                }
+            }
+        }
+        tracker
+    }
+
+    #[test]
+    fn conversations_that_end_at_a_boundary() {
+        for script in [
+            "",
+            ">Q <TDCZI",
+            ">Q <CZT >Q <CZI",
+            ">PBDES <12TDCZI",
+            ">PBESPBES <12CZI <12CZI",
+            ">QQQ <CZI <CZI <CZI",
+            ">F <VZI",
+            ">S <ZI",
+            // Parse and Describe with Flush first, as asyncpg does.
+            ">PDH <1tT >BES <2CZI",
+            // A Describe that finds no columns, an empty query, a suspended portal.
+            ">PBDES <12nIZI",
+            ">PBES <12DsZT >ES <DsZT >CS <3ZI",
+            // An error skips to the Sync.
+            ">PBES <EZI",
+            ">PBESPBES <1EZI <12CZI",
+            // A Query behind an Execute that fails is swallowed; only the Sync is answered.
+            ">BEQ <2E >S <ZI",
+            ">BEQS <2EZI",
+            // The Query itself fails: it and the Sync are both answered.
+            ">BEQS <2CEZI <ZI",
+            // What follows a skipped batch without Sync is skipped too.
+            ">BE <E >QPBE >S <ZI",
+            // COPY in by a Query; a Sync sent meanwhile is ignored.
+            ">Q <G >dddc <CZI",
+            ">Q <G >ddSHdc <CZI",
+            ">QS <G >dc <CZI",
+            // ... which fails, with data arriving late.
+            ">Q <G >dd <E <ZI >dc",
+            ">Q <G >f <EZI",
+            // COPY in by an Execute: the first Sync is ignored, the one behind CopyDone counts.
+            ">PBES <12G >dcS <CZI",
+            ">PBE <12 <G >dcS <CZI",
+            ">PBES <12G >dSdcS <CZI",
+            // All of it sent blindly.
+            ">PBESddcS <12G <CZI",
+            ">QddcQ <G <CZI <CZI",
+            // ... and failing: skip to the Sync behind the data.
+            ">PBES <12G >d <E >cS <ZI",
+            ">PBES <12G >fS <EZI",
+            // COPY out.
+            ">Q <HdddcCZI",
+            // A COPY in the middle of a batch fails on the message behind it.
+            ">BEBES <2GEZI",
+            // Late COPY data at a boundary is nothing.
+            ">ddc",
+        ] {
+            let tracker = play(script);
+            assert!(tracker.at_boundary(), "{script}: {tracker:?}");
+        }
+    }
+
+    #[test]
+    fn conversations_that_do_not() {
+        for script in [
+            ">Q",
+            ">Q <TDC",
+            ">Q <CZT",
+            ">Q <EZE",
+            ">P",
+            ">PH <1",
+            ">PBE <12C",
+            ">PBES <12C",
+            ">QQ <CZI",
+            ">PBESS <12CZI",
+            ">BE <E",
+            ">BEQ <2E",
+            ">BEQS <2CEZI",
+            ">Q <G",
+            ">PBES <12G",
+            ">PBES <12G >d",
+            ">PBES <12G >dc",
+            ">PBES <12G >dc <C",
+            ">PBES <12G >dcS <C",
+            ">PBESddcS <12G <C",
+            ">Q <G >dc <C",
+            ">QQ <G >dc <CZI",
+        ] {
+            assert!(!play(script).at_boundary(), "{script}");
+        }
+    }
+
+    #[test]
+    fn in_step_the_client_sends_one_unit_and_the_data_of_a_copy() {
+        for (script, may_send) in [
+            ("", true),
+            (">P", true),
+            (">PBE", true),
+            (">PBES", false),
+            (">PBES <12CZT", true),
+            (">Q", false),
+            (">Q <G", true),
+            (">Q <G >dd", true),
+            (">Q <G >ddc", false),
+            (">Q <H", false),
+            (">BEQ <2", false),
+            // The Query was swallowed: the server waits for a Sync.
+            (">BEQ <2E", true),
+        ] {
+            assert_eq!(play(script).may_send_in_step(), may_send, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_runs_ahead_is_stopped() {
+        let tracker = play(&format!(">{}", "S".repeat(UNITS_MAX)));
+        assert!(tracker.is_full());
+    }
+}

@@ -1,0 +1,196 @@
+//! Finds where messages begin and end in a stream, in place and without buffering them.
+//!
+//! After start-up every message is one type byte, a four-byte length that counts itself, and a
+//! body ("Message Formats", Postgres documentation section 55.7). A scanner remembers where in a
+//! message the last chunk ended, so a message may be of any size and cut anywhere.
+
+/// Type byte and length word.
+pub const HEADER_LEN: usize = 5;
+
+/// The largest body Postgres itself accepts (`PQ_LARGE_MESSAGE_LIMIT`, `MaxAllocSize - 1`).
+const LENGTH_MAX: u32 = 0x3fff_fffe;
+
+/// The header of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The message type byte.
+    pub tag: u8,
+    /// Bytes of body that follow the header.
+    pub body: u32,
+}
+
+impl Header {
+    /// Reads a header; `Err` when the length word cannot be one.
+    #[inline]
+    pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, BadLength> {
+        let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+        if !(4..=LENGTH_MAX).contains(&length) {
+            return Err(BadLength {
+                tag: bytes[0],
+                length,
+            });
+        }
+        Ok(Header {
+            tag: bytes[0],
+            body: length - 4,
+        })
+    }
+}
+
+/// A length word below four, or above what any message may have.
+///
+/// Whoever forwards such a message disagrees with its peer about where the next one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("message of type {tag:#04x} has the impossible length {length}")]
+pub struct BadLength {
+    /// The type byte in front of the length.
+    pub tag: u8,
+    /// The length as it was sent.
+    pub length: u32,
+}
+
+/// Where in a stream of messages one direction stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scanner {
+    header: [u8; HEADER_LEN],
+    have: u8,
+    left: u32,
+}
+
+impl Scanner {
+    /// Whether the next byte is a type byte.
+    #[inline]
+    #[must_use]
+    pub fn at_frame_start(&self) -> bool {
+        self.have == 0 && self.left == 0
+    }
+
+    /// Whether a header was read and bytes of its body are still to come.
+    #[inline]
+    #[must_use]
+    pub fn in_body(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The type byte of the message under way, once its first byte was seen.
+    #[must_use]
+    pub fn tag(&self) -> Option<u8> {
+        (!self.at_frame_start()).then_some(self.header[0])
+    }
+
+    /// Reads on in a header from `bytes[*at..]`; `None` when the bytes end before it does.
+    ///
+    /// Must not be called inside a body.
+    #[inline]
+    pub fn header(&mut self, bytes: &[u8], at: &mut usize) -> Result<Option<Header>, BadLength> {
+        debug_assert!(
+            !self.in_body(),
+            "a body is skipped before the next header is read"
+        );
+        let rest = &bytes[*at..];
+        if self.have == 0
+            && let Some(header) = rest.first_chunk::<HEADER_LEN>()
+        {
+            // The tag is kept so that `tag` can name the message while its body passes.
+            self.header[0] = header[0];
+            *at += HEADER_LEN;
+            return self.begin_body(Header::parse(header)?);
+        }
+        for byte in rest {
+            self.header[usize::from(self.have)] = *byte;
+            self.have += 1;
+            *at += 1;
+            if usize::from(self.have) == HEADER_LEN {
+                self.have = 0;
+                return self.begin_body(Header::parse(&self.header)?);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Skips what `bytes[*at..]` holds of the body; true once the message has ended.
+    #[inline]
+    pub fn body(&mut self, bytes: &[u8], at: &mut usize) -> bool {
+        let there = bytes.len() - *at;
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let step = there.min(left);
+        *at += step;
+        // `step` is at most `left`, which is a u32.
+        self.left -= u32::try_from(step).unwrap_or(self.left);
+        self.left == 0
+    }
+
+    /// The type byte of the message whose header was read last.
+    #[inline]
+    #[must_use]
+    pub fn last_tag(&self) -> u8 {
+        self.header[0]
+    }
+
+    /// Always `Ok(Some(header))`: the shape lets `header` end in a tail call.
+    #[inline]
+    fn begin_body(&mut self, header: Header) -> Result<Option<Header>, BadLength> {
+        self.left = header.body;
+        Ok(Some(header))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Every message as (tag, body length), read in chunks that end where `cuts` say.
+    fn scan(stream: &[u8], cuts: &[usize]) -> Result<Vec<(u8, u32)>, BadLength> {
+        let mut scanner = Scanner::default();
+        let mut found = Vec::new();
+        let mut from = 0;
+        for to in cuts.iter().copied().chain([stream.len()]) {
+            let chunk = &stream[from..to];
+            let mut at = 0;
+            while at < chunk.len() {
+                if scanner.in_body() {
+                    scanner.body(chunk, &mut at);
+                } else if let Some(header) = scanner.header(chunk, &mut at)? {
+                    found.push((header.tag, header.body));
+                }
+            }
+            from = to;
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn a_length_below_its_own_size_is_refused() {
+        assert_eq!(
+            scan(b"Q\0\0\0\x03", &[]),
+            Err(BadLength {
+                tag: b'Q',
+                length: 3
+            })
+        );
+    }
+
+    #[test]
+    fn a_length_above_what_postgres_takes_is_refused() {
+        assert!(scan(b"Q\x7f\xff\xff\xff", &[2]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn messages_are_found_wherever_the_stream_is_cut(
+            messages in prop::collection::vec((any::<u8>(), 0_u32..40), 0..12),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let mut stream = Vec::new();
+            for (tag, body) in &messages {
+                stream.push(*tag);
+                stream.extend_from_slice(&(body + 4).to_be_bytes());
+                stream.resize(stream.len() + *body as usize, 0xAA);
+            }
+            let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(stream.len() + 1)).collect();
+            cuts.sort_unstable();
+            prop_assert_eq!(scan(&stream, &cuts), Ok(messages));
+        }
+    }
+}
