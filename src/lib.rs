@@ -1,4 +1,4 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
-/// Tracked tasks: started in one place, stopped as a known set.
+pub mod config;
 pub mod tasks;
