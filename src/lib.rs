@@ -1,4 +1,12 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
+pub mod auth;
+pub mod client;
+pub mod config;
+pub mod gate;
+pub mod metrics;
+pub mod server;
 pub mod session;
+pub mod stream;
+pub mod tasks;
 pub mod wire;

@@ -1,4 +1,7 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
+pub mod life;
+pub mod registry;
+pub mod relay;
 pub mod scan;
 pub mod transaction;

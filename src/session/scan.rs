@@ -137,24 +137,39 @@ impl ServerScan {
         self.scanner.at_frame_start()
     }
 
-    /// Tells the tracker what `bytes` hold; true when there was a `ReadyForQuery` among it.
+    /// Tells the tracker what `bytes` hold.
     #[inline]
-    pub fn read(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<bool, BadLength> {
-        let mut ready = false;
+    pub fn read(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<Seen, BadLength> {
+        let mut seen = Seen::default();
         let mut at = 0;
         while at < bytes.len() {
             if self.scanner.in_body() {
                 if self.scanner.tag() == Some(from_server::READY_FOR_QUERY) {
                     tracker.ready(Status::from_byte(bytes[at]));
-                    ready = true;
+                    seen.ready = true;
                 }
                 self.scanner.body(bytes, &mut at);
-            } else if let Some(header) = self.scanner.header(bytes, &mut at)? {
+                continue;
+            }
+            let start = at;
+            if let Some(header) = self.scanner.header(bytes, &mut at)? {
                 tracker.received(header.tag);
+                if header.tag == from_server::ERROR && seen.error_at.is_none() {
+                    seen.error_at = Some(start);
+                }
             }
         }
-        Ok(ready)
+        Ok(seen)
     }
+}
+
+/// What a chunk from the server held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// A `ReadyForQuery`.
+    pub ready: bool,
+    /// Where its first `ErrorResponse` begins.
+    pub error_at: Option<usize>,
 }
 
 /// What remains to be thrown away of a unit that was refused.
@@ -378,9 +393,12 @@ mod tests {
     fn a_status_byte_may_come_in_a_chunk_of_its_own() {
         let (mut scan, mut tracker) = (ServerScan::default(), Tracker::default());
         tracker.sent(b'Q');
-        assert_eq!(scan.read(&mut tracker, b"Z\0\0\0\x05"), Ok(false));
+        assert_eq!(scan.read(&mut tracker, b"Z\0\0\0\x05"), Ok(Seen::default()));
         assert!(!tracker.at_boundary());
-        assert_eq!(scan.read(&mut tracker, b"T"), Ok(true));
+        assert_eq!(
+            scan.read(&mut tracker, b"T").map(|seen| seen.ready),
+            Ok(true)
+        );
         assert_eq!(tracker.status(), Status::InTransaction);
     }
 

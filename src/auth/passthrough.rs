@@ -1,0 +1,257 @@
+//! Authentication between client and server, passed through untouched.
+//!
+//! No password list is needed: the client proves itself to the server, and we only watch for the
+//! end (Postgres documentation section 55.2.1). One message is changed: the secret of
+//! `BackendKeyData` is replaced by one of ours, so that a cancel request can only reach the server
+//! through us.
+
+use std::io;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::wire::backend::{self, Authentication, tag};
+use crate::wire::frame::{HEADER_LEN, Header};
+use crate::wire::frontend;
+use crate::wire::refusal::Refusal;
+use crate::wire::startup::{CancelKey, Startup};
+
+/// The largest message of the login, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server.
+const MESSAGE_MAX: usize = 65_535;
+
+/// What the login left behind.
+#[derive(Debug)]
+pub struct Authenticated {
+    /// The key of the server's session; `None` when it sent none.
+    pub server_key: Option<CancelKey>,
+    /// The key that the client was given in its place.
+    pub client_key: Option<CancelKey>,
+    /// What the client sent ahead of the first `ReadyForQuery`.
+    pub from_client: BytesMut,
+    /// What the server sent behind it.
+    pub from_server: BytesMut,
+}
+
+/// Why a login did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The server said no, in its own words, which the client has.
+    #[error("the server refused the login")]
+    ByServer,
+    /// We refuse; the client is still to be told.
+    #[error("refused")]
+    Refused(Refusal),
+    /// The client closed its connection.
+    #[error("the client left during login")]
+    ClientLeft,
+    /// The connection to the client broke.
+    #[error("connection to the client")]
+    Client(#[source] io::Error),
+    /// The connection to the server broke.
+    #[error("connection to the server")]
+    Server(#[source] io::Error),
+}
+
+/// Whether a server may let a client in without asking it for proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchallenged {
+    /// It may: the client is on this machine, or the configuration allows it.
+    Allowed,
+    /// It may not: the server trusts our address, and the client has another.
+    Refused,
+}
+
+/// Sends the start-up packet and passes messages until the server is ready for queries. `behind` is
+/// what the client sent behind its start-up packet.
+///
+/// Not cancel safe: a login that is given up leaves both connections unusable.
+pub async fn login<C, S>(
+    client: &mut C,
+    server: &mut S,
+    startup: &Startup,
+    behind: BytesMut,
+    unchallenged: Unchallenged,
+) -> Result<Authenticated, Failed>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    server
+        .write_all(startup.packet())
+        .await
+        .map_err(Failed::Server)?;
+    let mut login = Login {
+        from_client: behind,
+        from_server: BytesMut::new(),
+        to_client: BytesMut::new(),
+        proof: Proof::NotAsked(unchallenged),
+        server_key: None,
+        client_key: None,
+    };
+    loop {
+        if let Some(answers) = login.client_answers()? {
+            server.write_all(&answers).await.map_err(Failed::Server)?;
+        }
+        let step = login.server_messages()?;
+        client
+            .write_all(&login.to_client)
+            .await
+            .map_err(Failed::Client)?;
+        login.to_client.clear();
+        match step {
+            Step::More => {}
+            Step::ServerRefused => return Err(Failed::ByServer),
+            Step::Ready => return Ok(login.finish()),
+        }
+        // What a client sends behind its answers waits for the relay.
+        let client_may_send = login.from_client.len() < MESSAGE_MAX;
+        tokio::select! {
+            read = server.read_buf(&mut login.from_server) => {
+                if read.map_err(Failed::Server)? == 0 {
+                    return Err(Failed::ByServer);
+                }
+            }
+            read = client.read_buf(&mut login.from_client), if client_may_send => {
+                if read.map_err(Failed::Client)? == 0 {
+                    return Err(Failed::ClientLeft);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the client has been asked to prove who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    NotAsked(Unchallenged),
+    Asked,
+    Accepted,
+}
+
+enum Step {
+    More,
+    Ready,
+    ServerRefused,
+}
+
+struct Login {
+    from_client: BytesMut,
+    from_server: BytesMut,
+    to_client: BytesMut,
+    proof: Proof,
+    server_key: Option<CancelKey>,
+    client_key: Option<CancelKey>,
+}
+
+impl Login {
+    /// Passes every whole message of the server on.
+    fn server_messages(&mut self) -> Result<Step, Failed> {
+        while let Some(header) =
+            next_header(&self.from_server).map_err(|()| Failed::Refused(Refusal::ServerProtocol))?
+        {
+            let length = message_length(header);
+            if self.from_server.len() < length {
+                break;
+            }
+            let message = self.from_server.split_to(length);
+            match self.server_message(header.tag, &message)? {
+                Step::More => {}
+                end @ (Step::Ready | Step::ServerRefused) => return Ok(end),
+            }
+        }
+        Ok(Step::More)
+    }
+
+    fn server_message(&mut self, tag: u8, message: &BytesMut) -> Result<Step, Failed> {
+        let body = &message[HEADER_LEN..];
+        match tag {
+            tag::AUTHENTICATION => {
+                let asked = backend::authentication(body)
+                    .ok_or(Failed::Refused(Refusal::ServerProtocol))?;
+                self.authentication(asked)?;
+            }
+            tag::BACKEND_KEY_DATA => {
+                let key =
+                    backend::key_data(body).ok_or(Failed::Refused(Refusal::ServerProtocol))?;
+                let ours = CancelKey {
+                    pid: key.pid,
+                    secret: secret_like(&key.secret),
+                };
+                self.to_client
+                    .extend_from_slice(&backend::backend_key_data(&ours));
+                self.server_key = Some(key);
+                self.client_key = Some(ours);
+                return Ok(Step::More);
+            }
+            _ => {}
+        }
+        self.to_client.extend_from_slice(message);
+        Ok(match tag {
+            tag::ERROR => Step::ServerRefused,
+            tag::READY_FOR_QUERY if self.proof == Proof::Accepted => Step::Ready,
+            _ => Step::More,
+        })
+    }
+
+    fn authentication(&mut self, asked: Authentication) -> Result<(), Failed> {
+        self.proof = match (asked, self.proof) {
+            (Authentication::Challenge | Authentication::Final, _) => Proof::Asked,
+            (Authentication::Ok, Proof::NotAsked(Unchallenged::Refused)) => {
+                return Err(Failed::Refused(Refusal::Unauthenticated));
+            }
+            (Authentication::Ok, _) => Proof::Accepted,
+        };
+        Ok(())
+    }
+
+    /// The whole answers to challenges that the client has sent; the rest is for the relay.
+    fn client_answers(&mut self) -> Result<Option<BytesMut>, Failed> {
+        let mut answers: Option<BytesMut> = None;
+        while self.proof != Proof::Accepted
+            && let Some(header) = next_header(&self.from_client)
+                .map_err(|()| Failed::Refused(Refusal::Protocol("invalid message length".into())))?
+            && header.tag == frontend::tag::PASSWORD
+            && self.from_client.len() >= message_length(header)
+        {
+            let answer = self.from_client.split_to(message_length(header));
+            match &mut answers {
+                None => answers = Some(answer),
+                Some(answers) => answers.unsplit(answer),
+            }
+        }
+        Ok(answers)
+    }
+
+    fn finish(self) -> Authenticated {
+        Authenticated {
+            server_key: self.server_key,
+            client_key: self.client_key,
+            from_client: self.from_client,
+            from_server: self.from_server,
+        }
+    }
+}
+
+/// The header at the front, if it is all there; `Err` when no login has such a message.
+fn next_header(bytes: &BytesMut) -> Result<Option<Header>, ()> {
+    let Some(first) = bytes.chunk().first_chunk::<HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let header = Header::parse(first).map_err(|_| ())?;
+    if message_length(header) > MESSAGE_MAX {
+        Err(())
+    } else {
+        Ok(Some(header))
+    }
+}
+
+fn message_length(header: Header) -> usize {
+    usize::try_from(header.body).map_or(usize::MAX, |body| body.saturating_add(HEADER_LEN))
+}
+
+/// A random secret as long as the server's: clients of protocol 3.0 take exactly four bytes.
+fn secret_like(theirs: &[u8]) -> Box<[u8]> {
+    let mut secret = vec![0; theirs.len()];
+    rand::fill(&mut secret[..]);
+    secret.into()
+}

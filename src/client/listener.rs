@@ -1,0 +1,102 @@
+//! Listens for clients on TCP addresses and Unix sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::ListenAddress;
+use crate::stream::{Peer, Stream};
+
+/// Pause after a failed accept: out of file descriptors, the next try would fail at once too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that takes clients.
+#[derive(Debug)]
+pub enum Listener {
+    /// On a TCP address.
+    Tcp(TcpListener),
+    /// On a Unix socket, whose file is removed with the listener.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Begins to listen. A socket file that nobody answers at is left over and is replaced.
+    pub async fn bind(address: &ListenAddress) -> io::Result<Listener> {
+        match address {
+            ListenAddress::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
+            ListenAddress::Unix(unix) => {
+                let path = unix.path();
+                if tokio::net::UnixStream::connect(&path).await.is_ok() {
+                    return Err(io::ErrorKind::AddrInUse.into());
+                }
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                Ok(Listener::Unix(UnixListener::bind(&path)?, SocketFile(path)))
+            }
+        }
+    }
+
+    /// Where it listens, with the port that the system chose; `None` for a Unix socket.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(..) => None,
+        }
+    }
+
+    /// Where it listens, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Listener::Tcp(_) => self
+                .tcp_address()
+                .map_or_else(|| "tcp".into(), |address| address.to_string()),
+            Listener::Unix(_, file) => file.0.display().to_string(),
+        }
+    }
+
+    /// The next client. Errors are logged and outlived. Cancel safe.
+    pub async fn accept(&self) -> (Stream, Peer) {
+        loop {
+            match self.try_accept().await {
+                Ok(client) => return client,
+                Err(error) => {
+                    tracing::warn!(%error, "a client could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Messages are small and somebody waits for each.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+            }
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Unix))
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The client's side: sockets to listen on, and the first packets that come in.
+
+pub mod handshake;
+pub mod listener;

@@ -1,0 +1,203 @@
+//! The configuration as it is written: the keys of the file, each possibly absent.
+//!
+//! The same keys come from the file, the environment and flags; each of them is one `Raw`, and
+//! they are laid over each other before anything is checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::address::{ListenAddress, TcpAddress};
+use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
+use super::secret::Secret;
+use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+
+/// What can be laid over another of its kind, key by key.
+pub(super) trait Layer {
+    /// Keeps what is set here and takes the rest from below.
+    fn over(self, below: Self) -> Self;
+
+    /// Appends the dotted names of all keys, `path` being the name of this one.
+    fn keys(path: &str, into: &mut Vec<String>);
+}
+
+impl<T> Layer for Option<T> {
+    fn over(self, below: Self) -> Self {
+        self.or(below)
+    }
+
+    fn keys(path: &str, into: &mut Vec<String>) {
+        into.push(path.to_owned());
+    }
+}
+
+/// Declares a section of the file: its keys once, for reading, layering and naming them.
+macro_rules! section {
+    ($(#[$about:meta])* $name:ident { $($key:ident: $kind:ty,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields, default, expecting = "a section, its name in brackets")]
+        pub(super) struct $name {
+            $(pub(super) $key: $kind,)+
+        }
+
+        impl Layer for $name {
+            fn over(self, below: Self) -> Self {
+                Self { $($key: self.$key.over(below.$key),)+ }
+            }
+
+            fn keys(path: &str, into: &mut Vec<String>) {
+                $(
+                    // `for` is a word of Rust; the file knows nothing of that.
+                    let key = stringify!($key).trim_start_matches("r#");
+                    let key = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                    <$kind as Layer>::keys(&key, into);
+                )+
+            }
+        }
+    };
+}
+
+section! {
+    /// The whole of it.
+    Raw {
+        listen: Option<Vec<ListenAddress>>,
+        state_dir: Option<PathBuf>,
+        workers: Option<usize>,
+        client_gone: Option<DurationOrNever>,
+        allow_unauthenticated: Option<bool>,
+        upstream: RawUpstream,
+        control: RawControl,
+        migrate: RawMigrate,
+        admin: RawAdmin,
+        hold: RawHold,
+        limits: RawLimits,
+        log: RawLog,
+        databases: RawDatabases,
+    }
+}
+
+section! {
+    /// `[upstream]`
+    RawUpstream {
+        url: Option<Secret>,
+        connect_timeout: Option<HumanDuration>,
+        connect_retry: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[control]`
+    RawControl {
+        user: Option<String>,
+        password: Option<Secret>,
+        password_file: Option<PathBuf>,
+        database: Option<String>,
+    }
+}
+
+section! {
+    /// `[migrate]`
+    RawMigrate {
+        user: Option<String>,
+        password: Option<Secret>,
+        password_file: Option<PathBuf>,
+        owner: Option<String>,
+    }
+}
+
+section! {
+    /// `[admin]`
+    RawAdmin {
+        listen: Option<TcpAddress>,
+    }
+}
+
+section! {
+    /// `[hold]`
+    RawHold {
+        r#for: Option<HumanDuration>,
+        then: Option<Then>,
+        blocked: Option<Blocked>,
+        client_deadline: Option<HumanDuration>,
+        clients_max: Option<usize>,
+        bytes_per_client: Option<ByteSize>,
+        ladder: Option<Preset>,
+        wait: Option<HumanDuration>,
+        cancel: Option<HumanDuration>,
+        terminate: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[limits]`
+    RawLimits {
+        connections: Option<usize>,
+        login_time: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[log]`
+    RawLog {
+        level: Option<LogLevel>,
+        format: Option<LogFormat>,
+    }
+}
+
+section! {
+    /// `[databases.NAME]`
+    RawDatabase {
+        upstream: Option<Secret>,
+    }
+}
+
+/// `[databases]`: any names, each with the keys of [`RawDatabase`].
+pub(super) type RawDatabases = BTreeMap<String, RawDatabase>;
+
+impl Layer for RawDatabases {
+    /// Names are no settings of their own: the upper list replaces the lower one.
+    fn over(self, below: Self) -> Self {
+        if self.is_empty() { below } else { self }
+    }
+
+    fn keys(path: &str, into: &mut Vec<String>) {
+        RawDatabase::keys(&format!("{path}.NAME"), into);
+    }
+}
+
+/// The dotted names of all keys; the names of databases stand as `NAME`.
+pub(super) fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    Raw::keys("", &mut keys);
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_upper_layer_wins_key_by_key() {
+        let read = |text: &str| toml::from_str::<Raw>(text).expect("well formed");
+        let merged = read("workers = 1\n[hold]\nfor = '1m'").over(read(
+            "workers = 2\nstate_dir = '/a'\n[hold]\nthen = 'stay'\nfor = '2m'",
+        ));
+        let expected = read("workers = 1\nstate_dir = '/a'\n[hold]\nthen = 'stay'\nfor = '1m'");
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn keys_are_named_with_their_section() {
+        let keys = keys();
+        for key in [
+            "listen",
+            "hold.for",
+            "upstream.url",
+            "databases.NAME.upstream",
+        ] {
+            assert!(keys.iter().any(|k| k == key), "{key} in {keys:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The configuration in use, and what a new one changes in it: at once, or only at a restart.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::settings::{Config, Database};
+
+/// When a changed key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applies {
+    /// For what begins after the reload.
+    Now,
+    /// It is a part of something that lives as long as the process.
+    Restart,
+}
+
+/// One key: when it applies, whether two configurations agree on it, and how to keep the old one.
+struct Row {
+    key: &'static str,
+    applies: Applies,
+    same: fn(&Config, &Config) -> bool,
+    keep: fn(&mut Config, &Config),
+}
+
+/// Declares rows by the path of each key's field.
+macro_rules! rows {
+    ($($key:literal $applies:ident $($field:ident).+;)+) => {
+        &[$(Row {
+            key: $key,
+            applies: Applies::$applies,
+            same: |a, b| a.$($field).+ == b.$($field).+,
+            keep: |new, old| new.$($field).+ = old.$($field).+.clone(),
+        },)+]
+    };
+}
+
+/// Every key. The server stays the same for the life of the process, because *drained* is only
+/// proved by a connection to the very server that the sessions are on.
+const ROWS: &[Row] = rows! {
+    "listen" Restart listen;
+    "state_dir" Restart state_dir;
+    "workers" Restart workers;
+    "client_gone" Now client_gone;
+    "allow_unauthenticated" Now allow_unauthenticated;
+    "upstream.url (hosts)" Restart upstream.hosts;
+    "upstream.url (user)" Now upstream.user;
+    "upstream.url (password)" Now upstream.password;
+    "upstream.url (database)" Now upstream.database;
+    "upstream.connect_timeout" Now upstream.connect_timeout;
+    "upstream.connect_retry" Now upstream.connect_retry;
+    "control.user" Now control.user;
+    "control.password" Now control.password;
+    "control.database" Now control.database;
+    "migrate.user" Now migrate.user;
+    "migrate.password" Now migrate.password;
+    "migrate.owner" Now migrate.owner;
+    "admin.listen" Restart admin_listen;
+    "hold.for" Now hold.duration;
+    "hold.then" Now hold.then;
+    "hold.blocked" Now hold.blocked;
+    "hold.client_deadline" Now hold.client_deadline;
+    "hold.clients_max" Now hold.clients_max;
+    "hold.bytes_per_client" Now hold.bytes_per_client;
+    "hold.ladder" Now hold.ladder.preset;
+    "hold.wait" Now hold.ladder.wait;
+    "hold.cancel" Now hold.ladder.cancel;
+    "hold.terminate" Now hold.ladder.terminate;
+    "limits.connections" Now limits.connections;
+    "limits.login_time" Now limits.login_time;
+    "log.level" Now log.level;
+    "log.format" Restart log.format;
+    "PGPASSWORD, PGPASSFILE" Now passwords;
+};
+
+/// The listed databases: which of them pass can change, where one of them is cannot.
+const DATABASE_ROWS: &[Row] = &[
+    Row {
+        key: "databases",
+        applies: Applies::Now,
+        same: |a, b| a.databases.keys().eq(b.databases.keys()),
+        keep: |new, old| new.databases = old.databases.clone(),
+    },
+    Row {
+        key: "databases.NAME.upstream",
+        applies: Applies::Restart,
+        same: |a, b| {
+            let moved = |(name, here): (_, &Database)| {
+                b.databases
+                    .get(name)
+                    .is_some_and(|there: &Database| here != there)
+            };
+            !a.databases.iter().any(moved)
+        },
+        keep: |new, old| {
+            for (name, database) in &mut new.databases {
+                if let Some(old) = old.databases.get(name) {
+                    *database = old.clone();
+                }
+            }
+        },
+    },
+];
+
+/// The configuration in use, shared by all parts of the program.
+///
+/// What lives for a while (a session, a hold) takes a snapshot at its start and keeps it.
+#[derive(Debug)]
+pub struct Shared(ArcSwap<Config>);
+
+/// Which keys a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// These apply to what begins from now on.
+    pub now: Vec<&'static str>,
+    /// These keep their old value until a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl Shared {
+    /// Shares a configuration.
+    pub fn new(config: Config) -> Self {
+        Self(ArcSwap::from_pointee(config))
+    }
+
+    /// The configuration as it is now.
+    pub fn load(&self) -> Arc<Config> {
+        self.0.load_full()
+    }
+
+    /// Takes over what can change while running. What cannot keeps its old value, so that
+    /// [`Shared::load`] always tells what is in use and the next reload reports it again.
+    pub fn reload(&self, mut new: Config) -> Reloaded {
+        let old = self.load();
+        let mut changed = Reloaded::default();
+        for row in ROWS.iter().chain(DATABASE_ROWS) {
+            if (row.same)(&old, &new) {
+                continue;
+            }
+            match row.applies {
+                Applies::Now => changed.now.push(row.key),
+                Applies::Restart => {
+                    (row.keep)(&mut new, &old);
+                    changed.restart.push(row.key);
+                }
+            }
+        }
+        self.0.store(Arc::new(new));
+        changed
+    }
+}
+
+/// The keys of all rows.
+#[cfg(test)]
+pub(super) fn rows() -> impl Iterator<Item = &'static str> {
+    ROWS.iter().chain(DATABASE_ROWS).map(|row| row.key)
+}

@@ -1,0 +1,179 @@
+//! The part of validation that is about servers: their URLs, our roles there, and passwords.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::passfile::Passfile;
+use super::problem::Origin;
+use super::raw::{RawControl, RawDatabases, RawMigrate, RawUpstream};
+use super::secret::Secret;
+use super::settings::{ControlRole, Database, MigrateRole, Passwords, Upstream};
+use super::surroundings::Surroundings;
+use super::upstream::{self, UpstreamUrl};
+use super::validate::Check;
+
+/// A server is tried this long before the next host gets its turn.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client waits this long for a server before it is told that there is none.
+const CONNECT_RETRY: Duration = Duration::from_secs(10);
+
+impl Check<'_> {
+    pub(super) fn upstream(&mut self, raw: &RawUpstream) -> Option<Upstream> {
+        let Some(url) = &raw.url else {
+            self.wrong(
+                "upstream.url",
+                "it is missing: say where Postgres is, as in postgres://USER@HOST:PORT \
+                 (in the file, with --upstream, or in PGDRAIN_UPSTREAM_URL)",
+            );
+            return None;
+        };
+        self.server("upstream.url", url, raw)
+    }
+
+    /// Reads the URL of a server; the times are those of `[upstream]` for every one.
+    fn server(&mut self, key: &str, url: &Secret, times: &RawUpstream) -> Option<Upstream> {
+        let connect_timeout = self.time(
+            "upstream.connect_timeout",
+            times.connect_timeout,
+            CONNECT_TIMEOUT,
+        );
+        let UpstreamUrl {
+            hosts,
+            user,
+            password,
+            database,
+        } = match upstream::parse(url.expose()) {
+            Ok(url) => url,
+            Err(error) => {
+                self.wrong(key, error.to_string());
+                return None;
+            }
+        };
+        if password.is_some()
+            && let Some(Origin::Flag(flag)) = self.origins.get(key)
+        {
+            self.warnings.push(format!(
+                "the password in {flag} can be read by every user of this machine; put it into \
+                 the configuration file, PGPASSFILE or PGPASSWORD"
+            ));
+        }
+        Some(Upstream {
+            hosts,
+            user,
+            password,
+            database,
+            connect_timeout,
+            connect_retry: times.connect_retry.map_or(CONNECT_RETRY, Duration::from),
+        })
+    }
+
+    pub(super) fn databases(
+        &mut self,
+        raw: RawDatabases,
+        times: &RawUpstream,
+    ) -> BTreeMap<String, Database> {
+        let mut databases = BTreeMap::new();
+        for (name, raw) in raw {
+            if name.is_empty() || name == "*" {
+                let text = "it is no name of a database; leave [databases] out to let all pass";
+                self.wrong(&format!("databases.{name}"), text);
+            }
+            let key = format!("databases.{name}.upstream");
+            let upstream = raw.upstream.and_then(|url| self.server(&key, &url, times));
+            databases.insert(name, Database { upstream });
+        }
+        databases
+    }
+
+    pub(super) fn roles(
+        &mut self,
+        control: RawControl,
+        migrate: RawMigrate,
+        upstream: Option<&Upstream>,
+    ) -> (ControlRole, MigrateRole) {
+        self.not_empty("control.user", control.user.as_ref());
+        self.not_empty("control.database", control.database.as_ref());
+        self.not_empty("migrate.user", migrate.user.as_ref());
+        self.not_empty("migrate.owner", migrate.owner.as_ref());
+        let control = ControlRole {
+            password: self.password(
+                "control",
+                control.password,
+                control.password_file.as_deref(),
+            ),
+            user: control.user,
+            database: control.database,
+        };
+        let migrate = MigrateRole {
+            password: self.password(
+                "migrate",
+                migrate.password,
+                migrate.password_file.as_deref(),
+            ),
+            user: migrate.user,
+            owner: migrate.owner,
+        };
+        // Without a readable URL nobody can tell whether it names a user.
+        if upstream.is_some_and(|upstream| upstream.user.is_none()) {
+            for (role, user, password) in [
+                ("control", &control.user, &control.password),
+                ("migrate", &migrate.user, &migrate.password),
+            ] {
+                if user.is_none() && password.is_some() {
+                    self.wrong(&format!("{role}.password"), "it is set, but no user is");
+                }
+            }
+            if control.user.is_none() {
+                self.warnings.push(
+                    "no user is set for the control connection (control.user or upstream.url): \
+                     whether a database is drained cannot be proved"
+                        .to_owned(),
+                );
+            }
+        }
+        (control, migrate)
+    }
+
+    fn password(
+        &mut self,
+        role: &str,
+        written: Option<Secret>,
+        file: Option<&Path>,
+    ) -> Option<Secret> {
+        let key = format!("{role}.password_file");
+        match (written, file) {
+            (Some(_), Some(_)) => {
+                self.wrong(
+                    &key,
+                    format!("both it and {role}.password are set; keep one"),
+                );
+                None
+            }
+            (None, Some(file)) => match Secret::read(file) {
+                Ok(secret) => Some(secret),
+                Err(error) => {
+                    self.wrong(&key, format!("{} cannot be read: {error}", file.display()));
+                    None
+                }
+            },
+            (written, None) => written,
+        }
+    }
+
+    /// Passwords from outside, where libpq looks for them.
+    pub(super) fn passwords(&mut self, around: &Surroundings) -> Passwords {
+        let passfile = match around.passfile().as_deref().map(Passfile::read) {
+            Some(Ok(passfile)) => passfile,
+            Some(Err(error)) => {
+                self.warnings.push(error.to_string());
+                Passfile::default()
+            }
+            None => Passfile::default(),
+        };
+        Passwords {
+            environment: around.variable("PGPASSWORD").map(Secret::new),
+            passfile,
+        }
+    }
+}

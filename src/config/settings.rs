@@ -1,0 +1,238 @@
+//! The configuration as the program uses it: checked, complete, in types of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::address::{Host, ListenAddress};
+use super::passfile::Passfile;
+use super::secret::Secret;
+use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+
+/// A configuration that was found valid. `config/reference.toml` explains every key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listen: Vec<ListenAddress>,
+    /// The directory of the journal, reports and `endpoints.json`.
+    pub state_dir: PathBuf,
+    /// Threads of the relay; at least one.
+    pub workers: usize,
+    /// How long a statement may run on after its client vanished; `None` lets it run to its end.
+    pub client_gone: Option<Duration>,
+    /// Whether strangers may use a server that lets them in without a challenge.
+    pub allow_unauthenticated: bool,
+    /// The server of every database that has none of its own.
+    pub upstream: Upstream,
+    /// Who watches and cancels, as far as it is said.
+    pub control: ControlRole,
+    /// Who runs migrations, as far as it is said.
+    pub migrate: MigrateRole,
+    /// Where the admin HTTP listens: a loopback address.
+    pub admin_listen: SocketAddr,
+    /// What a hold does when its command says nothing else.
+    pub hold: Hold,
+    /// What is limited.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The databases that pass, by name; when empty, all pass.
+    pub databases: BTreeMap<String, Database>,
+    /// Passwords that are in no setting.
+    pub passwords: Arc<Passwords>,
+}
+
+/// A Postgres server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// At least one, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// Who we are there when no role says otherwise.
+    pub user: Option<String>,
+    /// The password of that user.
+    pub password: Option<Secret>,
+    /// The database that the URL names.
+    pub database: Option<String>,
+    /// The longest time for one attempt at one host.
+    pub connect_timeout: Duration,
+    /// The longest time for all attempts, the pauses between them included.
+    pub connect_retry: Duration,
+}
+
+/// `[control]` as written; [`Config::target`] fills it up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ControlRole {
+    /// The user; the upstream's when not given.
+    pub user: Option<String>,
+    /// The password, from the file or from `password_file`.
+    pub password: Option<Secret>,
+    /// Where it connects; the upstream's database, or `postgres`, when not given.
+    pub database: Option<String>,
+}
+
+/// `[migrate]` as written; [`Config::target`] fills it up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MigrateRole {
+    /// The user; the upstream's when not given.
+    pub user: Option<String>,
+    /// The password, from the file or from `password_file`.
+    pub password: Option<Secret>,
+    /// The role that migrations run as (`SET ROLE`).
+    pub owner: Option<String>,
+}
+
+/// What a hold does when its command says nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    /// Its own end, counted from its start.
+    pub duration: Duration,
+    /// What happens at that end.
+    pub then: Then,
+    /// What happens to transactions that may not start.
+    pub blocked: Blocked,
+    /// How long one client is held before it gets an error.
+    pub client_deadline: Duration,
+    /// How many clients are held at once in one database.
+    pub clients_max: usize,
+    /// How many bytes of a held client are kept before we stop reading it.
+    pub bytes_per_client: usize,
+    /// How a drain ends what still runs.
+    pub ladder: Ladder,
+}
+
+/// The steps of a drain and their times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ladder {
+    /// How far it goes.
+    pub preset: Preset,
+    /// How long it waits for transactions to end.
+    pub wait: Duration,
+    /// How long it waits after statements were cancelled.
+    pub cancel: Duration,
+    /// How long it waits after sessions were terminated.
+    pub terminate: Duration,
+}
+
+/// What is limited.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Clients at the same time.
+    pub connections: usize,
+    /// From accepting a client to the end of its authentication.
+    pub login_time: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The least important lines that are written.
+    pub level: LogLevel,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+/// A database that the configuration names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Its own server; `None` stands for the common one.
+    pub upstream: Option<Upstream>,
+}
+
+/// Passwords from outside the configuration, in libpq's order: `PGPASSWORD`, then the password
+/// file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passwords {
+    /// The value of `PGPASSWORD`.
+    pub(super) environment: Option<Secret>,
+    /// The lines of `PGPASSFILE` or `~/.pgpass`.
+    pub(super) passfile: Passfile,
+}
+
+/// Where one database is and who we are there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Its server.
+    pub upstream: Upstream,
+    /// Who watches and cancels; `None` when no user is known.
+    pub control: Option<Role>,
+    /// Who runs migrations; `None` when no user is known.
+    pub migrate: Option<Role>,
+    /// The role that migrations run as (`SET ROLE`).
+    pub owner: Option<String>,
+}
+
+/// Who we are on a connection of our own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Role {
+    /// The user.
+    pub user: String,
+    /// The database it connects to when no other is meant.
+    pub database: String,
+    /// The password that was set for it.
+    password: Option<Secret>,
+    /// Where to look otherwise.
+    passwords: Arc<Passwords>,
+}
+
+impl Config {
+    /// Where a database is and who we are there; `None` when the configuration lists databases
+    /// and this is not one of them.
+    pub fn target(&self, database: &str) -> Option<Target> {
+        let own = match self.databases.get(database) {
+            Some(listed) => listed.upstream.as_ref(),
+            None if self.databases.is_empty() => None,
+            None => return None,
+        };
+        Some(self.target_at(own.unwrap_or(&self.upstream)))
+    }
+
+    /// The common server and who we are there, whatever databases are listed.
+    pub fn default_target(&self) -> Target {
+        self.target_at(&self.upstream)
+    }
+
+    fn target_at(&self, upstream: &Upstream) -> Target {
+        let home = self
+            .control
+            .database
+            .as_ref()
+            .or(upstream.database.as_ref());
+        let role = |user: &Option<String>, password: &Option<Secret>| {
+            let user = user.as_ref().or(upstream.user.as_ref())?;
+            // The password in the URL belongs to the user in the URL.
+            let inherited = (Some(user) == upstream.user.as_ref())
+                .then_some(upstream.password.as_ref())
+                .flatten();
+            Some(Role {
+                user: user.clone(),
+                database: home.map_or("postgres", String::as_str).to_owned(),
+                password: password.as_ref().or(inherited).cloned(),
+                passwords: self.passwords.clone(),
+            })
+        };
+        Target {
+            upstream: upstream.clone(),
+            control: role(&self.control.user, &self.control.password),
+            migrate: role(&self.migrate.user, &self.migrate.password),
+            owner: self.migrate.owner.clone(),
+        }
+    }
+}
+
+impl Role {
+    /// The password for a connection to this host and database: the role's own, else
+    /// `PGPASSWORD`, else the password file's. `None` when none is known, which is right for
+    /// servers that ask for none.
+    pub fn password(&self, host: &Host, database: &str) -> Option<&Secret> {
+        let Passwords {
+            environment,
+            passfile,
+        } = &*self.passwords;
+        self.password
+            .as_ref()
+            .or(environment.as_ref())
+            .or_else(|| passfile.find(host, database, &self.user))
+    }
+}

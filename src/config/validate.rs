@@ -1,0 +1,214 @@
+//! From what is written to what is valid: every mistake of meaning at once, and every default.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::address::{ListenAddress, TcpAddress};
+use super::problem::{Origins, Problem};
+use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
+use super::raw::{Raw, RawHold, RawLimits, RawLog};
+use super::settings::{Config, Hold, Ladder, Limits, Log};
+use super::surroundings::Surroundings;
+use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+
+/// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
+const WORKERS_MAX_DEFAULT: usize = 2;
+
+/// Turns what is written into a configuration; warnings go with it.
+pub(super) fn validate(
+    raw: Raw,
+    origins: &Origins,
+    around: &Surroundings,
+) -> Result<(Config, Vec<String>), Vec<Problem>> {
+    let mut check = Check {
+        origins,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let admin_listen = check.admin(raw.admin.listen);
+    let listen = check.listen(raw.listen, admin_listen);
+    let state_dir = check.state_dir(raw.state_dir, around);
+    let workers = raw
+        .workers
+        .unwrap_or(around.cores.clamp(1, WORKERS_MAX_DEFAULT));
+    check.within("workers", workers, 1..=256);
+    let upstream = check.upstream(&raw.upstream);
+    let databases = check.databases(raw.databases, &raw.upstream);
+    let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
+    let hold = check.hold(raw.hold);
+    let limits = check.limits(raw.limits);
+    let passwords = check.passwords(around);
+
+    match (upstream, state_dir) {
+        (Some(upstream), Some(state_dir)) if check.problems.is_empty() => {
+            let config = Config {
+                listen,
+                state_dir,
+                workers,
+                client_gone: raw
+                    .client_gone
+                    .map_or(Some(Duration::from_secs(1)), |DurationOrNever(gone)| gone),
+                allow_unauthenticated: raw.allow_unauthenticated.unwrap_or(false),
+                upstream,
+                control,
+                migrate,
+                admin_listen,
+                hold,
+                limits,
+                log: log(raw.log),
+                databases,
+                passwords: Arc::new(passwords),
+            };
+            Ok((config, check.warnings))
+        }
+        _ => Err(check.problems),
+    }
+}
+
+/// What was found so far.
+pub(super) struct Check<'a> {
+    pub(super) origins: &'a Origins,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Check<'_> {
+    pub(super) fn wrong(&mut self, key: &str, text: impl Into<String>) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            origin: self.origins.get(key).cloned(),
+            text: text.into(),
+        });
+    }
+
+    fn within(&mut self, key: &str, value: usize, allowed: std::ops::RangeInclusive<usize>) {
+        if !allowed.contains(&value) {
+            let (low, high) = allowed.into_inner();
+            self.wrong(key, format!("{value} is not between {low} and {high}"));
+        }
+    }
+
+    /// A time that must not be zero.
+    pub(super) fn time(
+        &mut self,
+        key: &str,
+        written: Option<HumanDuration>,
+        default: Duration,
+    ) -> Duration {
+        let time = written.map_or(default, |written| written.0);
+        if time.is_zero() {
+            self.wrong(key, "it must be longer than zero");
+        }
+        time
+    }
+
+    pub(super) fn not_empty(&mut self, key: &str, written: Option<&String>) {
+        if written.is_some_and(String::is_empty) {
+            self.wrong(key, "it is empty; leave the key out for its default");
+        }
+    }
+
+    fn listen(
+        &mut self,
+        written: Option<Vec<ListenAddress>>,
+        admin: SocketAddr,
+    ) -> Vec<ListenAddress> {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, super::address::LISTEN_PORT));
+        let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default)]);
+        if listen.is_empty() {
+            self.wrong("listen", "it names no address");
+        }
+        // Port 0 lets the system choose, which gives another port each time.
+        let fixed = |address: &ListenAddress| !matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+        let mut seen = BTreeSet::new();
+        for address in listen.iter().filter(|address| fixed(address)) {
+            if !seen.insert(address) {
+                self.wrong("listen", format!("{address} is named twice"));
+            }
+            if *address == ListenAddress::Tcp(admin) {
+                self.wrong(
+                    "listen",
+                    format!("{address} is where the admin HTTP listens"),
+                );
+            }
+        }
+        listen
+    }
+
+    fn admin(&mut self, written: Option<TcpAddress>) -> SocketAddr {
+        let address = written.map_or((Ipv4Addr::LOCALHOST, 6433).into(), |written| written.0);
+        if !address.ip().is_loopback() {
+            let text = format!(
+                "{address} can be reached from other machines, and the admin HTTP asks nobody who \
+                 they are; use a loopback address such as 127.0.0.1:{}",
+                address.port()
+            );
+            self.wrong("admin.listen", text);
+        }
+        address
+    }
+
+    fn state_dir(&mut self, written: Option<PathBuf>, around: &Surroundings) -> Option<PathBuf> {
+        let Some(directory) = written.or_else(|| around.state_dir()) else {
+            self.wrong(
+                "state_dir",
+                "it is not set, and neither is STATE_DIRECTORY, XDG_STATE_HOME or HOME",
+            );
+            return None;
+        };
+        match std::path::absolute(&directory) {
+            Ok(directory) => Some(directory),
+            Err(error) => {
+                self.wrong("state_dir", format!("{}: {error}", directory.display()));
+                None
+            }
+        }
+    }
+
+    fn hold(&mut self, raw: RawHold) -> Hold {
+        let seconds = |written: Option<HumanDuration>, default| {
+            written.map_or(Duration::from_secs(default), Duration::from)
+        };
+        let clients_max = raw.clients_max.unwrap_or(10_000);
+        self.within("hold.clients_max", clients_max, 1..=1_000_000);
+        let ByteSize(bytes_per_client) = raw.bytes_per_client.unwrap_or(ByteSize(64 << 10));
+        self.within("hold.bytes_per_client", bytes_per_client, 1 << 10..=1 << 30);
+        Hold {
+            duration: self.time("hold.for", raw.r#for, Duration::from_secs(300)),
+            then: raw.then.unwrap_or(Then::Open),
+            blocked: raw.blocked.unwrap_or(Blocked::Queue),
+            client_deadline: self.time(
+                "hold.client_deadline",
+                raw.client_deadline,
+                Duration::from_secs(60),
+            ),
+            clients_max,
+            bytes_per_client,
+            ladder: Ladder {
+                preset: raw.ladder.unwrap_or(Preset::Gentle),
+                wait: seconds(raw.wait, 30),
+                cancel: seconds(raw.cancel, 10),
+                terminate: seconds(raw.terminate, 10),
+            },
+        }
+    }
+
+    fn limits(&mut self, raw: RawLimits) -> Limits {
+        let connections = raw.connections.unwrap_or(10_000);
+        self.within("limits.connections", connections, 1..=1_000_000);
+        Limits {
+            connections,
+            login_time: self.time("limits.login_time", raw.login_time, Duration::from_secs(60)),
+        }
+    }
+}
+
+fn log(raw: RawLog) -> Log {
+    Log {
+        level: raw.level.unwrap_or(LogLevel::Info),
+        format: raw.format.unwrap_or(LogFormat::Text),
+    }
+}

@@ -1,0 +1,153 @@
+//! The closed sets of words that a setting may take, each an enum with one spelling.
+
+use tracing::level_filters::LevelFilter;
+
+/// A word that is not one of the set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{found}\" is not one of {}", allowed.join(", "))]
+pub struct UnknownWord {
+    /// What was written.
+    pub found: String,
+    /// What may be written.
+    pub allowed: &'static [&'static str],
+}
+
+/// Declares an enum whose variants are spelled the same in files, flags, JSON and logs.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident {
+        $($(#[$meaning:meta])* $variant:ident = $word:literal,)+
+    }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$meaning])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every word of the set, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word of this variant.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::config::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::config::UnknownWord {
+                        found: text.to_owned(),
+                        allowed: Self::WORDS,
+                    }),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// What a hold does when its own end comes.
+    Then {
+        /// Lets the held clients go on.
+        Open = "open",
+        /// Stays held and says that it is overdue.
+        Stay = "stay",
+    }
+}
+
+words! {
+    /// What happens to a transaction that may not start.
+    Blocked {
+        /// It waits, up to the client's deadline.
+        Queue = "queue",
+        /// It is refused at once.
+        Reject = "reject",
+    }
+}
+
+words! {
+    /// How far a drain goes to end what still runs.
+    Preset {
+        /// Waits for transactions to end.
+        Gentle = "gentle",
+        /// Waits, then cancels statements.
+        Firm = "firm",
+        /// Waits, cancels, then terminates sessions.
+        Force = "force",
+    }
+}
+
+words! {
+    /// How log lines are written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// The least important log lines that are written.
+    LogLevel {
+        /// What a person should look at.
+        Error = "error",
+        /// What may need a person soon.
+        Warn = "warn",
+        /// What an operator did and what came of it.
+        Info = "info",
+        /// The life of each session.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_reads_back_the_same_everywhere() {
+        for word in Preset::WORDS {
+            let preset: Preset = word.parse().expect("its own word");
+            assert_eq!(preset.to_string(), *word);
+            let json = serde_json::to_string(&preset).expect("a word is JSON");
+            assert_eq!(json, format!("\"{word}\""));
+            assert_eq!(serde_json::from_str::<Preset>(&json).ok(), Some(preset));
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_the_known_ones() {
+        let error = "brutal".parse::<Preset>().expect_err("no such preset");
+        assert_eq!(
+            error.to_string(),
+            "\"brutal\" is not one of gentle, firm, force"
+        );
+    }
+}

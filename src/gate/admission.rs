@@ -1,0 +1,201 @@
+//! One atomic word that says whether a transaction may start, and counts those that did.
+//!
+//! ```text
+//!   63       62 ........ 48   47 ......... 24   23 .......... 0
+//!   closed   epoch (15 bit)   permits of odd     permits of even
+//!                             epochs             epochs
+//! ```
+//!
+//! Taking a permit is one `fetch_add` on the hot path. Its answer says, in the same instant, whether
+//! the gate was closed or had moved to another epoch: then the permit is taken back. Because both
+//! facts are in one word, no permit can slip through between a closing and its count.
+//!
+//! A permit belongs to the epoch in which it was given. Every command starts a new epoch unless
+//! permits of the epoch before last are still out, whose slot it would share; they are then counted
+//! together, so that a wait may be for more than it must, never for less.
+//!
+//! `crate::gate::sync` provides the atomic: the standard one here, loom's in the test that tries
+//! the interleavings.
+
+use super::sync::{AtomicU64, Ordering};
+
+const CLOSED: u64 = 1 << 63;
+const EPOCH_SHIFT: u32 = 48;
+const EPOCH_MASK: u64 = 0x7fff;
+const SLOT_BITS: u32 = 24;
+const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
+
+/// Which permits are meant: advances with every command to the gate, modulo 2^15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(u16);
+
+impl Epoch {
+    fn of(word: u64) -> Epoch {
+        // Masked to 15 bits.
+        Epoch(((word >> EPOCH_SHIFT) & EPOCH_MASK) as u16)
+    }
+
+    fn next(self) -> Epoch {
+        Epoch((self.0 + 1) & 0x7fff)
+    }
+
+    fn slot_shift(self) -> u32 {
+        u32::from(self.0 & 1) * SLOT_BITS
+    }
+
+    fn one(self) -> u64 {
+        1 << self.slot_shift()
+    }
+
+    fn count(self, word: u64) -> u32 {
+        // Masked to 24 bits.
+        ((word >> self.slot_shift()) & SLOT_MASK) as u32
+    }
+}
+
+/// What giving back a permit left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The gate is open, or other permits are out.
+    Others,
+    /// The gate is closed and this was the last permit: whoever waits for it must be woken.
+    Nobody,
+}
+
+/// Why a permit was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed(
+    /// What taking the late permit back left behind.
+    pub Left,
+);
+
+/// The word of one gate.
+#[derive(Debug)]
+pub struct Admission {
+    word: AtomicU64,
+}
+
+impl Default for Admission {
+    /// Open, nobody inside.
+    fn default() -> Admission {
+        Admission {
+            word: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Admission {
+    /// Takes a permit.
+    #[inline]
+    pub fn admit(&self) -> Result<Epoch, Closed> {
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            if seen & CLOSED != 0 {
+                return Err(Closed(Left::Others));
+            }
+            let epoch = Epoch::of(seen);
+            // Acquire pairs with the release of `turn`: what the command did is seen by whoever it
+            // lets in.
+            let before = self.word.fetch_add(epoch.one(), Ordering::Acquire);
+            if before & CLOSED == 0 && Epoch::of(before) == epoch {
+                return Ok(epoch);
+            }
+            let left = self.release(epoch);
+            if before & CLOSED != 0 {
+                return Err(Closed(left));
+            }
+        }
+    }
+
+    /// Gives a permit back.
+    #[inline]
+    pub fn release(&self, epoch: Epoch) -> Left {
+        // Release pairs with the acquire of `permits`: what the transaction did is seen by whoever
+        // finds that none is left.
+        let before = self.word.fetch_sub(epoch.one(), Ordering::Release);
+        let after = before - epoch.one();
+        if after & CLOSED != 0 && permits_in(after) == 0 {
+            Left::Nobody
+        } else {
+            Left::Others
+        }
+    }
+
+    /// Opens or closes the gate; starts a new epoch where its slot is free.
+    pub fn turn(&self, closed: bool) {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            let epoch = Epoch::of(seen);
+            let next = if epoch.next().count(seen) == 0 {
+                epoch.next()
+            } else {
+                epoch
+            };
+            let counts = seen & ((1 << EPOCH_SHIFT) - 1);
+            let flag = if closed { CLOSED } else { 0 };
+            let word = flag | (u64::from(next.0) << EPOCH_SHIFT) | counts;
+            match self
+                .word
+                .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Whether a transaction may start now.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & CLOSED == 0
+    }
+
+    /// Permits that are out, of all epochs. Momentarily counts permits that are being taken back.
+    pub fn permits(&self) -> u32 {
+        permits_in(self.word.load(Ordering::Acquire))
+    }
+}
+
+fn permits_in(word: u64) -> u32 {
+    Epoch(0).count(word) + Epoch(1).count(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_are_counted_over_the_turns_of_the_gate() {
+        let gate = Admission::default();
+        let first = gate.admit().expect("open");
+        gate.turn(true);
+        assert_eq!(gate.admit(), Err(Closed(Left::Others)));
+        gate.turn(false);
+        let second = gate.admit().expect("open again");
+        gate.turn(true);
+        assert_eq!(gate.permits(), 2);
+        assert_eq!(gate.release(second), Left::Others);
+        assert_eq!(gate.release(first), Left::Nobody);
+        assert_eq!(gate.permits(), 0);
+    }
+
+    #[test]
+    fn an_open_gate_wakes_nobody() {
+        let gate = Admission::default();
+        let permit = gate.admit().expect("open");
+        assert_eq!(gate.release(permit), Left::Others);
+    }
+
+    #[test]
+    fn the_epoch_survives_its_own_wrap() {
+        let gate = Admission::default();
+        for _ in 0..0x8001 {
+            let permit = gate.admit().expect("open");
+            gate.turn(true);
+            assert_eq!(gate.release(permit), Left::Nobody);
+            gate.turn(false);
+        }
+        assert!(gate.is_open());
+        assert_eq!(gate.permits(), 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! What an operator asks of a gate.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Blocked, Then};
+
+/// What traffic is let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Everything passes.
+    Open,
+    /// No transaction starts.
+    Hold,
+}
+
+impl Mode {
+    /// The word that commands, metrics and logs use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Open => "open",
+            Mode::Hold => "hold",
+        }
+    }
+}
+
+/// Who closed a gate. Each holder has at most one hold; the gate is open when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holder {
+    /// A command for every database.
+    Everywhere,
+    /// A command for this database.
+    Operator,
+    /// A window, which ends its hold by itself.
+    Window,
+}
+
+/// Numbers the holds of a gate, so that a late timer or answer never touches a newer one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Generation(pub u64);
+
+/// A hold as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldSpec {
+    /// How long it lasts at most.
+    pub duration: Duration,
+    /// What happens when that time is over.
+    pub then: Then,
+    /// What happens to what it blocks.
+    pub blocked: Blocked,
+    /// How long one client waits at most.
+    pub client_deadline: Duration,
+    /// Who asked.
+    pub by: String,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
+}

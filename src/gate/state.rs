@@ -1,0 +1,399 @@
+//! Which holds are on a gate, and what follows from each command and each timer.
+//!
+//! ```text
+//!            hold                    its time passes, then = open; release
+//!   (none) ───────► Running ──────────────────────────────────────────────► (none)
+//!                      │  ▲ hold again (a new generation)                      ▲
+//!                      │  └─────────┐                                          │
+//!                      └──────► Overdue ───────────────────────────────────────┘
+//!              its time passes,               release
+//!              then = stay
+//! ```
+//!
+//! One such line per [`Holder`]; the gate is closed while any holder has a hold. Times are
+//! arguments: nothing here reads a clock.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::mode::{Generation, HoldSpec, Holder, Mode};
+use crate::config::{Blocked, Then};
+
+/// One hold on a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its number.
+    pub generation: Generation,
+    /// What was asked for.
+    pub spec: HoldSpec,
+    /// When it began.
+    pub since: Instant,
+    /// Whether its time has passed.
+    pub phase: Phase,
+}
+
+/// Whether a hold's own end is still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It ends at this time, by its policy.
+    Running {
+        /// The end.
+        until: Instant,
+    },
+    /// Its time has passed and its policy was to stay; a person has to end it.
+    Overdue,
+}
+
+/// What happens to a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody closes the gate, or renews a hold of theirs.
+    Hold {
+        /// Whose hold it is.
+        holder: Holder,
+        /// What is asked for.
+        spec: HoldSpec,
+    },
+    /// Somebody ends a hold; with a generation only that very one.
+    Release {
+        /// Whose hold it is.
+        holder: Holder,
+        /// Which one, if not whichever there is.
+        generation: Option<Generation>,
+    },
+    /// The time of a hold may have passed.
+    Timer {
+        /// Whose hold it is.
+        holder: Holder,
+        /// Which one the timer was set for.
+        generation: Generation,
+    },
+}
+
+/// What is to be done about it, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// No transaction may start from now on.
+    Close,
+    /// Transactions may start: those that wait first.
+    Open,
+    /// Tell this state again at that time.
+    SetTimer {
+        /// Whose hold it is.
+        holder: Holder,
+        /// For which hold.
+        generation: Generation,
+        /// When.
+        at: Instant,
+    },
+    /// A hold is over.
+    Ended {
+        /// Whose it was.
+        holder: Holder,
+        /// The hold as it was.
+        hold: Hold,
+        /// What ended it.
+        why: EndedBy,
+    },
+    /// A hold's time has passed and traffic stays held: a person should look.
+    Alert {
+        /// Whose hold it is.
+        holder: Holder,
+        /// Which one.
+        generation: Generation,
+    },
+}
+
+/// What ended a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// A command.
+    Command,
+    /// Its time passed.
+    Time,
+    /// A newer hold of the same holder.
+    Replaced,
+}
+
+/// The holds on one gate.
+#[derive(Debug, Default)]
+pub struct State {
+    holds: BTreeMap<Holder, Hold>,
+    last: Generation,
+}
+
+impl State {
+    /// Open while there is no hold.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        if self.holds.is_empty() {
+            Mode::Open
+        } else {
+            Mode::Hold
+        }
+    }
+
+    /// The holds, widest first.
+    pub fn holds(&self) -> impl Iterator<Item = (Holder, &Hold)> {
+        self.holds.iter().map(|(holder, hold)| (*holder, hold))
+    }
+
+    /// The hold of one holder.
+    #[must_use]
+    pub fn hold(&self, holder: Holder) -> Option<&Hold> {
+        self.holds.get(&holder)
+    }
+
+    /// What happens to a blocked client: the stricter of the holds decides, and the nearer of their
+    /// deadlines counts. `None` while the gate is open.
+    #[must_use]
+    pub fn blocked(&self) -> Option<(Blocked, std::time::Duration)> {
+        let deadline = self
+            .holds
+            .values()
+            .map(|hold| hold.spec.client_deadline)
+            .min()?;
+        let rejects = self
+            .holds
+            .values()
+            .any(|hold| hold.spec.blocked == Blocked::Reject);
+        Some((
+            if rejects {
+                Blocked::Reject
+            } else {
+                Blocked::Queue
+            },
+            deadline,
+        ))
+    }
+
+    /// The only door for changes.
+    pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Hold { holder, spec } => self.begin(holder, spec, now, &mut effects),
+            Event::Release { holder, generation } => {
+                let there = self.holds.get(&holder).map(|hold| hold.generation);
+                if there.is_some() && (generation.is_none() || generation == there) {
+                    self.end(holder, EndedBy::Command, &mut effects);
+                }
+            }
+            Event::Timer { holder, generation } => {
+                self.timer(holder, generation, now, &mut effects);
+            }
+        }
+        effects
+    }
+
+    fn begin(&mut self, holder: Holder, spec: HoldSpec, now: Instant, effects: &mut Vec<Effect>) {
+        if self.holds.is_empty() {
+            effects.push(Effect::Close);
+        }
+        self.last = Generation(self.last.0 + 1);
+        let generation = self.last;
+        let until = now + spec.duration;
+        let hold = Hold {
+            generation,
+            spec,
+            since: now,
+            phase: Phase::Running { until },
+        };
+        if let Some(old) = self.holds.insert(holder, hold) {
+            effects.push(Effect::Ended {
+                holder,
+                hold: old,
+                why: EndedBy::Replaced,
+            });
+        }
+        effects.push(Effect::SetTimer {
+            holder,
+            generation,
+            at: until,
+        });
+    }
+
+    fn end(&mut self, holder: Holder, why: EndedBy, effects: &mut Vec<Effect>) {
+        if let Some(hold) = self.holds.remove(&holder) {
+            if self.holds.is_empty() {
+                effects.push(Effect::Open);
+            }
+            effects.push(Effect::Ended { holder, hold, why });
+        }
+    }
+
+    fn timer(
+        &mut self,
+        holder: Holder,
+        generation: Generation,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(hold) = self.holds.get_mut(&holder) else {
+            return;
+        };
+        if hold.generation != generation {
+            return;
+        }
+        match (hold.phase, hold.spec.then) {
+            (Phase::Overdue, _) => {}
+            (Phase::Running { until }, _) if now < until => {
+                effects.push(Effect::SetTimer {
+                    holder,
+                    generation,
+                    at: until,
+                });
+            }
+            (Phase::Running { .. }, Then::Open) => self.end(holder, EndedBy::Time, effects),
+            (Phase::Running { .. }, Then::Stay) => {
+                hold.phase = Phase::Overdue;
+                effects.push(Effect::Alert { holder, generation });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn spec(then: Then) -> HoldSpec {
+        HoldSpec {
+            duration: Duration::from_secs(60),
+            then,
+            blocked: Blocked::Queue,
+            client_deadline: Duration::from_secs(30),
+            by: "test".into(),
+            reason: None,
+        }
+    }
+
+    fn hold(state: &mut State, holder: Holder, then: Then, now: Instant) -> Generation {
+        state.apply(
+            Event::Hold {
+                holder,
+                spec: spec(then),
+            },
+            now,
+        );
+        state.hold(holder).expect("just placed").generation
+    }
+
+    fn opens(effects: &[Effect]) -> bool {
+        effects.contains(&Effect::Open)
+    }
+
+    #[test]
+    fn a_gate_opens_when_its_last_hold_ends() {
+        let (mut state, now) = (State::default(), Instant::now());
+        hold(&mut state, Holder::Everywhere, Then::Open, now);
+        hold(&mut state, Holder::Window, Then::Open, now);
+        let release = |holder| Event::Release {
+            holder,
+            generation: None,
+        };
+        assert!(!opens(&state.apply(release(Holder::Everywhere), now)));
+        assert_eq!(state.mode(), Mode::Hold);
+        assert!(opens(&state.apply(release(Holder::Window), now)));
+        assert_eq!(state.mode(), Mode::Open);
+    }
+
+    #[test]
+    fn an_old_timer_never_touches_a_new_hold() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let holder = Holder::Operator;
+        let old = hold(&mut state, holder, Then::Open, now);
+        state.apply(
+            Event::Release {
+                holder,
+                generation: None,
+            },
+            now,
+        );
+        let new = hold(&mut state, holder, Then::Open, now);
+        let late = now + Duration::from_secs(3600);
+        assert_eq!(
+            state.apply(
+                Event::Timer {
+                    holder,
+                    generation: old
+                },
+                late
+            ),
+            vec![]
+        );
+        let by_old = Event::Release {
+            holder,
+            generation: Some(old),
+        };
+        assert_eq!(state.apply(by_old, late), vec![]);
+        assert!(opens(&state.apply(
+            Event::Timer {
+                holder,
+                generation: new
+            },
+            late
+        )));
+    }
+
+    #[test]
+    fn an_early_timer_is_set_again() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let holder = Holder::Operator;
+        let generation = hold(&mut state, holder, Then::Open, now);
+        let at = now + Duration::from_secs(60);
+        let effects = state.apply(Event::Timer { holder, generation }, now);
+        assert_eq!(
+            effects,
+            vec![Effect::SetTimer {
+                holder,
+                generation,
+                at
+            }]
+        );
+    }
+
+    #[test]
+    fn a_hold_that_stays_alerts_once_and_is_ended_by_a_command() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let holder = Holder::Operator;
+        let generation = hold(&mut state, holder, Then::Stay, now);
+        let late = now + Duration::from_secs(61);
+        let timer = Event::Timer { holder, generation };
+        assert_eq!(
+            state.apply(timer.clone(), late),
+            vec![Effect::Alert { holder, generation }]
+        );
+        assert_eq!(state.apply(timer, late), vec![]);
+        assert_eq!(state.mode(), Mode::Hold);
+        assert!(opens(&state.apply(
+            Event::Release {
+                holder,
+                generation: None
+            },
+            late
+        )));
+    }
+
+    #[test]
+    fn the_stricter_of_two_holds_decides_what_the_blocked_get() {
+        let (mut state, now) = (State::default(), Instant::now());
+        hold(&mut state, Holder::Everywhere, Then::Open, now);
+        let strict = HoldSpec {
+            blocked: Blocked::Reject,
+            client_deadline: Duration::from_secs(5),
+            ..spec(Then::Open)
+        };
+        state.apply(
+            Event::Hold {
+                holder: Holder::Operator,
+                spec: strict,
+            },
+            now,
+        );
+        assert_eq!(
+            state.blocked(),
+            Some((Blocked::Reject, Duration::from_secs(5)))
+        );
+    }
+}

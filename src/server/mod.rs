@@ -1,0 +1,6 @@
+//! Our connections to Postgres: for sessions, for cancel requests, and to watch it.
+
+pub mod cancel;
+pub mod connect;
+pub mod control;
+pub mod own;

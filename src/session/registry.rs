@@ -1,0 +1,455 @@
+//! Every session that is logged in: what it does, how to reach it, and how to stop it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use atomic_waker::AtomicWaker;
+use dashmap::DashMap;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
+
+use crate::server::connect::Endpoint;
+use crate::stream::Peer;
+use crate::wire::startup::CancelKey;
+
+/// Numbers sessions over the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Activity {
+    /// Nothing, outside of a transaction.
+    Idle = 0,
+    /// The server works for it.
+    Active = 1,
+    /// Nothing, inside a transaction.
+    InTransaction = 2,
+    /// Its next transaction waits at the gate.
+    Held = 3,
+    /// One side has left and the other is being ended.
+    Closing = 4,
+}
+
+impl Activity {
+    fn from_u8(byte: u8) -> Activity {
+        match byte {
+            0 => Activity::Idle,
+            1 => Activity::Active,
+            2 => Activity::InTransaction,
+            3 => Activity::Held,
+            _ => Activity::Closing,
+        }
+    }
+
+    /// The word that reports use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activity::Idle => "idle",
+            Activity::Active => "active",
+            Activity::InTransaction => "in_transaction",
+            Activity::Held => "held",
+            Activity::Closing => "closing",
+        }
+    }
+}
+
+/// What somebody wants of a session; the bits add up until the session looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signals(u8);
+
+impl Signals {
+    /// Cancel what runs or is held.
+    pub const CANCEL: Signals = Signals(1);
+    /// End at the next boundary.
+    pub const STOP: Signals = Signals(2);
+    /// End now.
+    pub const KILL: Signals = Signals(4);
+
+    /// Whether `other` is among them.
+    #[must_use]
+    pub fn contains(self, other: Signals) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A session as the rest of the program sees it. The relay alone writes the counters.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number.
+    pub id: SessionId,
+    /// The database it was opened for.
+    pub database: String,
+    /// The user it was opened as.
+    pub user: String,
+    /// The `application_name` it was opened with.
+    pub application_name: String,
+    /// Where the client is.
+    pub client: Peer,
+    /// When it was logged in.
+    pub connected_at: SystemTime,
+    /// The server it is connected to.
+    pub endpoint: Endpoint,
+    /// The key of the server's session.
+    pub server_key: Option<CancelKey>,
+    /// The key that the client was given.
+    pub client_key: Option<CancelKey>,
+    /// The measures of its traffic.
+    pub meter: Meter,
+    born: Instant,
+    signals: AtomicU8,
+    waker: AtomicWaker,
+    cancels: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+/// Counters with one writer: a store costs as much as a plain one.
+#[derive(Debug, Default)]
+pub struct Meter {
+    activity: AtomicU8,
+    /// Microseconds since the session began, plus one; zero for "none".
+    transaction_since: AtomicU64,
+    statement_since: AtomicU64,
+    held_since: AtomicU64,
+    transactions: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// Traffic that was counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Transactions that came to their end.
+    pub transactions: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes from servers.
+    pub bytes_out: u64,
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.transactions += other.transactions;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// What a session is made of at its login.
+#[derive(Debug)]
+pub struct Login {
+    /// The database it asked for.
+    pub database: String,
+    /// The user it claimed to be, and proved to the server.
+    pub user: String,
+    /// Its `application_name`, or nothing.
+    pub application_name: String,
+    /// Where it comes from.
+    pub client: Peer,
+    /// The server it got.
+    pub endpoint: Endpoint,
+    /// The key of the server's session.
+    pub server_key: Option<CancelKey>,
+    /// The key that the client was given.
+    pub client_key: Option<CancelKey>,
+}
+
+impl Session {
+    fn new(id: SessionId, login: Login) -> Session {
+        Session {
+            id,
+            database: login.database,
+            user: login.user,
+            application_name: login.application_name,
+            client: login.client,
+            connected_at: SystemTime::now(),
+            endpoint: login.endpoint,
+            server_key: login.server_key,
+            client_key: login.client_key,
+            meter: Meter::default(),
+            born: Instant::now(),
+            signals: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
+            cancels: Mutex::default(),
+        }
+    }
+
+    /// The server's process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.server_key.as_ref().map(|key| key.pid)
+    }
+
+    /// What it does now.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        Activity::from_u8(self.meter.activity.load(Ordering::Relaxed))
+    }
+
+    /// Says what it does.
+    #[inline]
+    pub fn set_activity(&self, activity: Activity) {
+        self.meter.activity.store(activity as u8, Ordering::Relaxed);
+    }
+
+    /// A transaction has begun, and with it a statement.
+    #[inline]
+    pub fn transaction_began(&self) {
+        let now = self.stamp();
+        self.meter.transaction_since.store(now, Ordering::Relaxed);
+        self.meter.statement_since.store(now, Ordering::Relaxed);
+    }
+
+    /// A further statement has begun.
+    #[inline]
+    pub fn statement_began(&self) {
+        self.meter
+            .statement_since
+            .store(self.stamp(), Ordering::Relaxed);
+    }
+
+    /// The transaction has come to its end.
+    #[inline]
+    pub fn transaction_ended(&self) {
+        self.meter.transaction_since.store(0, Ordering::Relaxed);
+        add(&self.meter.transactions, 1);
+    }
+
+    /// It waits at the gate, or no more.
+    pub fn set_held(&self, held: bool) {
+        self.meter
+            .held_since
+            .store(if held { self.stamp() } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Bytes came from the client.
+    #[inline]
+    pub fn count_in(&self, bytes: usize) {
+        add(&self.meter.bytes_in, bytes as u64);
+    }
+
+    /// Bytes came from the server.
+    #[inline]
+    pub fn count_out(&self, bytes: usize) {
+        add(&self.meter.bytes_out, bytes as u64);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            transactions: self.meter.transactions.load(Ordering::Relaxed),
+            bytes_in: self.meter.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.meter.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long its transaction runs already.
+    #[must_use]
+    pub fn transaction_age(&self) -> Option<Duration> {
+        self.since(&self.meter.transaction_since)
+    }
+
+    /// How long ago its last statement began.
+    #[must_use]
+    pub fn statement_age(&self) -> Option<Duration> {
+        self.since(&self.meter.statement_since)
+    }
+
+    /// How long it waits at the gate.
+    #[must_use]
+    pub fn held_for(&self) -> Option<Duration> {
+        self.since(&self.meter.held_since)
+    }
+
+    /// Wants something of the session, and wakes it.
+    pub fn signal(&self, signals: Signals) {
+        self.signals.fetch_or(signals.0, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// Wants its statement cancelled; the receiver is told when that was done or found needless.
+    pub fn request_cancel(&self) -> oneshot::Receiver<()> {
+        let (done, told) = oneshot::channel();
+        self.cancels().push(done);
+        self.signal(Signals::CANCEL);
+        told
+    }
+
+    /// Who waits for a cancel to be carried out.
+    pub fn take_cancels(&self) -> Vec<oneshot::Sender<()>> {
+        std::mem::take(&mut *self.cancels())
+    }
+
+    /// What was wanted since the last look.
+    #[inline]
+    #[must_use]
+    pub fn take_signals(&self) -> Signals {
+        if self.signals.load(Ordering::Relaxed) == 0 {
+            return Signals(0);
+        }
+        Signals(self.signals.swap(0, Ordering::AcqRel))
+    }
+
+    /// Where the session is woken.
+    pub fn waker(&self) -> &AtomicWaker {
+        &self.waker
+    }
+
+    fn cancels(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamp(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_micros()).map_or(u64::MAX, |now| now.saturating_add(1))
+    }
+
+    fn since(&self, stamp: &AtomicU64) -> Option<Duration> {
+        match stamp.load(Ordering::Relaxed) {
+            0 => None,
+            then => Some(Duration::from_micros(self.stamp().saturating_sub(then))),
+        }
+    }
+}
+
+#[inline]
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+}
+
+/// A server connection that we closed and whose end was not seen: its backend may still run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// The server's process id.
+    pub pid: i32,
+    /// The database it worked in.
+    pub database: String,
+    /// The server.
+    pub endpoint: Endpoint,
+}
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    sessions: DashMap<SessionId, Arc<Session>>,
+    by_pid: DashMap<i32, Vec<Arc<Session>>>,
+    next: AtomicU64,
+    ended: Mutex<BTreeMap<String, Totals>>,
+    departed: Mutex<Vec<Departed>>,
+}
+
+impl Sessions {
+    /// Adds a session that has logged in.
+    pub fn add(&self, login: Login) -> Arc<Session> {
+        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        let session = Arc::new(Session::new(id, login));
+        self.sessions.insert(id, Arc::clone(&session));
+        if let Some(pid) = session.pid() {
+            self.by_pid
+                .entry(pid)
+                .or_default()
+                .push(Arc::clone(&session));
+        }
+        session
+    }
+
+    /// Removes a session. `server_gone` is whether its server connection was seen to end; if not,
+    /// its process id stays ours until the server is found to have forgotten it.
+    pub fn remove(&self, session: &Session, server_gone: bool) {
+        if let Some(pid) = session.pid() {
+            if !server_gone {
+                let (database, endpoint) = (session.database.clone(), session.endpoint.clone());
+                self.departed().push(Departed {
+                    pid,
+                    database,
+                    endpoint,
+                });
+            }
+            if let Some(mut same) = self.by_pid.get_mut(&pid) {
+                same.retain(|other| other.id != session.id);
+            }
+            self.by_pid.remove_if(&pid, |_, same| same.is_empty());
+        }
+        *self.ended().entry(session.database.clone()).or_default() += session.totals();
+        self.sessions.remove(&session.id);
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.sessions
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
+    }
+
+    /// The sessions of one database, oldest first.
+    pub fn of(&self, database: &str) -> Vec<Arc<Session>> {
+        let mut found: Vec<_> = self.all();
+        found.retain(|session| session.database == database);
+        found.sort_unstable_by_key(|session| session.id);
+        found
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// The session that a cancel request names. Secrets are compared in constant time.
+    pub fn by_key(&self, key: &CancelKey) -> Option<Arc<Session>> {
+        let same_pid = self.by_pid.get(&key.pid)?;
+        let matches = |session: &&Arc<Session>| {
+            let ours = session.client_key.as_ref();
+            ours.is_some_and(|ours| bool::from(ours.secret.ct_eq(&key.secret)))
+        };
+        same_pid.iter().find(matches).cloned()
+    }
+
+    /// The session that a server process works for.
+    pub fn by_pid(&self, pid: i32) -> Option<Arc<Session>> {
+        self.by_pid.get(&pid)?.first().cloned()
+    }
+
+    /// What was counted in one database, ended sessions included.
+    pub fn totals(&self, database: &str) -> Totals {
+        let mut totals = self.ended().get(database).copied().unwrap_or_default();
+        for entry in self
+            .sessions
+            .iter()
+            .filter(|entry| entry.database == database)
+        {
+            totals += entry.totals();
+        }
+        totals
+    }
+
+    /// Server connections of this database that we closed and that may still run.
+    pub fn departed_of(&self, database: &str) -> Vec<Departed> {
+        self.departed()
+            .iter()
+            .filter(|gone| gone.database == database)
+            .cloned()
+            .collect()
+    }
+
+    /// Forgets departed connections that the server has forgotten.
+    pub fn forget_departed(&self, keep: impl Fn(&Departed) -> bool) {
+        self.departed().retain(keep);
+    }
+
+    fn departed(&self) -> MutexGuard<'_, Vec<Departed>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

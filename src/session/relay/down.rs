@@ -1,0 +1,144 @@
+//! From the server to the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::leaving::Remains;
+use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
+use crate::session::registry::Activity;
+use crate::session::scan::{Door, Seen};
+use crate::stream::Socket;
+use crate::wire::frame::BadLength;
+use crate::wire::refusal::Refusal;
+
+/// How long a client may take to read the last words of its server.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What one read from the server came to.
+enum FromServer {
+    Some,
+    Ended,
+    ClientBroke(std::io::Error),
+    Nonsense(BadLength),
+}
+
+impl<C: Socket, S: Socket> Relay<C, S> {
+    pub(super) fn poll_down(&mut self, cx: &mut Context<'_>) -> Step {
+        if !self.ours.is_empty() && self.server_scan.at_message_start() {
+            let ours = std::mem::take(&mut self.ours);
+            self.to_client.push(&ours);
+        }
+        if !self.to_client.is_empty() {
+            match self.to_client.poll_drain(&mut self.client, cx) {
+                Poll::Pending => return self.poll_closing(cx),
+                Poll::Ready(Err(error)) => return self.client_broke(&error),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        if matches!(self.phase, Phase::Closing(_)) {
+            return self.poll_closing(cx);
+        }
+        match self.read_server(cx) {
+            Poll::Pending => Step::Stuck,
+            Poll::Ready(Ok(FromServer::Some)) => Step::Moved,
+            Poll::Ready(Ok(FromServer::Ended) | Err(_)) => self.server_ended(),
+            Poll::Ready(Ok(FromServer::ClientBroke(error))) => self.client_broke(&error),
+            Poll::Ready(Ok(FromServer::Nonsense(error))) => {
+                tracing::warn!(session = self.session.id.0, %error, "server broke the protocol");
+                self.server_ended()
+            }
+        }
+    }
+
+    fn read_server(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
+        let Relay {
+            client,
+            session,
+            server,
+            to_client,
+            tracker,
+            door,
+            ..
+        } = self;
+        let (scan, phase) = (&mut self.server_scan, &self.phase);
+        let read = read_scratch(server, cx, SCRATCH, |bytes, cx| {
+            if bytes.is_empty() {
+                return FromServer::Ended;
+            }
+            session.count_out(bytes.len());
+            let seen = match scan.read(tracker, bytes) {
+                Ok(seen) => seen,
+                Err(bad) => return FromServer::Nonsense(bad),
+            };
+            if door.has_permit() && (tracker.at_boundary() || tracker.streams_both_ways()) {
+                door.release();
+                session.transaction_ended();
+            }
+            match to_client.write_through(client, cx, passed(phase, bytes, seen)) {
+                Ok(()) => FromServer::Some,
+                Err(error) => FromServer::ClientBroke(error),
+            }
+        });
+        if let Phase::Flowing = self.phase {
+            self.note_activity();
+        }
+        read
+    }
+
+    /// The server has ended its side: the client gets what is left, and the reason if a statement
+    /// of its was never sent.
+    fn server_ended(&mut self) -> Step {
+        let unsent = !self.kept.is_empty() && self.tracker.at_boundary();
+        match std::mem::replace(&mut self.phase, Phase::Flowing) {
+            Phase::Leaving(leaving) if leaving.remains == Remains::Nothing => {
+                return Step::End(End::ServerClosed);
+            }
+            Phase::Held(held) => {
+                self.unpark(*held);
+                self.say_goodbye(&Refusal::ServerLost);
+            }
+            Phase::Flowing if unsent => self.say_goodbye(&Refusal::ServerLost),
+            Phase::Flowing | Phase::Discarding(_) | Phase::Leaving(_) | Phase::Closing(_) => {}
+        }
+        self.session.set_activity(Activity::Closing);
+        self.phase = Phase::Closing(Box::pin(tokio::time::sleep(LAST_WORDS)));
+        // Whatever the server left unfinished, no message of ours could follow it.
+        if !self.server_scan.at_message_start() {
+            self.ours.clear();
+        }
+        Step::Moved
+    }
+
+    /// The client reads what is left, then its connection is closed. It is read to its end first:
+    /// closing a socket with unread bytes would take the last words back.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Step {
+        let Phase::Closing(deadline) = &mut self.phase else {
+            return Step::Stuck;
+        };
+        if deadline.as_mut().poll(cx).is_ready() {
+            return Step::End(End::ServerClosed);
+        }
+        if !self.to_client.is_empty() {
+            return Step::Stuck;
+        }
+        if let Poll::Pending = Pin::new(&mut self.client).poll_shutdown(cx) {
+            return Step::Stuck;
+        }
+        match read_scratch(&mut self.client, cx, SCRATCH, |bytes, _| bytes.is_empty()) {
+            Poll::Pending => Step::Stuck,
+            Poll::Ready(Ok(false)) => Step::Moved,
+            Poll::Ready(Ok(true) | Err(_)) => Step::End(End::ServerClosed),
+        }
+    }
+}
+
+/// What the client gets of a chunk. A held statement must not be answered by the server's last
+/// words, which do not say that it was never executed; ours do.
+fn passed<'a>(phase: &Phase, bytes: &'a [u8], seen: Seen) -> &'a [u8] {
+    match (phase, seen.error_at) {
+        (Phase::Held(_), Some(at)) => &bytes[..at],
+        (Phase::Leaving(leaving), _) if leaving.remains == Remains::Nothing => &[],
+        _ => bytes,
+    }
+}

@@ -1,0 +1,314 @@
+//! The pump between one client and its server.
+//!
+//! ```text
+//!                 gate closed            admitted
+//!      Flowing ───────────────► Held ───────────────► Flowing
+//!         ▲                       │ deadline, cancel, reject
+//!         │    end of the unit    ▼
+//!         └────────────────── Discarding
+//!
+//!      any ── the client ends, or is dismissed ──► Leaving ──┐
+//!      any ── the server ends ──► Closing ◄──────────────────┘
+//! ```
+//!
+//! One task polls both sockets. Bytes go from one to the other through a scratch buffer that the
+//! sessions of a thread share; only what a socket did not take, and what a closed gate keeps back,
+//! is stored with the session.
+
+mod backlog;
+mod down;
+mod held;
+mod leaving;
+mod up;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use self::backlog::Backlog;
+use self::held::Held;
+use self::leaving::{Leaving, Remains};
+use super::registry::{Activity, Session, Signals};
+use super::scan::{ClientScan, Discard, Door, ServerScan};
+use super::transaction::Tracker;
+use crate::gate::Gate;
+use crate::gate::admission::Epoch;
+use crate::metrics::Metrics;
+use crate::server::cancel::cancel;
+use crate::stream::Socket;
+use crate::tasks::Tasks;
+use crate::wire::refusal::Refusal;
+
+/// What one read takes at most. Larger reads gain little and cost cache.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// What every relay of the process has in common.
+#[derive(Debug)]
+pub struct Rules {
+    /// Bytes that are kept of a client while the gate holds it.
+    pub kept_max: usize,
+    /// Clients that may wait at one gate.
+    pub held_max: usize,
+    /// How long a statement may run on after its client vanished; `None` is for ever.
+    pub client_gone: Option<Duration>,
+    /// Where cancel requests run.
+    pub tasks: Tasks,
+    /// Where refusals are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// How a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server closed its connection.
+    ServerClosed,
+    /// The server's end was waited for in vain: its backend may still run.
+    ServerLeft,
+}
+
+/// The permit of a session, given back when it is dropped.
+#[derive(Debug)]
+struct GateDoor {
+    gate: Arc<Gate>,
+    permit: Option<Epoch>,
+}
+
+impl GateDoor {
+    fn release(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.release(permit);
+        }
+    }
+}
+
+impl Door for GateDoor {
+    #[inline]
+    fn has_permit(&self) -> bool {
+        self.permit.is_some()
+    }
+
+    #[inline]
+    fn admit(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.gate.admit();
+        }
+        self.permit.is_some()
+    }
+
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+}
+
+impl Drop for GateDoor {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// See the drawing above.
+#[derive(Debug)]
+enum Phase {
+    Flowing,
+    Held(Box<Held>),
+    Discarding(Discard),
+    Leaving(Box<Leaving>),
+    Closing(Pin<Box<tokio::time::Sleep>>),
+}
+
+/// Whether the session may go on after its next boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Serving,
+    Stopping,
+}
+
+/// What one look at one direction came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing to do until somebody wakes us.
+    Stuck,
+    /// Something changed; look again.
+    Moved,
+    /// The session is over.
+    End(End),
+}
+
+/// A logged-in session between its two sockets.
+#[derive(Debug)]
+pub struct Relay<C, S> {
+    client: C,
+    server: S,
+    session: Arc<Session>,
+    rules: Arc<Rules>,
+    door: GateDoor,
+    tracker: Tracker,
+    client_scan: ClientScan,
+    server_scan: ServerScan,
+    to_client: Backlog,
+    to_server: Backlog,
+    /// What the client sent and a closed gate, or an unanswered unit, keeps from going on.
+    kept: Vec<u8>,
+    /// Messages of ours that wait for a place between the server's.
+    ours: Vec<u8>,
+    phase: Phase,
+    life: Life,
+    waker: Option<Waker>,
+}
+
+impl<C: Socket, S: Socket> Relay<C, S> {
+    /// A session at its first boundary. What either side sent ahead of it comes first.
+    pub fn new(
+        (client, from_client): (C, BytesMut),
+        (server, from_server): (S, BytesMut),
+        session: Arc<Session>,
+        gate: Arc<Gate>,
+        rules: Arc<Rules>,
+    ) -> Relay<C, S> {
+        let mut tracker = Tracker::default();
+        let mut server_scan = ServerScan::default();
+        let mut to_client = Backlog::default();
+        // At a boundary the server sends whole asynchronous messages; a length that cannot be one
+        // shows again with the next bytes.
+        let _ = server_scan.read(&mut tracker, &from_server);
+        to_client.push(&from_server);
+        Relay {
+            client,
+            server,
+            session,
+            rules,
+            door: GateDoor { gate, permit: None },
+            tracker,
+            client_scan: ClientScan::default(),
+            server_scan,
+            to_client,
+            to_server: Backlog::default(),
+            kept: from_client.to_vec(),
+            ours: Vec::new(),
+            phase: Phase::Flowing,
+            life: Life::Serving,
+            waker: None,
+        }
+    }
+
+    /// Relays until one side has ended and the other knows.
+    ///
+    /// Dropping the future gives the permit back and closes both sockets; the server may still run
+    /// what it was sent.
+    pub async fn run(mut self) -> End {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.register(cx);
+        loop {
+            self.obey();
+            let down = self.poll_down(cx);
+            let up = if matches!(down, Step::End(_)) {
+                Step::Stuck
+            } else {
+                self.poll_up(cx)
+            };
+            match (down, up) {
+                (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(end),
+                (Step::Moved, _) | (_, Step::Moved) => {}
+                (Step::Stuck, Step::Stuck) => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Lets signals wake this task. A task's waker hardly ever changes, and registering costs.
+    fn register(&mut self, cx: &Context<'_>) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            self.session.waker().register(cx.waker());
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Does what others want of this session.
+    #[inline]
+    fn obey(&mut self) {
+        let signals = self.session.take_signals();
+        if signals.contains(Signals::CANCEL) {
+            self.cancel();
+        }
+        if signals.contains(Signals::STOP) {
+            self.life = Life::Stopping;
+        }
+        if signals.contains(Signals::KILL) {
+            self.dismiss(&Refusal::ShuttingDown, Remains::Nothing);
+        }
+        if self.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary() {
+            self.dismiss(&Refusal::ShuttingDown, Remains::HalfOpen);
+        }
+    }
+
+    /// A cancel request for this session: a held statement is answered by us, a running one by the
+    /// server, and one that came too late is dropped.
+    fn cancel(&mut self) {
+        let waiting = self.session.take_cancels();
+        if matches!(self.phase, Phase::Held(_)) {
+            self.refuse(&Refusal::HeldCancelled);
+        } else if self.tracker.is_busy() {
+            self.cancel_server(waiting);
+        }
+    }
+
+    /// Sends the server a cancel request; whoever waits for it is told when it has acted.
+    fn cancel_server(&self, waiting: Vec<tokio::sync::oneshot::Sender<()>>) {
+        let session = Arc::clone(&self.session);
+        self.rules.tasks.spawn("cancel request", async move {
+            if let Some(key) = &session.server_key
+                && let Err(error) = cancel(&session.endpoint, key).await
+            {
+                tracing::warn!(session = session.id.0, %error, "cancel request failed");
+            }
+            drop(waiting);
+        });
+    }
+
+    /// Notes what the session does, from what its transaction is at.
+    #[inline]
+    fn note_activity(&self) {
+        let activity = if self.tracker.is_busy() {
+            Activity::Active
+        } else if self.door.has_permit() {
+            Activity::InTransaction
+        } else {
+            Activity::Idle
+        };
+        self.session.set_activity(activity);
+    }
+}
+
+/// Reads once from a socket into the scratch of this thread, at most `limit` bytes, and hands over
+/// what came; `Ok(empty)` is the end of the stream.
+#[inline]
+fn read_scratch<T>(
+    socket: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    limit: usize,
+    then: impl FnOnce(&[u8], &mut Context<'_>) -> T,
+) -> Poll<std::io::Result<T>> {
+    SHARED.with_borrow_mut(|scratch| {
+        let limit = limit.min(scratch.len());
+        let mut buffer = ReadBuf::new(&mut scratch[..limit]);
+        std::task::ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(then(buffer.filled(), cx)))
+    })
+}

@@ -1,0 +1,166 @@
+//! From the client to the server.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::leaving::Remains;
+use super::{Phase, Relay, SCRATCH, Step, read_scratch};
+use crate::session::registry::Activity;
+use crate::session::scan::{Door, Pause};
+use crate::stream::Socket;
+use crate::wire::frame::BadLength;
+use crate::wire::refusal::Refusal;
+
+/// What one read from the client came to.
+pub(super) enum FromClient {
+    /// Nothing is there.
+    Nothing,
+    /// Bytes came, or a place where they could not go on.
+    Some,
+    /// The client closed its side.
+    Ended,
+    /// The connection broke.
+    Broke(io::Error),
+}
+
+impl<C: Socket, S: Socket> Relay<C, S> {
+    pub(super) fn poll_up(&mut self, cx: &mut Context<'_>) -> Step {
+        if !self.to_server.is_empty() {
+            match self.to_server.poll_drain(&mut self.server, cx) {
+                Poll::Pending => return self.poll_leaving(cx),
+                Poll::Ready(Err(_)) => return self.server_broke(),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        match &self.phase {
+            Phase::Flowing => self.poll_flowing(cx),
+            Phase::Held(_) => self.poll_held(cx),
+            Phase::Discarding(_) => self.poll_discarding(cx),
+            Phase::Leaving(_) => self.poll_leaving(cx),
+            Phase::Closing(_) => Step::Stuck,
+        }
+    }
+
+    #[inline]
+    fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Step {
+        if !self.kept.is_empty() {
+            let kept = std::mem::take(&mut self.kept);
+            let before = kept.len();
+            match self.forward(cx, &kept) {
+                Ok(Pause::Nothing) => return Step::Moved,
+                Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
+                Ok(Pause::Answer) if self.kept.len() < before => return Step::Moved,
+                Ok(Pause::Answer) => {}
+                Err(error) => return self.client_misbehaved(error),
+            }
+        }
+        match self.read_client(cx) {
+            FromClient::Nothing => Step::Stuck,
+            FromClient::Some => Step::Moved,
+            FromClient::Ended => self.leave(Remains::HalfOpen),
+            FromClient::Broke(error) => self.client_broke(&error),
+        }
+    }
+
+    /// Reads once. What may go on goes on from the scratch buffer; the rest is kept, up to the
+    /// limit, behind which the client is not read.
+    pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> FromClient {
+        let limit = if self.door.is_open() {
+            SCRATCH.saturating_sub(self.kept.len())
+        } else {
+            self.rules.kept_max.saturating_sub(self.kept.len())
+        };
+        if limit == 0 {
+            return FromClient::Nothing;
+        }
+        // The closure needs all of the relay but its client socket.
+        let flows = matches!(self.phase, Phase::Flowing) && self.kept.is_empty();
+        let Relay {
+            client,
+            session,
+            server,
+            to_server,
+            ..
+        } = self;
+        let tracker = &mut self.tracker;
+        let (door, scan, kept) = (&mut self.door, &mut self.client_scan, &mut self.kept);
+        let read = read_scratch(client, cx, limit, |bytes, cx| {
+            session.count_in(bytes.len());
+            if bytes.is_empty() {
+                return Ok(FromClient::Ended);
+            }
+            let mut taken = 0;
+            if flows {
+                let before = (door.has_permit(), tracker.is_busy());
+                taken = scan.take(tracker, door, bytes)?.bytes;
+                note_start(session, before, door.has_permit());
+                // An error of the server's socket shows again, and better, when it is read.
+                let _ = to_server.write_through(server, cx, &bytes[..taken]);
+            }
+            kept.extend_from_slice(&bytes[taken..]);
+            Ok(FromClient::Some)
+        });
+        match read {
+            Poll::Pending => FromClient::Nothing,
+            Poll::Ready(Err(error)) => FromClient::Broke(error),
+            Poll::Ready(Ok(Ok(from_client))) => from_client,
+            Poll::Ready(Ok(Err(bad))) => {
+                self.client_misbehaved(bad);
+                FromClient::Some
+            }
+        }
+    }
+
+    /// Forwards what may go on of `bytes` and keeps the rest.
+    pub(super) fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Result<Pause, BadLength> {
+        let before = (self.door.has_permit(), self.tracker.is_busy());
+        let taken = self
+            .client_scan
+            .take(&mut self.tracker, &mut self.door, bytes)?;
+        note_start(&self.session, before, self.door.has_permit());
+        let (now, later) = bytes.split_at(taken.bytes);
+        // As above: a broken server shows when it is read.
+        let _ = self.to_server.write_through(&mut self.server, cx, now);
+        self.kept.extend_from_slice(later);
+        Ok(taken.pause)
+    }
+
+    /// The client sent what nobody can forward.
+    pub(super) fn client_misbehaved(&mut self, error: BadLength) -> Step {
+        tracing::info!(session = self.session.id.0, %error, "client broke the protocol");
+        self.kept.clear();
+        self.dismiss(
+            &Refusal::Protocol("invalid message length".into()),
+            Remains::HalfOpen,
+        );
+        Step::Moved
+    }
+
+    /// The connection to the client is no more.
+    pub(super) fn client_broke(&mut self, error: &io::Error) -> Step {
+        tracing::debug!(session = self.session.id.0, %error, "connection to the client broke");
+        self.leave(Remains::Nothing)
+    }
+}
+
+/// Records that a transaction or a statement has begun.
+#[inline]
+fn note_start(
+    session: &crate::session::registry::Session,
+    (had_permit, was_busy): (bool, bool),
+    has_permit: bool,
+) {
+    if !has_permit || was_busy {
+        return;
+    }
+    if had_permit {
+        session.statement_began();
+    } else {
+        session.transaction_began();
+    }
+    session.set_activity(Activity::Active);
+}

@@ -1,0 +1,202 @@
+//! Tracked tasks: the one place that starts them, so that stopping means waiting for a known set.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// A set of tasks with one signal that asks all of them to end.
+///
+/// Clones share the set. A part of the program that must outlive another has a set of its own, so
+/// that the two can be stopped one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// How a set of tasks came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every task returned before the deadline.
+    Graceful,
+    /// This many tasks still ran at the deadline; they end with the runtime.
+    TimedOut(usize),
+}
+
+impl Tasks {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task on the current runtime; it keeps the span of its caller.
+    ///
+    /// A panic ends this task alone and is logged under `name`. The handle may be dropped, which
+    /// does not stop the task; awaiting it tells of a panic as a `JoinError`, as tokio's own does.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let task = self
+            .tracker
+            .track_future(logged(name, task).in_current_span());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place meant by the ban"
+        )]
+        tokio::spawn(task)
+    }
+
+    /// What each task watches to know that it should end. Cancelling it asks the whole set.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// How many tasks run now.
+    pub fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Whether no task runs now.
+    pub fn is_empty(&self) -> bool {
+        self.tracker.is_empty()
+    }
+
+    /// Asks every task to end and waits until all have, at most for `deadline`.
+    ///
+    /// Cancel safe: the request stands when the returned future is dropped, and may be repeated.
+    pub async fn stop(&self, deadline: Duration) -> Ended {
+        self.shutdown.cancel();
+        self.tracker.close();
+        match tokio::time::timeout(deadline, self.tracker.wait()).await {
+            Ok(()) => Ended::Graceful,
+            Err(_elapsed) => Ended::TimedOut(self.tracker.len()),
+        }
+    }
+}
+
+/// Runs a future; logs its panic, then lets the panic go on to the task's handle.
+async fn logged<F: Future>(name: &'static str, task: F) -> F::Output {
+    let mut task = pin!(task);
+    let outcome = poll_fn(|context| {
+        // The future is not polled again after it panicked, so no broken state of it is seen.
+        match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await;
+    match outcome {
+        Ok(output) => output,
+        Err(panic) => {
+            tracing::error!(
+                task = name,
+                panic = message(&*panic),
+                "a task panicked and ended"
+            );
+            resume_unwind(panic)
+        }
+    }
+}
+
+/// The text of a panic, where it has one.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "(no text)"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn stop_waits_for_the_tasks_that_heed_the_token() {
+        let tasks = Tasks::new();
+        for _ in 0..3 {
+            let token = tasks.shutdown_token();
+            tasks.spawn("waiter", async move { token.cancelled().await });
+        }
+        assert_eq!(tasks.len(), 3);
+        assert_eq!(tasks.stop(Duration::from_secs(5)).await, Ended::Graceful);
+        assert!(tasks.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_counts_the_tasks_that_do_not_end() {
+        let tasks = Tasks::new();
+        tasks.spawn("deaf", std::future::pending::<()>());
+        tasks.spawn("deaf", std::future::pending::<()>());
+        assert_eq!(
+            tasks.stop(Duration::from_secs(600)).await,
+            Ended::TimedOut(2)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_task_alone_and_is_logged() {
+        let log = Log::default();
+        let sink = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || sink.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let tasks = Tasks::new();
+        let other = tasks.spawn("other", async { 7 });
+        let broken = tasks.spawn("broken", async { panic!("a bug in {}", "the relay") });
+        assert!(broken.await.is_err_and(|error| error.is_panic()));
+        assert_eq!(other.await.expect("the other task is untouched"), 7);
+        assert_eq!(tasks.stop(Duration::from_secs(5)).await, Ended::Graceful);
+
+        let text = log.text();
+        assert!(text.contains("ERROR"), "{text}");
+        assert!(
+            text.contains("broken") && text.contains("a bug in the relay"),
+            "{text}"
+        );
+    }
+
+    /// A log kept in memory.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
+        }
+    }
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0
+                .lock()
+                .expect("no writer panics")
+                .extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+}
