@@ -3,10 +3,12 @@
 pub mod auth;
 pub mod client;
 pub mod config;
+pub mod drain;
 pub mod gate;
 pub mod metrics;
 pub mod server;
 pub mod session;
 pub mod stream;
 pub mod tasks;
+pub mod window;
 pub mod wire;

@@ -89,7 +89,7 @@ impl Gates {
         .collect()
     }
 
-    /// Ends the hold on every database.
+    /// Ends the hold on every database, those to come included.
     pub fn end_hold_everywhere(&self) {
         let mut inner = self.inner();
         inner.everywhere = None;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, Row};
 
@@ -130,15 +130,15 @@ impl Control {
 
     /// Every client backend of `database` but our own ones, and the server that said so.
     pub async fn backends(&self, database: &str) -> Result<(Endpoint, Vec<Backend>), ControlError> {
-        self.ask(async |connection| {
-            let rows = connection.client.query(BACKENDS, &[&database]).await?;
-            let backends = rows.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
-            let others = backends
-                .into_iter()
-                .filter(|backend| !self.own.contains(backend.pid));
-            Ok((connection.endpoint.clone(), others.collect()))
-        })
-        .await
+        let (mut kept, connection) = self.lend().await?;
+        let rows = in_time(connection.client.query(BACKENDS, &[&database])).await?;
+        let backends = rows.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
+        let endpoint = connection.endpoint.clone();
+        *kept = Some(connection);
+        let others = backends
+            .into_iter()
+            .filter(|backend| !self.own.contains(backend.pid));
+        Ok((endpoint, others.collect()))
     }
 
     /// `pg_cancel_backend` for each.
@@ -160,19 +160,15 @@ impl Control {
     }
 
     async fn order(&self, statement: &str, pids: &[i32]) -> Result<(), ControlError> {
-        self.ask(async |connection| {
-            connection.client.query(statement, &[&pids]).await?;
-            Ok(())
-        })
-        .await
+        let (mut kept, connection) = self.lend().await?;
+        in_time(connection.client.query(statement, &[&pids])).await?;
+        *kept = Some(connection);
+        Ok(())
     }
 
-    /// Puts a question, over a new connection where there is none; a connection that failed is
-    /// given up.
-    async fn ask<T>(
-        &self,
-        question: impl AsyncFn(&Connection) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, ControlError> {
+    /// Takes the connection out, or opens a new one. Who succeeds with it puts it back; one that
+    /// failed is given up by not doing so.
+    async fn lend(&self) -> Result<(MutexGuard<'_, Option<Connection>>, Connection), ControlError> {
         let mut kept = self.connection.lock().await;
         let connection = match kept.take() {
             Some(connection) if !connection.client.is_closed() => connection,
@@ -180,10 +176,7 @@ impl Control {
                 .await
                 .map_err(|_elapsed| ControlError::Timeout)??,
         };
-        let answer = timeout(ANSWER_TIME, question(&connection)).await;
-        let answer = answer.map_err(|_elapsed| ControlError::Timeout)??;
-        *kept = Some(connection);
-        Ok(answer)
+        Ok((kept, connection))
     }
 
     async fn open(&self) -> Result<Connection, ControlError> {
@@ -222,6 +215,14 @@ impl Control {
             _own: self.own.add(pid),
         })
     }
+}
+
+async fn in_time(
+    answer: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+) -> Result<Vec<Row>, ControlError> {
+    Ok(timeout(ANSWER_TIME, answer)
+        .await
+        .map_err(|_elapsed| ControlError::Timeout)??)
 }
 
 fn backend(row: &Row) -> Result<Backend, tokio_postgres::Error> {

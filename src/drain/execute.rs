@@ -1,0 +1,253 @@
+//! Climbs the ladder: looks, acts on who is in the way, and tells how it stands.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
+use super::proof::{View, look};
+use super::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::gate::Gate;
+use crate::gate::mode::{Generation, Holder};
+use crate::server::cancel::cancel;
+use crate::server::control::Control;
+use crate::session::registry::{Session, SessionId, Sessions};
+use crate::tasks::Tasks;
+
+/// How soon the server is asked again while it shows our sessions at work although no permit is
+/// out: it clears its books within milliseconds, or the backend is one whose client is gone.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(200);
+
+/// What a drain is about.
+#[derive(Debug)]
+pub struct Drain {
+    /// The closed gate.
+    pub gate: Arc<Gate>,
+    /// Whose hold it is for: the drain ends with it.
+    pub holder: Holder,
+    /// Which hold.
+    pub generation: Generation,
+    /// When the gate was closed.
+    pub held_at: Instant,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// Whom to ask and to order.
+    pub control: Arc<Control>,
+    /// Where cancel requests run.
+    pub tasks: Tasks,
+}
+
+impl Drain {
+    /// Runs to its end; `progress` holds the report all the while.
+    pub async fn run(self, ladder: Ladder, progress: watch::Sender<DrainReport>) {
+        let mut escalation = Escalation::begin(ladder, self.held_at);
+        let mut ask_again = ASK_AGAIN;
+        loop {
+            if !self.gate.is_held_by(self.holder, self.generation) {
+                return self.finish(&progress, Outcome::Ended, "the hold ended first".into());
+            }
+            let (permits, view) = self.look().await;
+            let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
+            self.publish(&progress, &escalation, view.as_ref());
+            let verdict = escalation.observe(Observation { permits, proof }, Instant::now());
+            progress.send_modify(|report| report.step = escalation.step());
+            match verdict {
+                Verdict::Drained => return self.drained(&progress),
+                Verdict::Unproved => {
+                    let why = view.and_then(|view| view.unknown).unwrap_or_default();
+                    let detail = format!("held, proof unknown: {why}");
+                    return self.finish(&progress, Outcome::Unproved, detail);
+                }
+                Verdict::Exhausted => {
+                    let detail = exhausted(&progress.borrow());
+                    return self.finish(&progress, Outcome::Exhausted, detail);
+                }
+                Verdict::Act(step) => self.act(step, view.as_ref(), &progress).await,
+                Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
+                Verdict::LookAgain(at) => {
+                    self.wait(at.min(Instant::now() + ask_again)).await;
+                    ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
+                }
+            }
+        }
+    }
+
+    /// The server is asked only when the count is zero; until then the answer is known.
+    async fn look(&self) -> (u32, Option<View>) {
+        let permits = self.gate.permits();
+        if permits > 0 {
+            return (permits, None);
+        }
+        let view = look(self.gate.database(), &self.sessions, &self.control).await;
+        (self.gate.permits(), Some(view))
+    }
+
+    /// Waits until the count is zero, the hold is over, or the time has come.
+    async fn wait(&self, until: Instant) {
+        let quiet = async {
+            if self.gate.permits() > 0 {
+                self.gate.quiet().await;
+            } else {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = quiet => {}
+            () = self.gate.gone(self.holder, self.generation) => {}
+            () = sleep_until(until.into()) => {}
+        }
+    }
+
+    /// Sessions in a transaction, as their permits tell.
+    fn in_the_way(&self) -> Vec<Arc<Session>> {
+        let mut sessions = self.sessions.of(self.gate.database());
+        sessions.retain(|session| session.transaction_age().is_some());
+        sessions
+    }
+
+    async fn act(&self, step: Step, view: Option<&View>, progress: &watch::Sender<DrainReport>) {
+        let sessions = self.in_the_way();
+        let mut pids: BTreeSet<i32> = sessions
+            .iter()
+            .filter_map(|session| session.pid())
+            .collect();
+        let busy = view.map_or(&[][..], |view| &view.busy);
+        let orphans: Vec<i32> = busy.iter().map(|backend| backend.pid).collect();
+        pids.extend(&orphans);
+        let mut blockers: Vec<Blocker> = sessions
+            .iter()
+            .map(|session| Blocker::from(&**session))
+            .collect();
+        blockers.extend(busy.iter().map(Blocker::from));
+        let pids: Vec<i32> = pids.into_iter().collect();
+        let ordered = match step {
+            Step::Wait => Ok(()),
+            Step::Cancel => {
+                self.cancel(&sessions);
+                if orphans.is_empty() {
+                    Ok(())
+                } else {
+                    self.control.cancel(&orphans).await
+                }
+            }
+            Step::Terminate => self.control.terminate(&pids).await,
+        };
+        if let Err(error) = ordered {
+            tracing::warn!(
+                database = self.gate.database(),
+                ?step,
+                error = &error as &dyn std::error::Error,
+                "the server did not take the order"
+            );
+        }
+        progress.send_modify(|report| match step {
+            Step::Wait => {}
+            Step::Cancel => add_new(&mut report.cancelled, blockers),
+            Step::Terminate => add_new(&mut report.terminated, blockers),
+        });
+    }
+
+    /// Cancels what each of these runs, by the protocol: no privilege is needed for that.
+    fn cancel(&self, sessions: &[Arc<Session>]) {
+        for session in sessions {
+            let session = Arc::clone(session);
+            self.tasks.spawn("drain cancel", async move {
+                if let Some(key) = &session.server_key
+                    && let Err(error) = cancel(&session.endpoint, key).await
+                {
+                    let SessionId(id) = session.id;
+                    tracing::warn!(session = id, %error, "cancel request failed");
+                }
+            });
+        }
+    }
+
+    fn publish(
+        &self,
+        progress: &watch::Sender<DrainReport>,
+        escalation: &Escalation,
+        view: Option<&View>,
+    ) {
+        let sessions = self.in_the_way();
+        let mut in_the_way: Vec<Blocker> = sessions
+            .iter()
+            .map(|session| Blocker::from(&**session))
+            .collect();
+        if let Some(view) = view {
+            add_new(
+                &mut in_the_way,
+                view.busy.iter().map(Blocker::from).collect(),
+            );
+        }
+        let last = self.gate.emptied_at().map(timestamp);
+        progress.send_modify(|report| {
+            report.step = escalation.step();
+            report.in_the_way = in_the_way;
+            report.last_permit_released_at = last;
+            if let Some(view) = view {
+                report.bypass.clone_from(&view.bypass);
+            }
+        });
+    }
+
+    fn drained(&self, progress: &watch::Sender<DrainReport>) {
+        let now = timestamp(Instant::now());
+        progress.send_modify(|report| {
+            report.drained_at = Some(now);
+            report.in_the_way.clear();
+        });
+        self.finish(
+            progress,
+            Outcome::Drained,
+            "nothing runs: counted, and seen in the server".into(),
+        );
+    }
+
+    fn finish(&self, progress: &watch::Sender<DrainReport>, outcome: Outcome, detail: String) {
+        let database = self.gate.database();
+        let took_ms = self.held_at.elapsed().as_millis();
+        tracing::info!(database, ?outcome, took_ms, detail, "drain ended");
+        progress.send_modify(|report| {
+            report.outcome = outcome;
+            report.detail = detail;
+        });
+    }
+}
+
+/// Adds those whose process id is not there yet.
+fn add_new(to: &mut Vec<Blocker>, blockers: Vec<Blocker>) {
+    for blocker in blockers {
+        if !to
+            .iter()
+            .any(|known| known.pid.is_some() && known.pid == blocker.pid)
+        {
+            to.push(blocker);
+        }
+    }
+}
+
+fn exhausted(report: &DrainReport) -> String {
+    let names: Vec<String> = report
+        .in_the_way
+        .iter()
+        .map(|blocker| {
+            let pid = blocker
+                .pid
+                .map_or_else(|| "?".into(), |pid| pid.to_string());
+            let age = blocker.transaction_age_ms.unwrap_or(0) / 1000;
+            let Blocker {
+                user,
+                application_name,
+                client,
+                state,
+                ..
+            } = blocker;
+            format!("pid {pid} ({user}, {application_name:?}, {client}, {state}, {age} s)")
+        })
+        .collect();
+    format!("still in the way: {}", names.join("; "))
+}

@@ -1,0 +1,10 @@
+//! Ending what still runs behind a closed gate, and proving that nothing does.
+//!
+//! *Drained* is said only when no permit is out **and** the server itself shows none of our
+//! sessions in a transaction, those included whose connection we closed. What is not known is never
+//! taken for zero.
+
+pub mod escalation;
+pub mod execute;
+mod proof;
+pub mod report;

@@ -1,0 +1,138 @@
+//! What a drain did and saw, for answers, logs and people.
+
+use std::time::{Instant, SystemTime};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::escalation::Step;
+use crate::server::control::Backend;
+use crate::session::registry::Session;
+
+/// How a drain stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It goes on.
+    Draining,
+    /// Nothing runs, and the server says so.
+    Drained,
+    /// No permit is out, and the server did not say that nothing runs.
+    Unproved,
+    /// The ladder is at its end and somebody is in the way.
+    Exhausted,
+    /// The hold ended before the drain did.
+    Ended,
+}
+
+/// The course of one drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReport {
+    /// How it stands.
+    pub outcome: Outcome,
+    /// The step of the ladder it is on, or ended on.
+    pub step: Step,
+    /// When the gate was closed.
+    pub held_at: Timestamp,
+    /// When the last transaction that was inside ended; absent while some are, or if none was.
+    pub last_permit_released_at: Option<Timestamp>,
+    /// When it was proved that nothing runs.
+    pub drained_at: Option<Timestamp>,
+    /// Sessions that were in a transaction when the gate was closed.
+    pub waited_for: Vec<Blocker>,
+    /// Sessions whose statement was cancelled.
+    pub cancelled: Vec<Blocker>,
+    /// Sessions that were terminated.
+    pub terminated: Vec<Blocker>,
+    /// Sessions that are in the way now.
+    pub in_the_way: Vec<Blocker>,
+    /// Sessions in the database that did not come through us and are in a transaction.
+    pub bypass: Vec<Blocker>,
+    /// A sentence about it.
+    pub detail: String,
+}
+
+impl DrainReport {
+    /// Of a drain that has just begun.
+    #[must_use]
+    pub fn begun(held_at: Timestamp, waited_for: Vec<Blocker>) -> DrainReport {
+        DrainReport {
+            outcome: Outcome::Draining,
+            step: Step::Wait,
+            held_at,
+            last_permit_released_at: None,
+            drained_at: None,
+            in_the_way: waited_for.clone(),
+            waited_for,
+            cancelled: Vec::new(),
+            terminated: Vec::new(),
+            bypass: Vec::new(),
+            detail: "waiting for transactions to end".into(),
+        }
+    }
+}
+
+/// Somebody in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// The server's process id.
+    pub pid: Option<i32>,
+    /// The user.
+    pub user: String,
+    /// The `application_name`.
+    pub application_name: String,
+    /// Where the client is.
+    pub client: String,
+    /// What it does.
+    pub state: String,
+    /// How long its transaction runs already.
+    pub transaction_age_ms: Option<u64>,
+    /// When its last statement began.
+    pub statement_started_at: Option<Timestamp>,
+}
+
+impl From<&Session> for Blocker {
+    fn from(session: &Session) -> Blocker {
+        let started = session
+            .statement_age()
+            .and_then(|age| SystemTime::now().checked_sub(age));
+        Blocker {
+            pid: session.pid(),
+            user: session.user.clone(),
+            application_name: session.application_name.clone(),
+            client: session.client.to_string(),
+            state: session.activity().as_str().to_owned(),
+            transaction_age_ms: session.transaction_age().map(millis),
+            statement_started_at: started.and_then(|at| Timestamp::try_from(at).ok()),
+        }
+    }
+}
+
+impl From<&Backend> for Blocker {
+    fn from(backend: &Backend) -> Blocker {
+        Blocker {
+            pid: Some(backend.pid),
+            user: backend.user.clone(),
+            application_name: backend.application_name.clone(),
+            client: backend.client.clone(),
+            state: backend.activity.as_str().to_owned(),
+            transaction_age_ms: backend.age.map(millis),
+            statement_started_at: backend
+                .statement_started_at
+                .and_then(|at| Timestamp::try_from(at).ok()),
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock's time of a moment of the steady clock.
+#[must_use]
+pub fn timestamp(at: Instant) -> Timestamp {
+    let now = Timestamp::now();
+    let since = jiff::SignedDuration::try_from(at.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
+    now.checked_sub(since).unwrap_or(Timestamp::MIN)
+}

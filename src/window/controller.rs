@@ -1,0 +1,391 @@
+//! Carries out commands about traffic: journal first, then the gates, then the drain.
+//!
+//! Opening never waits for anything: not for the disk, not for the server, not for another command.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use super::journal::{HoldRecord, Journal, JournalError, Record};
+use super::windows::Windows;
+use crate::config::{Config, Host, Shared};
+use crate::drain::escalation::Ladder;
+use crate::drain::execute::Drain;
+use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::gate::{Gate, Gates};
+use crate::metrics::Metrics;
+use crate::server::control::Control;
+use crate::server::own::OwnBackends;
+use crate::session::registry::Sessions;
+use crate::tasks::Tasks;
+
+/// What a command is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Every database, those to come included.
+    Everywhere,
+    /// One database.
+    Database(String),
+}
+
+impl Target {
+    /// `*` is every database.
+    #[must_use]
+    pub fn parse(text: &str) -> Target {
+        if text == "*" {
+            Target::Everywhere
+        } else {
+            Target::Database(text.to_owned())
+        }
+    }
+}
+
+/// A hold as a command asks for it.
+#[derive(Debug, Clone)]
+pub struct HoldRequest {
+    /// The hold itself.
+    pub spec: HoldSpec,
+    /// How what still runs is ended.
+    pub ladder: Ladder,
+}
+
+/// A hold that was placed, and its drain.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// The database.
+    pub database: String,
+    /// Its hold.
+    pub generation: Generation,
+    /// How the drain stands; closed when it has ended.
+    pub report: watch::Receiver<DrainReport>,
+}
+
+impl Draining {
+    /// Waits for the end of the drain. Cancel safe: the drain goes on.
+    pub async fn ended(mut self) -> DrainReport {
+        let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
+        // An error only says that the drain is over.
+        let _ = self.report.wait_for(ended).await;
+        let report = self.report.borrow().clone();
+        report
+    }
+}
+
+/// Why traffic was not reopened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenRefused {
+    /// A window works behind the hold.
+    #[error("the window {id} works in {database}: cancel it, or open by force")]
+    Window {
+        /// The database.
+        database: String,
+        /// The window.
+        id: String,
+    },
+    /// A hold on everything is on this database too.
+    #[error("every database is held, {database} with them: open '*'")]
+    Everywhere {
+        /// The database.
+        database: String,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Controller {
+    pub(super) gates: Arc<Gates>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) config: Arc<Shared>,
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) windows: Windows,
+    /// The one writer of the journal, and what it wrote last. Commands that close take it first,
+    /// so that they are carried out one after the other.
+    journal: AsyncMutex<(Journal, Record)>,
+    controls: Mutex<BTreeMap<Vec<Host>, Arc<Control>>>,
+    own: OwnBackends,
+    drains: Mutex<BTreeMap<(String, Holder), Draining>>,
+}
+
+impl Controller {
+    /// Commands these gates. `journal` is what the last process left; see
+    /// [`Controller::take_up`].
+    pub fn new(
+        gates: Arc<Gates>,
+        sessions: Arc<Sessions>,
+        config: Arc<Shared>,
+        (journal, record): (Journal, Record),
+        own: OwnBackends,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Controller {
+        Controller {
+            gates,
+            sessions,
+            config,
+            tasks,
+            metrics,
+            windows: Windows::default(),
+            journal: AsyncMutex::new((journal, record)),
+            controls: Mutex::default(),
+            own,
+            drains: Mutex::default(),
+        }
+    }
+
+    /// Closes the gates of `target` and begins to drain them. Returns at once; the drains go on
+    /// whether anybody watches them or not. An exhausted one reopens.
+    pub async fn hold(
+        self: &Arc<Self>,
+        target: &Target,
+        request: HoldRequest,
+    ) -> Result<Vec<Draining>, JournalError> {
+        let hold = HoldRecord::beginning(request.spec.clone());
+        let mut journal = self.journal.lock().await;
+        write(&mut journal, |record| match target {
+            Target::Everywhere => record.everywhere = Some(hold),
+            Target::Database(name) => {
+                record.databases.insert(name.clone(), hold);
+            }
+        })
+        .await?;
+        let held_at = Instant::now();
+        let held = match target {
+            Target::Everywhere => self.gates.hold_everywhere(&request.spec),
+            Target::Database(name) => {
+                let gate = self.gates.of(name);
+                let generation = gate.hold(Holder::Operator, request.spec.clone());
+                vec![(gate, generation)]
+            }
+        };
+        let holder = match target {
+            Target::Everywhere => Holder::Everywhere,
+            Target::Database(_) => Holder::Operator,
+        };
+        let drains = held.into_iter().map(|(gate, generation)| {
+            tracing::info!(database = gate.database(), ?holder, spec = ?request.spec, "held");
+            let draining = self.drain(gate, holder, generation, held_at, request.ladder.clone());
+            self.reopen_when_exhausted(holder, draining.clone());
+            draining
+        });
+        Ok(drains.collect())
+    }
+
+    /// Reopens `target`. With `force` also from under a window, which ends its work.
+    pub async fn open(self: &Arc<Self>, target: &Target, force: bool) -> Result<(), OpenRefused> {
+        if !force {
+            self.may_open(target)?;
+        }
+        self.open_now(target, force);
+        self.forget_ended().await;
+        Ok(())
+    }
+
+    /// Reopens everything by force, at once: the way out when all else is broken.
+    pub fn break_glass(self: &Arc<Self>) {
+        tracing::warn!("everything is opened by force");
+        self.open_now(&Target::Everywhere, true);
+        let controller = Arc::clone(self);
+        self.tasks
+            .spawn("journal", async move { controller.forget_ended().await });
+    }
+
+    fn may_open(&self, target: &Target) -> Result<(), OpenRefused> {
+        if let Target::Database(name) = target
+            && let Some(gate) = self.gates.find(name)
+            && gate
+                .holds()
+                .1
+                .iter()
+                .any(|(holder, _)| *holder == Holder::Everywhere)
+        {
+            return Err(OpenRefused::Everywhere {
+                database: name.clone(),
+            });
+        }
+        for gate in self.gates_of(target) {
+            let database = gate.database().to_owned();
+            if let Some(id) = self.windows.at_work(&database) {
+                return Err(OpenRefused::Window { database, id });
+            }
+        }
+        Ok(())
+    }
+
+    fn open_now(&self, target: &Target, force: bool) {
+        match target {
+            Target::Everywhere => self.gates.end_hold_everywhere(),
+            Target::Database(_) => {}
+        }
+        for gate in self.gates_of(target) {
+            if force {
+                gate.end_hold(Holder::Everywhere, None);
+            }
+            gate.end_hold(Holder::Operator, None);
+            self.windows
+                .take_from(gate.database(), "traffic was opened by force");
+            gate.end_hold(Holder::Window, None);
+        }
+    }
+
+    fn gates_of(&self, target: &Target) -> Vec<Arc<Gate>> {
+        match target {
+            Target::Everywhere => self.gates.all(),
+            Target::Database(name) => self.gates.find(name).into_iter().collect(),
+        }
+    }
+
+    /// Begins to drain a gate that `holder` has closed.
+    pub(super) fn drain(
+        &self,
+        gate: Arc<Gate>,
+        holder: Holder,
+        generation: Generation,
+        held_at: Instant,
+        ladder: Ladder,
+    ) -> Draining {
+        let database = gate.database().to_owned();
+        let mut inside = self.sessions.of(&database);
+        inside.retain(|session| session.transaction_age().is_some());
+        let waited_for = inside
+            .iter()
+            .map(|session| Blocker::from(&**session))
+            .collect();
+        let (progress, report) = watch::channel(DrainReport::begun(timestamp(held_at), waited_for));
+        let drain = Drain {
+            gate,
+            holder,
+            generation,
+            held_at,
+            sessions: Arc::clone(&self.sessions),
+            control: self.control(&database),
+            tasks: self.tasks.clone(),
+        };
+        let metrics = Arc::clone(&self.metrics);
+        self.tasks.spawn("drain", async move {
+            drain.run(ladder, progress).await;
+            metrics.drain_ended(held_at.elapsed());
+        });
+        let draining = Draining {
+            database: database.clone(),
+            generation,
+            report,
+        };
+        self.drains().insert((database, holder), draining.clone());
+        draining
+    }
+
+    /// "An exhausted ladder reopens and says who was in the way."
+    fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
+        let controller = Arc::clone(self);
+        self.tasks.spawn("reopen after drain", async move {
+            let (database, generation) = (draining.database.clone(), draining.generation);
+            let report = draining.ended().await;
+            if report.outcome == Outcome::Exhausted
+                && let Some(gate) = controller.gates.find(&database)
+            {
+                tracing::warn!(database, detail = report.detail, "not drained: reopening");
+                gate.end_hold(holder, Some(generation));
+                controller.forget_ended().await;
+            }
+        });
+    }
+
+    /// The drain of this holder's hold, the last one if it has ended.
+    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
+        self.drains().get(&(database.to_owned(), holder)).cloned()
+    }
+
+    /// The gates.
+    pub fn gates(&self) -> &Arc<Gates> {
+        &self.gates
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load()
+    }
+
+    /// The control connection for a database; databases of one upstream share it.
+    pub fn control(&self, database: &str) -> Arc<Control> {
+        let config = self.config.load();
+        let target = config
+            .target(database)
+            .unwrap_or_else(|| config.default_target());
+        let mut controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            Arc::new(Control::new(
+                target.clone(),
+                self.own.clone(),
+                self.tasks.clone(),
+            ))
+        };
+        Arc::clone(
+            controls
+                .entry(target.upstream.hosts.clone())
+                .or_insert_with(new),
+        )
+    }
+
+    /// Changes the journal.
+    pub(super) async fn record(
+        &self,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), JournalError> {
+        let mut journal = self.journal.lock().await;
+        write(&mut journal, change).await
+    }
+
+    /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
+    /// traffic closed: what it still names has an end of its own.
+    pub(super) async fn forget_ended(&self) {
+        let mut journal = self.journal.lock().await;
+        let gates = self.gates.all();
+        let held = |name: &str, holder: Holder| {
+            let mut of_name = gates.iter().filter(|gate| gate.database() == name);
+            of_name.any(|gate| gate.holds().1.iter().any(|(held_by, _)| *held_by == holder))
+        };
+        let everywhere = self.gates.standing_hold(Instant::now()).is_some();
+        let forget = write(&mut journal, |record| {
+            record
+                .databases
+                .retain(|name, _| held(name, Holder::Operator));
+            record.windows.retain(|name, _| held(name, Holder::Window));
+            if !everywhere {
+                record.everywhere = None;
+            }
+        });
+        if let Err(error) = forget.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the journal still names a hold that has ended");
+        }
+    }
+
+    fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the changed record, off the threads that relay; keeps the old one if that fails.
+async fn write(
+    journal: &mut (Journal, Record),
+    change: impl FnOnce(&mut Record),
+) -> Result<(), JournalError> {
+    let mut record = journal.1.clone();
+    change(&mut record);
+    if record == journal.1 {
+        return Ok(());
+    }
+    // Small, rare, and in order: the other worker goes on relaying.
+    tokio::task::block_in_place(|| journal.0.write(&record))?;
+    journal.1 = record;
+    Ok(())
+}

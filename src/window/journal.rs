@@ -1,0 +1,262 @@
+//! What is held, on disk before it takes effect, so that a crash is survived in the declared mode.
+//!
+//! One small JSON file, replaced whole: written beside, synced, renamed, and the directory synced.
+//! Either the old or the new file is there, whatever happens in between.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::gate::mode::HoldSpec;
+
+/// The file in the state directory.
+const FILE: &str = "journal.json";
+const FORMAT: u32 = 1;
+
+/// What is on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The hold on every database.
+    pub everywhere: Option<HoldRecord>,
+    /// Holds on single databases.
+    pub databases: BTreeMap<String, HoldRecord>,
+    /// Windows that were begun and not ended, by database.
+    pub windows: BTreeMap<String, WindowRecord>,
+}
+
+/// A hold with its place in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRecord {
+    /// What was asked for.
+    pub spec: HoldSpec,
+    /// When it began.
+    pub since: Timestamp,
+}
+
+impl HoldRecord {
+    /// A hold that begins now.
+    #[must_use]
+    pub fn beginning(spec: HoldSpec) -> HoldRecord {
+        HoldRecord {
+            spec,
+            since: Timestamp::now(),
+        }
+    }
+
+    /// What is left of its time at `now`. A wall clock that went back makes it no longer than it
+    /// was.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Duration {
+        let passed = now.duration_since(self.since);
+        let passed = Duration::try_from(passed).unwrap_or(Duration::ZERO);
+        self.spec.duration.saturating_sub(passed)
+    }
+}
+
+/// A window, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowRecord {
+    /// Its name.
+    pub id: String,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// Who asked.
+    pub by: String,
+    /// Why traffic stays held although the work is over; absent while the work goes on.
+    pub stays: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    format: u32,
+    #[serde(flatten)]
+    record: Record,
+}
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system said no.
+    #[error("{path}: {what}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        what: &'static str,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not one of ours.
+    #[error("{path} is not a journal that this version can read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file was written by another version.
+    #[error("{path} has format {found}, and this version reads {FORMAT}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The number in it.
+        found: u32,
+    },
+    /// Another process works with this state directory.
+    #[error("{path} is in use by another pgdrain")]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+}
+
+/// The journal of one state directory, which no other process uses meanwhile.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    /// The lock goes with the open file.
+    _lock: File,
+}
+
+impl Journal {
+    /// Takes the directory, making it if need be, and reads what the last process left.
+    pub fn open(directory: &Path) -> Result<(Journal, Record), JournalError> {
+        fs::create_dir_all(directory).map_err(at(directory, "cannot be made"))?;
+        let path = directory.join("lock");
+        let lock = File::create(&path).map_err(at(&path, "cannot be written"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(JournalError::InUse { path }),
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(at(&path, "cannot be locked")(source));
+            }
+        }
+        let journal = Journal {
+            directory: directory.to_owned(),
+            _lock: lock,
+        };
+        let record = journal.read()?;
+        Ok((journal, record))
+    }
+
+    fn read(&self) -> Result<Record, JournalError> {
+        let path = self.directory.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
+            Err(source) => return Err(at(&path, "cannot be read")(source)),
+        };
+        let document: Document =
+            serde_json::from_slice(&bytes).map_err(|source| JournalError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+        if document.format != FORMAT {
+            return Err(JournalError::Format {
+                path,
+                found: document.format,
+            });
+        }
+        Ok(document.record)
+    }
+
+    /// Replaces what is on disk; when this returns it survives a crash of the machine. Blocks.
+    pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.directory.join(FILE);
+        let beside = self.directory.join("journal.json.new");
+        let document = Document {
+            format: FORMAT,
+            record: record.clone(),
+        };
+        let bytes =
+            serde_json::to_vec_pretty(&document).map_err(|source| JournalError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+        let mut file = File::create(&beside).map_err(at(&beside, "cannot be written"))?;
+        file.write_all(&bytes)
+            .map_err(at(&beside, "cannot be written"))?;
+        file.sync_all().map_err(at(&beside, "cannot be synced"))?;
+        fs::rename(&beside, &path).map_err(at(&path, "cannot be replaced"))?;
+        let directory = File::open(&self.directory);
+        directory
+            .and_then(|directory| directory.sync_all())
+            .map_err(at(&self.directory, "cannot be synced"))
+    }
+}
+
+fn at(path: &Path, what: &'static str) -> impl Fn(io::Error) -> JournalError {
+    move |source| JournalError::Io {
+        path: path.to_owned(),
+        what,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Blocked, Then};
+
+    fn hold() -> HoldRecord {
+        HoldRecord::beginning(HoldSpec {
+            duration: Duration::from_secs(300),
+            then: Then::Stay,
+            blocked: Blocked::Queue,
+            client_deadline: Duration::from_secs(60),
+            by: "anna".into(),
+            reason: Some("new column".into()),
+        })
+    }
+
+    #[test]
+    fn what_was_written_is_read_by_the_next_process() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (journal, found) = Journal::open(directory.path()).expect("a new journal");
+        assert_eq!(found, Record::default());
+        let mut record = Record {
+            everywhere: Some(hold()),
+            ..Record::default()
+        };
+        record.databases.insert("shop".into(), hold());
+        journal.write(&record).expect("room on the disk");
+        drop(journal);
+        let (_, found) = Journal::open(directory.path()).expect("the same journal");
+        assert_eq!(found, record);
+    }
+
+    #[test]
+    fn two_processes_cannot_share_a_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let _first = Journal::open(directory.path()).expect("a new journal");
+        assert!(matches!(
+            Journal::open(directory.path()),
+            Err(JournalError::InUse { .. })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_with_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(FILE), "{").expect("room on the disk");
+        let error = Journal::open(directory.path()).expect_err("not JSON");
+        assert!(error.to_string().contains(FILE), "{error}");
+    }
+
+    #[test]
+    fn a_hold_that_was_begun_in_the_future_is_not_longer_than_it_was() {
+        let mut hold = hold();
+        hold.since = Timestamp::now() + jiff::SignedDuration::from_hours(5);
+        assert_eq!(hold.left(Timestamp::now()), Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,96 @@
+//! Takes up what the last process left: holds with the rest of their time, and windows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::controller::Controller;
+use super::journal::{HoldRecord, Record, WindowRecord};
+use crate::config::{Blocked, Then};
+use crate::gate::mode::{HoldSpec, Holder};
+
+/// A window that the last process left open: its work may have been done, or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftWindow {
+    /// The database.
+    pub database: String,
+    /// Its name.
+    pub id: String,
+    /// Why traffic was to stay held, if the work was over.
+    pub stays: Option<String>,
+}
+
+impl Controller {
+    /// Puts the holds of `record` back on, before any client is let in. Windows are held until
+    /// [`Controller::settle`] says what became of them.
+    pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
+        let now = Timestamp::now();
+        if let Some(spec) = record
+            .everywhere
+            .as_ref()
+            .and_then(|hold| rest_of(hold, now))
+        {
+            tracing::warn!(?spec, "every database is held, as before the restart");
+            self.gates.hold_everywhere(&spec);
+        }
+        for (database, hold) in &record.databases {
+            if let Some(spec) = rest_of(hold, now) {
+                tracing::warn!(database, ?spec, "held, as before the restart");
+                self.gates.of(database).hold(Holder::Operator, spec);
+            }
+        }
+        let windows = record.windows.iter();
+        windows
+            .map(|(database, window)| self.take_up_window(database, window))
+            .collect()
+    }
+
+    fn take_up_window(self: &Arc<Self>, database: &str, window: &WindowRecord) -> LeftWindow {
+        let hold = self.config().hold.clone();
+        tracing::warn!(
+            database,
+            window = window.id,
+            "held: a window was open before the restart"
+        );
+        self.windows.stays(database, &window.id);
+        self.gates.of(database).hold(
+            Holder::Window,
+            HoldSpec {
+                duration: hold.duration,
+                then: Then::Stay,
+                blocked: Blocked::Queue,
+                client_deadline: hold.client_deadline,
+                by: window.by.clone(),
+                reason: Some(format!("window {} of before the restart", window.id)),
+            },
+        );
+        LeftWindow {
+            database: database.to_owned(),
+            id: window.id.clone(),
+            stays: window.stays.clone(),
+        }
+    }
+
+    /// It is known what became of a left window: traffic may flow.
+    pub async fn settle(self: &Arc<Self>, left: &LeftWindow) {
+        self.windows
+            .take_from(&left.database, "settled after a restart");
+        if let Some(gate) = self.gates.find(&left.database) {
+            gate.end_hold(Holder::Window, None);
+        }
+        self.forget_ended().await;
+    }
+}
+
+/// What is left of a hold, if anything.
+fn rest_of(hold: &HoldRecord, now: Timestamp) -> Option<HoldSpec> {
+    let left = hold.left(now);
+    match hold.spec.then {
+        Then::Open if left == Duration::ZERO => None,
+        Then::Open | Then::Stay => Some(HoldSpec {
+            duration: left,
+            ..hold.spec.clone()
+        }),
+    }
+}

@@ -1,0 +1,263 @@
+//! Windows: who works alone behind a closed gate, and what becomes of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::controller::Controller;
+use super::journal::{JournalError, WindowRecord};
+use crate::config::{Blocked, Then};
+use crate::drain::escalation::Ladder;
+use crate::drain::report::{DrainReport, Outcome};
+use crate::gate::mode::{Generation, HoldSpec, Holder};
+
+/// A window as it is asked for.
+#[derive(Debug, Clone)]
+pub struct WindowRequest {
+    /// The database.
+    pub database: String,
+    /// How long traffic may be held for it at most, the drain included.
+    pub duration: Duration,
+    /// What the blocked get.
+    pub blocked: Blocked,
+    /// How long one client waits at most.
+    pub client_deadline: Duration,
+    /// How what still runs is ended.
+    pub ladder: Ladder,
+    /// Whether to go on when the server could not say that nothing runs.
+    pub unproved: bool,
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A window that is exclusive.
+#[derive(Debug)]
+pub struct Granted {
+    /// Its name.
+    pub id: String,
+    /// The database.
+    pub database: String,
+    /// When its time is over.
+    pub ends_at: Instant,
+    /// Why the window was taken away; `None` while it was not.
+    pub lost: watch::Receiver<Option<String>>,
+    /// How the drain went.
+    pub report: DrainReport,
+    generation: Generation,
+}
+
+/// Why there is no window.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is one already.
+    #[error("the window {0} is open already")]
+    Another(String),
+    /// Nothing may be closed that a crash would forget.
+    #[error("the journal cannot be written")]
+    Journal(#[from] JournalError),
+    /// Traffic did not come to rest, or nobody could say so. It flows again.
+    #[error("{}", .0.detail)]
+    NotDrained(Box<DrainReport>),
+}
+
+/// The windows of all databases.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    open: Mutex<BTreeMap<String, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    id: String,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Somebody works, and is told here when the window is lost.
+    AtWork(watch::Sender<Option<String>>),
+    /// The work is over, and traffic stays held until a person opens it.
+    Stays,
+}
+
+impl Windows {
+    /// The window that works in this database.
+    pub(super) fn at_work(&self, database: &str) -> Option<String> {
+        let open = self.open();
+        let window = open.get(database)?;
+        matches!(window.state, State::AtWork(_)).then(|| window.id.clone())
+    }
+
+    /// Ends the window of a database from outside; who works in it is told why.
+    pub(super) fn take_from(&self, database: &str, why: &str) {
+        if let Some(Open {
+            state: State::AtWork(lost),
+            ..
+        }) = self.open().remove(database)
+        {
+            lost.send_replace(Some(why.to_owned()));
+        }
+    }
+
+    /// Notes a window whose work is over, or was when the last process died.
+    pub(super) fn stays(&self, database: &str, id: &str) {
+        self.open().insert(
+            database.to_owned(),
+            Open {
+                id: id.to_owned(),
+                state: State::Stays,
+            },
+        );
+    }
+
+    fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
+        let mut open = self.open();
+        if let Some(other) = open.get(database) {
+            return Err(Refused::Another(other.id.clone()));
+        }
+        let (lost, told) = watch::channel(None);
+        let state = State::AtWork(lost);
+        open.insert(
+            database.to_owned(),
+            Open {
+                id: id.to_owned(),
+                state,
+            },
+        );
+        Ok(told)
+    }
+
+    fn end(&self, database: &str, id: &str) {
+        let mut open = self.open();
+        if open.get(database).is_some_and(|window| window.id == id) {
+            open.remove(database);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controller {
+    /// Holds and drains a database; returns when nothing but the window may run in it. When that is
+    /// not reached, traffic flows again.
+    ///
+    /// Not cancel safe: a caller that gives up leaves the database held until `duration` is over
+    /// and an alert says so.
+    pub async fn begin_window(
+        self: &Arc<Self>,
+        request: WindowRequest,
+    ) -> Result<Granted, Refused> {
+        let id = format!("w{:016x}", rand::random::<u64>());
+        let database = request.database.clone();
+        let lost = self.windows.begin(&database, &id)?;
+        let record = WindowRecord {
+            id: id.clone(),
+            since: Timestamp::now(),
+            by: request.by.clone(),
+            stays: None,
+        };
+        let noted = self.record(|journal| {
+            journal.windows.insert(database.clone(), record);
+        });
+        if let Err(error) = noted.await {
+            self.windows.end(&database, &id);
+            return Err(error.into());
+        }
+        let held_at = Instant::now();
+        let gate = self.gates.of(&database);
+        let generation = gate.hold(Holder::Window, request.spec());
+        let drain = self.drain(
+            gate,
+            Holder::Window,
+            generation,
+            held_at,
+            request.ladder.clone(),
+        );
+        tracing::info!(
+            database,
+            window = id,
+            by = request.by,
+            "window begins to drain"
+        );
+        let report = drain.ended().await;
+        let ends_at = held_at + request.duration;
+        let granted = Granted {
+            id,
+            database,
+            ends_at,
+            lost,
+            report,
+            generation,
+        };
+        match granted.report.outcome {
+            Outcome::Drained => Ok(granted),
+            Outcome::Unproved if request.unproved => Ok(granted),
+            Outcome::Unproved | Outcome::Exhausted | Outcome::Ended | Outcome::Draining => {
+                let report = Box::new(granted.report.clone());
+                self.reopen_after(granted).await;
+                Err(Refused::NotDrained(report))
+            }
+        }
+    }
+
+    /// Ends a window and lets traffic flow, unless somebody else holds it too.
+    pub async fn reopen_after(self: &Arc<Self>, window: Granted) {
+        self.windows.end(&window.database, &window.id);
+        if let Some(gate) = self.gates.find(&window.database) {
+            gate.end_hold(Holder::Window, Some(window.generation));
+        }
+        tracing::info!(
+            database = window.database,
+            window = window.id,
+            "window ended"
+        );
+        self.forget_ended().await;
+    }
+
+    /// Ends the work of a window whose traffic must stay held until a person has looked.
+    pub async fn stay_held_after(self: &Arc<Self>, window: Granted, why: &str) {
+        let Granted { id, database, .. } = window;
+        if self.windows.at_work(&database).as_ref() != Some(&id) {
+            // It was opened by force meanwhile.
+            return;
+        }
+        self.windows.stays(&database, &id);
+        tracing::error!(
+            database,
+            window = id,
+            why,
+            "traffic stays held: look, then `pgdrain open`"
+        );
+        let noted = self.record(|journal| {
+            if let Some(window) = journal.windows.get_mut(&database) {
+                window.stays = Some(why.to_owned());
+            }
+        });
+        if let Err(error) = noted.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the journal does not say why traffic stays held");
+        }
+    }
+}
+
+impl WindowRequest {
+    /// Traffic does not reopen by itself behind the back of whoever works: the window's own time is
+    /// watched by its holder, and an overdue hold alerts.
+    fn spec(&self) -> HoldSpec {
+        HoldSpec {
+            duration: self.duration,
+            then: Then::Stay,
+            blocked: self.blocked,
+            client_deadline: self.client_deadline,
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+        }
+    }
+}
