@@ -1,4 +1,5 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
 pub mod config;
+pub mod logging;
 pub mod tasks;
