@@ -1,5 +1,6 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
+pub mod admin;
 pub mod config;
 pub mod logging;
 pub mod metrics;
