@@ -1,10 +1,12 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
+pub mod admin;
 pub mod auth;
 pub mod client;
 pub mod config;
 pub mod drain;
 pub mod gate;
+pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod session;

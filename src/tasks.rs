@@ -125,8 +125,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     #[tokio::test]
@@ -154,10 +152,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_its_task_alone_and_is_logged() {
-        let log = Log::default();
-        let sink = log.clone();
+        let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || sink.clone())
+            .with_writer(log.reopen().expect("it was just made"))
             .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
 
@@ -168,35 +165,11 @@ mod tests {
         assert_eq!(other.await.expect("the other task is untouched"), 7);
         assert_eq!(tasks.stop(Duration::from_secs(5)).await, Ended::Graceful);
 
-        let text = log.text();
+        let text = std::fs::read_to_string(log.path()).expect("readable");
         assert!(text.contains("ERROR"), "{text}");
         assert!(
             text.contains("broken") && text.contains("a bug in the relay"),
             "{text}"
         );
-    }
-
-    /// A log kept in memory.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Log {
-        fn text(&self) -> String {
-            String::from_utf8_lossy(&self.0.lock().expect("no writer panics")).into_owned()
-        }
-    }
-
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0
-                .lock()
-                .expect("no writer panics")
-                .extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
     }
 }

@@ -33,4 +33,5 @@ pub use settings::{
 pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
+pub(crate) use words::words;
 pub use words::{Blocked, LogFormat, LogLevel, Preset, Then, UnknownWord};

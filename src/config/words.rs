@@ -56,6 +56,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 
 words! {
     /// What a hold does when its own end comes.

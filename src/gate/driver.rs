@@ -102,7 +102,7 @@ impl Gate {
     /// Gives a place in the queue back.
     pub fn leave(&self, place: Place) {
         if let Some(waited) = self.queue.leave(place, Instant::now()) {
-            self.metrics.held_wait(waited);
+            self.metrics.client_waited(waited);
         }
     }
 

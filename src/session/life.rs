@@ -215,7 +215,7 @@ impl Host {
     /// Tells a client why it is refused. One that does not listen is not waited for.
     async fn tell(&self, mut client: Stream, peer: Peer, refusal: &Refusal) {
         tracing::info!(%peer, sqlstate = refusal.sqlstate().0, ?refusal, "client refused");
-        self.rules.metrics.refusal(refusal.sqlstate().0);
+        self.rules.metrics.refused(refusal.sqlstate().0);
         let farewell = async {
             client.write_all(&refusal.encode()).await?;
             client.shutdown().await?;

@@ -267,7 +267,7 @@ impl Controller {
         let metrics = Arc::clone(&self.metrics);
         self.tasks.spawn("drain", async move {
             drain.run(ladder, progress).await;
-            metrics.drain_ended(held_at.elapsed());
+            metrics.drained(held_at.elapsed());
         });
         let draining = Draining {
             database: database.clone(),

@@ -111,7 +111,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
-                self.rules.metrics.refusal(refusal.sqlstate().0);
+                self.rules.metrics.refused(refusal.sqlstate().0);
                 self.ours.extend_from_slice(&refusal.encode());
                 self.phase = Phase::Discarding(Discard::unit(*first_tag));
             }

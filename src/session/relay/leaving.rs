@@ -105,7 +105,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Queues the last message of a session.
     pub(super) fn say_goodbye(&mut self, refusal: &Refusal) {
-        self.rules.metrics.refusal(refusal.sqlstate().0);
+        self.rules.metrics.refused(refusal.sqlstate().0);
         self.ours.extend_from_slice(&refusal.encode());
     }
 

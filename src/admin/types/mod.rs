@@ -1,0 +1,88 @@
+//! The JSON of the admin HTTP, the same for the server and the command line.
+//!
+//! Times are RFC 3339 in UTC, durations are whole milliseconds in keys that end in `_ms`, and
+//! durations in requests are text such as `5m`. Requests refuse unknown keys, so that a misspelt one
+//! is not silently ignored; answers may grow new keys.
+
+mod drain;
+mod mode;
+mod session;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
+pub use mode::{
+    HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
+};
+pub use session::{SessionState, SessionView, Sessions};
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of the running program.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it has run.
+    pub uptime_ms: u64,
+    /// Where clients connect.
+    pub listen: Vec<String>,
+    /// The server, as `host:port`; several are parted by commas.
+    pub upstream: String,
+    /// The directory of its state.
+    pub state_dir: String,
+    /// Every database that has a gate, by name.
+    pub databases: Vec<DatabaseStatus>,
+}
+
+/// How one database is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    /// Its name.
+    pub database: String,
+    /// What its gate does now.
+    pub mode: ModeName,
+    /// Why it is held; empty when open.
+    pub holds: Vec<HoldStatus>,
+    /// Clients that are connected.
+    pub sessions: u64,
+    /// Of these, how many are inside a transaction.
+    pub in_transaction: u64,
+    /// Of these, how many wait at the gate.
+    pub held: u64,
+    /// How long the longest of them has waited.
+    pub oldest_wait_ms: Option<u64>,
+    /// Transactions that run with a permit.
+    pub permits: u64,
+    /// Transactions that ended since the start.
+    pub transactions_total: u64,
+    /// The migration that runs.
+    pub migration: Option<String>,
+}
+
+/// Body of every answer that is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+    /// What was reached all the same; only where a mode was to be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<ModeResult>,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A word that stays the same from version to version, such as `not_found`.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Answer of `GET /healthz` and `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok` or `ready`.
+    pub status: String,
+}

@@ -1,0 +1,191 @@
+//! Holding and opening: what is asked for and what came of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::drain::DrainReport;
+use crate::config::{Blocked, HumanDuration, Preset, Then, words};
+
+words! {
+    /// What a gate does.
+    ModeName {
+        /// Transactions start at will.
+        Open = "open",
+        /// Transactions wait at the gate.
+        Hold = "hold",
+    }
+}
+
+words! {
+    /// Who holds a database; it is open when nobody does.
+    Holder {
+        /// An operator, by a command for every database.
+        Everywhere = "everywhere",
+        /// An operator, by a command for this one.
+        Operator = "operator",
+        /// A maintenance window.
+        Window = "window",
+    }
+}
+
+/// One hold on a database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// Who holds it.
+    pub holder: Holder,
+    /// The number of this hold; a later one has a greater one.
+    pub generation: u64,
+    /// When it began.
+    pub since: Timestamp,
+    /// Its own end; `None` while it waits for somebody to end it.
+    pub until: Option<Timestamp>,
+    /// What happens at that end.
+    pub then: Then,
+    /// What happens to transactions that may not start.
+    pub blocked: Blocked,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Whether its end has passed and it stays.
+    pub overdue: bool,
+    /// How its drain goes.
+    pub drain: Option<DrainReport>,
+}
+
+/// Body of `PUT /v1/databases/{db}/mode`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum ModeRequest {
+    /// Hold and drain.
+    Hold(HoldRequest),
+    /// Let transactions start again.
+    Open(OpenRequest),
+}
+
+/// How to hold; what is left out is as configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// The hold's own end, from now.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub duration: Option<HumanDuration>,
+    /// What happens at that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Then>,
+    /// What happens to transactions that may not start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
+    /// How far the drain goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Preset>,
+    /// How long it waits for transactions to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<HumanDuration>,
+    /// How long it waits after cancelling statements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<HumanDuration>,
+    /// How long it waits after terminating sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminate: Option<HumanDuration>,
+    /// Why, for logs and for those who wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Whether to be content when the server cannot be asked if anything still runs.
+    #[serde(default)]
+    pub unproved: bool,
+}
+
+/// How to open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRequest {
+    /// Whether to open even against a window, and without the journal.
+    #[serde(default)]
+    pub force: bool,
+    /// Why, for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// Answer of `PUT /v1/databases/{db}/mode`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModeResults {
+    /// What came of it in each database.
+    pub results: Vec<ModeResult>,
+}
+
+/// What came of a mode request in one database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModeResult {
+    /// The database.
+    pub database: String,
+    /// Its mode now; it stays held while another holder wants so.
+    pub mode: ModeName,
+    /// The number of the hold that was made or ended.
+    pub generation: u64,
+    /// How the drain goes.
+    pub drain: Option<DrainReport>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(json: &str) -> Result<ModeRequest, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_mode_request_reads_as_documented() {
+        let hold = read(
+            r#"{"mode":"hold","for":"5m","then":"stay","blocked":"reject","ladder":"firm","by":"me"}"#,
+        );
+        let expected = HoldRequest {
+            duration: Some(HumanDuration(Duration::from_secs(300))),
+            then: Some(Then::Stay),
+            blocked: Some(Blocked::Reject),
+            ladder: Some(Preset::Firm),
+            by: Some("me".to_owned()),
+            ..HoldRequest::default()
+        };
+        assert_eq!(hold, Ok(ModeRequest::Hold(expected.clone())));
+        assert_eq!(
+            read(r#"{"mode":"open"}"#),
+            Ok(ModeRequest::Open(OpenRequest::default()))
+        );
+        let forced = OpenRequest {
+            force: true,
+            ..OpenRequest::default()
+        };
+        assert_eq!(
+            read(r#"{"force":true,"mode":"open"}"#),
+            Ok(ModeRequest::Open(forced))
+        );
+
+        let written = serde_json::to_string(&ModeRequest::Hold(expected.clone())).expect("JSON");
+        assert_eq!(read(&written), Ok(ModeRequest::Hold(expected)));
+    }
+
+    #[test]
+    fn what_is_misspelt_is_refused() {
+        for (json, message) in [
+            (r#"{"mode":"hold","fro":"5m"}"#, "unknown field `fro`"),
+            (r#"{"mode":"open","for":"5m"}"#, "unknown field `for`"),
+            (r#"{"mode":"pause"}"#, "unknown variant `pause`"),
+            (r#"{"for":"5m"}"#, "missing field `mode`"),
+            (r#"{"mode":"hold","for":"5"}"#, "is not a duration"),
+        ] {
+            let error = read(json).expect_err(json);
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}
