@@ -62,6 +62,12 @@ pub enum ModeLabel {
     Hold,
 }
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
     /// Metrics that start at zero.
     pub fn new() -> Self {

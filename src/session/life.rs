@@ -1,15 +1,15 @@
 //! One client from its first byte to the last: wish, route, login, relay, farewell.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::registry::{Login, Session, Sessions, Signals};
-use super::relay::{End, Relay, Rules};
+use super::relay::{Common, End, Relay};
 use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
 use crate::client::handshake::{NoWish, Wish, read_wish};
 use crate::config::{Config, Target};
@@ -31,11 +31,11 @@ pub struct Host {
     /// The sessions.
     pub sessions: Arc<Sessions>,
     /// What relays have in common.
-    pub rules: Arc<Rules>,
+    pub common: Arc<Common>,
     /// Sessions run here; its token asks them to end at their next boundary.
     pub tasks: Tasks,
-    /// As many sessions as may be open.
-    pub room: Arc<Semaphore>,
+    /// How many sessions are open, or about to be.
+    pub room: Arc<Room>,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -49,7 +49,7 @@ struct Server {
     stream: Stream,
     endpoint: Endpoint,
     login: Authenticated,
-    room: OwnedSemaphorePermit,
+    room: RoomTaken,
 }
 
 /// Takes the session out of the registry, however its task ends.
@@ -57,13 +57,37 @@ struct Farewell {
     sessions: Arc<Sessions>,
     session: Arc<Session>,
     end: End,
-    _room: OwnedSemaphorePermit,
+    _room: RoomTaken,
 }
 
 impl Drop for Farewell {
     fn drop(&mut self) {
         self.sessions
             .remove(&self.session, self.end == End::ServerClosed);
+    }
+}
+
+/// Counts sessions against a limit that may change while they live.
+#[derive(Debug, Default)]
+pub struct Room {
+    taken: AtomicUsize,
+}
+
+/// One session's place, given back when it is dropped.
+#[derive(Debug)]
+struct RoomTaken(Arc<Room>);
+
+impl Room {
+    fn take(self: &Arc<Self>, limit: usize) -> Option<RoomTaken> {
+        let taken = RoomTaken(Arc::clone(self));
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        (before < limit).then_some(taken)
+    }
+}
+
+impl Drop for RoomTaken {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -110,7 +134,7 @@ impl Host {
         let login = self.log_in(&mut client, peer, &config, &startup, behind);
         let login = timeout_at(deadline, login).await;
         match login.unwrap_or(Err(Failed::Refused(Refusal::LoginTimeout))) {
-            Ok(server) => Some(self.register(client, peer, &startup, server)),
+            Ok(server) => Some(self.register(client, peer, &startup, server, config)),
             Err(failed) => {
                 self.turn_away(client, peer, &startup, failed).await;
                 None
@@ -126,13 +150,13 @@ impl Host {
         startup: &Startup,
         behind: BytesMut,
     ) -> Result<Server, Failed> {
-        let room = Arc::clone(&self.room).try_acquire_owned();
-        let room = room.map_err(|_full| Failed::Refused(Refusal::TooManyConnections))?;
+        let room = self.room.take(config.limits.connections);
+        let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
         let target: Target = config
             .target(startup.database())
             .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
         let (mut server, endpoint) = connect(&target.upstream).await.map_err(|error| {
-            self.rules.metrics.server_connect_failed();
+            self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "server not reached"
@@ -154,7 +178,14 @@ impl Host {
     }
 
     /// Puts the parts of a session together.
-    fn register(&self, client: Stream, peer: Peer, startup: &Startup, server: Server) -> Settled {
+    fn register(
+        &self,
+        client: Stream,
+        peer: Peer,
+        startup: &Startup,
+        server: Server,
+        config: Arc<Config>,
+    ) -> Settled {
         let Server {
             stream,
             endpoint,
@@ -175,7 +206,7 @@ impl Host {
             server_key: login.server_key,
             client_key: login.client_key,
         });
-        let (sessions, rules) = (Arc::clone(&self.sessions), Arc::clone(&self.rules));
+        let (sessions, common) = (Arc::clone(&self.sessions), Arc::clone(&self.common));
         let farewell = Farewell {
             sessions,
             session: Arc::clone(&session),
@@ -184,7 +215,7 @@ impl Host {
         };
         let (client, server) = ((client, login.from_client), (stream, login.from_server));
         Settled {
-            relay: Relay::new(client, server, session, gate, rules),
+            relay: Relay::new(client, server, session, gate, config, common),
             farewell,
         }
     }
@@ -215,7 +246,7 @@ impl Host {
     /// Tells a client why it is refused. One that does not listen is not waited for.
     async fn tell(&self, mut client: Stream, peer: Peer, refusal: &Refusal) {
         tracing::info!(%peer, sqlstate = refusal.sqlstate().0, ?refusal, "client refused");
-        self.rules.metrics.refused(refusal.sqlstate().0);
+        self.common.metrics.refused(refusal.sqlstate().0);
         let farewell = async {
             client.write_all(&refusal.encode()).await?;
             client.shutdown().await?;

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
-use crate::config::{Config, Host, Shared};
+use crate::config::{Config, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
 use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
@@ -105,7 +105,7 @@ pub struct Controller {
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
     journal: AsyncMutex<(Journal, Record)>,
-    controls: Mutex<BTreeMap<Vec<Host>, Arc<Control>>>,
+    controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     own: OwnBackends,
     drains: Mutex<BTreeMap<(String, Holder), Draining>>,
 }
@@ -321,18 +321,25 @@ impl Controller {
             .target(database)
             .unwrap_or_else(|| config.default_target());
         let mut controls = self.controls.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            Arc::new(Control::new(
-                target.clone(),
-                self.own.clone(),
-                self.tasks.clone(),
-            ))
-        };
-        Arc::clone(
-            controls
-                .entry(target.upstream.hosts.clone())
-                .or_insert_with(new),
-        )
+        if let Some((_, control)) = controls.iter().find(|(of, _)| *of == target) {
+            return Arc::clone(control);
+        }
+        // After a reload the one with the former role is of no more use.
+        controls.retain(|(of, _)| of.upstream.hosts != target.upstream.hosts);
+        let new = Control::new(target.clone(), self.own.clone(), self.tasks.clone());
+        let new = Arc::new(new);
+        controls.push((target, Arc::clone(&new)));
+        new
+    }
+
+    /// Asks the servers about connections that we closed and that may still have run.
+    pub async fn forget_departed(&self) {
+        for gate in self.gates.all() {
+            let database = gate.database();
+            if !self.sessions.departed_of(database).is_empty() {
+                crate::drain::forget_departed(database, &self.sessions, &self.control(database)).await;
+            }
+        }
     }
 
     /// Changes the journal.

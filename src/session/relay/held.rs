@@ -33,7 +33,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return Step::Moved;
         };
         let place = match blocked {
-            Blocked::Queue => self.door.gate.join(cx.waker(), self.rules.held_max),
+            Blocked::Queue => self
+                .door
+                .gate
+                .join(cx.waker(), self.config.hold.clients_max),
             Blocked::Reject => {
                 self.turn_away(&Refusal::HoldRejects, mid_message);
                 return Step::Moved;
@@ -66,7 +69,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 FromClient::Broke(error) => return self.client_broke(&error),
             }
         }
-        if self.kept.len() >= self.rules.kept_max && self.client.peer_has_closed(cx) {
+        if self.kept.len() >= self.config.hold.bytes_per_client && self.client.peer_has_closed(cx) {
             return self.leave(Remains::Nothing);
         }
         let Phase::Held(held) = &mut self.phase else {
@@ -111,7 +114,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
-                self.rules.metrics.refused(refusal.sqlstate().0);
+                self.common.metrics.refused(refusal.sqlstate().0);
                 self.ours.extend_from_slice(&refusal.encode());
                 self.phase = Phase::Discarding(Discard::unit(*first_tag));
             }

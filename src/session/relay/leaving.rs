@@ -73,8 +73,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.ours.clear();
         }
         let grace = match remains {
-            Remains::HalfOpen => self.rules.client_gone,
-            Remains::Nothing => self.rules.client_gone.map(|_| Duration::ZERO),
+            Remains::HalfOpen => self.config.client_gone,
+            Remains::Nothing => self.config.client_gone.map(|_| Duration::ZERO),
         };
         self.session.set_activity(Activity::Closing);
         self.phase = Phase::Leaving(Box::new(Leaving {
@@ -105,7 +105,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Queues the last message of a session.
     pub(super) fn say_goodbye(&mut self, refusal: &Refusal) {
-        self.rules.metrics.refused(refusal.sqlstate().0);
+        self.common.metrics.refused(refusal.sqlstate().0);
         self.ours.extend_from_slice(&refusal.encode());
     }
 

@@ -26,7 +26,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -37,6 +36,7 @@ use self::leaving::{Leaving, Remains};
 use super::registry::{Activity, Session, Signals};
 use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
+use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::admission::Epoch;
 use crate::metrics::Metrics;
@@ -54,13 +54,7 @@ thread_local! {
 
 /// What every relay of the process has in common.
 #[derive(Debug)]
-pub struct Rules {
-    /// Bytes that are kept of a client while the gate holds it.
-    pub kept_max: usize,
-    /// Clients that may wait at one gate.
-    pub held_max: usize,
-    /// How long a statement may run on after its client vanished; `None` is for ever.
-    pub client_gone: Option<Duration>,
+pub struct Common {
     /// Where cancel requests run.
     pub tasks: Tasks,
     /// Where refusals are counted.
@@ -151,7 +145,9 @@ pub struct Relay<C, S> {
     client: C,
     server: S,
     session: Arc<Session>,
-    rules: Arc<Rules>,
+    /// As it was at login: a session keeps its settings.
+    config: Arc<Config>,
+    common: Arc<Common>,
     door: GateDoor,
     tracker: Tracker,
     client_scan: ClientScan,
@@ -174,7 +170,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         (server, from_server): (S, BytesMut),
         session: Arc<Session>,
         gate: Arc<Gate>,
-        rules: Arc<Rules>,
+        config: Arc<Config>,
+        common: Arc<Common>,
     ) -> Relay<C, S> {
         let mut tracker = Tracker::default();
         let mut server_scan = ServerScan::default();
@@ -187,7 +184,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             client,
             server,
             session,
-            rules,
+            config,
+            common,
             door: GateDoor { gate, permit: None },
             tracker,
             client_scan: ClientScan::default(),
@@ -272,7 +270,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Sends the server a cancel request; whoever waits for it is told when it has acted.
     fn cancel_server(&self, waiting: Vec<tokio::sync::oneshot::Sender<()>>) {
         let session = Arc::clone(&self.session);
-        self.rules.tasks.spawn("cancel request", async move {
+        self.common.tasks.spawn("cancel request", async move {
             if let Some(key) = &session.server_key
                 && let Err(error) = cancel(&session.endpoint, key).await
             {

@@ -68,7 +68,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let limit = if self.door.is_open() {
             SCRATCH.saturating_sub(self.kept.len())
         } else {
-            self.rules.kept_max.saturating_sub(self.kept.len())
+            self.config
+                .hold
+                .bytes_per_client
+                .saturating_sub(self.kept.len())
         };
         if limit == 0 {
             return FromClient::Nothing;

@@ -1,0 +1,185 @@
+//! The composition root: builds every part in order, and stops them in reverse.
+
+mod api;
+mod endpoints;
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+
+use crate::client::listener::Listener;
+use crate::config::{Config, Shared, Source};
+use crate::gate::Gates;
+use crate::logging::Logging;
+use crate::metrics::Metrics;
+use crate::server::own::OwnBackends;
+use crate::session::life::Host;
+use crate::session::registry::{Sessions, Signals};
+use crate::session::relay::Common;
+use crate::tasks::{Ended, Tasks};
+use crate::window::Controller;
+use crate::window::journal::Journal;
+
+/// How long sessions may take to end their transactions when the proxy stops.
+const STOP_TIME: Duration = Duration::from_secs(30);
+
+/// How long what is left may take after that.
+const KILL_TIME: Duration = Duration::from_secs(5);
+
+/// How often samples of histograms are put into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Where the configuration came from, for reading it again.
+#[derive(Debug)]
+pub struct Origin {
+    /// The file and the flags.
+    pub source: Source,
+    /// The log, whose level a reload may change.
+    pub logging: Logging,
+}
+
+/// Every part of a running proxy.
+pub(crate) struct App {
+    pub(crate) config: Arc<Shared>,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) listen: Vec<String>,
+    /// Sessions, apart from the rest: they end first.
+    sessions_tasks: Tasks,
+    tasks: Tasks,
+}
+
+/// Serves until a signal says stop; returns when everything has ended.
+///
+/// # Errors
+/// When a socket cannot be had, or the state directory cannot be used.
+pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
+    let signals = signals::Signals::install().context("signal handlers")?;
+    let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        let bound = Listener::bind(address).await;
+        listeners.push(bound.with_context(|| format!("listening on {address}"))?);
+    }
+    let admin = TcpListener::bind(config.admin_listen).await;
+    let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
+
+    let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
+    let metrics = Arc::new(Metrics::new());
+    let gates = Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics)));
+    let sessions = Arc::new(Sessions::default());
+    let config = Arc::new(Shared::new(config));
+    let own = OwnBackends::default();
+    let controller = Arc::new(Controller::new(
+        Arc::clone(&gates),
+        Arc::clone(&sessions),
+        Arc::clone(&config),
+        (journal, record.clone()),
+        own,
+        tasks.clone(),
+        Arc::clone(&metrics),
+    ));
+    // Before any client: what was held is held again.
+    let left = controller.take_up(&record);
+    for window in left.iter().filter(|window| window.stays.is_none()) {
+        controller.settle(window).await;
+    }
+
+    let listen: Vec<String> = listeners.iter().map(Listener::name).collect();
+    let app = Arc::new(App {
+        config,
+        controller,
+        sessions,
+        metrics,
+        started_at: Timestamp::now(),
+        listen,
+        sessions_tasks,
+        tasks,
+    });
+    app.accept(listeners, gates);
+    app.upkeep();
+    let admin_address = admin.local_addr().context("admin HTTP")?;
+    crate::admin::http::serve(admin, Arc::new(api::AppApi::new(Arc::clone(&app))), &app.tasks);
+    endpoints::write(&app.config.load().state_dir, &app.listen, admin_address)
+        .context("state directory")?;
+    tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
+
+    signals.obey(&app, &origin).await;
+    app.stop().await;
+    Ok(())
+}
+
+impl App {
+    /// Takes clients on every socket until the proxy stops.
+    fn accept(self: &Arc<Self>, listeners: Vec<Listener>, gates: Arc<Gates>) {
+        let common =
+            Common { tasks: self.tasks.clone(), metrics: Arc::clone(&self.metrics) };
+        let host = Arc::new(Host {
+            gates,
+            sessions: Arc::clone(&self.sessions),
+            common: Arc::new(common),
+            tasks: self.sessions_tasks.clone(),
+            room: Arc::default(),
+        });
+        for listener in listeners {
+            let (app, host) = (Arc::clone(self), Arc::clone(&host));
+            let stop = self.sessions_tasks.shutdown_token();
+            self.tasks.spawn("listener", async move {
+                loop {
+                    let (client, peer) = tokio::select! {
+                        client = listener.accept() => client,
+                        () = stop.cancelled() => return,
+                    };
+                    app.metrics.connection_accepted();
+                    let session = Arc::clone(&host).serve(client, peer, app.config.load());
+                    app.sessions_tasks.spawn("session", session);
+                }
+            });
+        }
+    }
+
+    /// Small chores at long intervals.
+    fn upkeep(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        let stop = self.tasks.shutdown_token();
+        self.tasks.spawn("upkeep", async move {
+            let mut due = tokio::time::interval(UPKEEP);
+            loop {
+                tokio::select! {
+                    _ = due.tick() => {
+                        app.metrics.run_upkeep();
+                        app.controller.forget_departed().await;
+                    }
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
+    }
+
+    /// Sessions end at their next boundary, or after a time wherever they are; then the rest.
+    async fn stop(&self) {
+        tracing::info!(sessions = self.sessions.len(), "stopping");
+        self.signal_all(Signals::STOP);
+        if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {
+            tracing::warn!(left, "sessions still in a transaction are ended");
+            self.signal_all(Signals::KILL);
+            self.sessions_tasks.stop(KILL_TIME).await;
+        }
+        match self.tasks.stop(KILL_TIME).await {
+            Ended::Graceful => tracing::info!("stopped"),
+            Ended::TimedOut(left) => tracing::warn!(left, "stopped with tasks left over"),
+        }
+    }
+
+    fn signal_all(&self, signals: Signals) {
+        for session in self.sessions.all() {
+            session.signal(signals);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Unix signals: stop, reload, break the glass.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{App, Origin};
+use crate::config::Surroundings;
+
+/// The signals that are listened for; installed before anything is opened, so that none of them
+/// ends the process half-way.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    pub(super) fn install() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Obeys until told to stop: SIGTERM and SIGINT stop, SIGHUP reads the configuration again,
+    /// SIGUSR2 reopens everything by force.
+    pub(super) async fn obey(mut self, app: &Arc<App>, origin: &Origin) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(app, origin),
+                _ = self.user2.recv() => app.controller.break_glass(),
+            }
+        }
+    }
+}
+
+/// A file that cannot be read changes nothing.
+fn reload(app: &App, origin: &Origin) {
+    let loaded = match origin.source.load(&Surroundings::of_process()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!("the configuration was not reloaded: {error}");
+            return;
+        }
+    };
+    for warning in loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let changed = app.config.reload(loaded.config);
+    origin.logging.set_level(app.config.load().log.level.into());
+    tracing::info!(now = ?changed.now, at_restart = ?changed.restart, "configuration reloaded");
+}
