@@ -1,0 +1,131 @@
+//! What the admin HTTP needs of the program behind it.
+
+use std::future::Future;
+
+use hyper::StatusCode;
+
+use super::types::{
+    ErrorBody, ErrorDetail, ModeRequest, ModeResult, ModeResults, Sessions, Status,
+};
+
+/// The program behind the admin HTTP.
+///
+/// Cancel safety: a future is dropped when its caller goes away or pgdrain stops. What a call has
+/// begun must therefore go on by itself; the future only waits for news of it.
+pub trait Api: Send + Sync + 'static {
+    /// Whether clients are served.
+    fn ready(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// The text of all metrics.
+    fn metrics(&self) -> impl Future<Output = String> + Send;
+
+    /// How everything is.
+    fn status(&self) -> impl Future<Output = Status> + Send;
+
+    /// The sessions of a database.
+    fn sessions(
+        &self,
+        databases: Databases,
+    ) -> impl Future<Output = Result<Sessions, ApiError>> + Send;
+
+    /// Holds or opens; answers at once, or when the drain ended.
+    ///
+    /// A hold that was waited for and is not drained is an error with the results in it.
+    fn set_mode(
+        &self,
+        databases: Databases,
+        request: ModeRequest,
+        answer: Answer,
+    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+}
+
+/// Which databases a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Databases {
+    /// Every one, those that come later too: `*` in a path.
+    All,
+    /// This one.
+    One(String),
+}
+
+impl Databases {
+    pub(super) fn from_path(name: String) -> Self {
+        match name.as_str() {
+            "*" => Self::All,
+            _ => Self::One(name),
+        }
+    }
+}
+
+/// When a request for a mode is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As soon as the gates know.
+    AtOnce,
+    /// When the drain ended, well or not.
+    WhenDrained,
+}
+
+/// An error that is answered with a status, a code and a sentence.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A word that stays the same from version to version.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// What was reached all the same.
+    pub results: Vec<ModeResult>,
+}
+
+impl ApiError {
+    /// An error without results.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            results: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be understood.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 409: it cannot be done as things are.
+    pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    /// 503: not now.
+    pub fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
+    /// 409 `not_drained`: it was waited for, and it did not come to pass.
+    pub fn not_drained(message: impl Into<String>, results: Vec<ModeResult>) -> Self {
+        Self {
+            results,
+            ..Self::conflict("not_drained", message)
+        }
+    }
+
+    pub(super) fn into_body(self) -> ErrorBody {
+        ErrorBody {
+            error: ErrorDetail {
+                code: self.code.to_owned(),
+                message: self.message,
+            },
+            results: self.results,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The one table of what can be asked, and the search in it.
+
+use hyper::Method;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Health,
+    Ready,
+    Metrics,
+    Status,
+    Sessions,
+    SetMode,
+}
+
+/// A row of the table.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// A segment in braces stands for any text.
+    pub(super) path: &'static str,
+    pub(super) endpoint: Endpoint,
+    /// The longest body in bytes.
+    pub(super) body_max: usize,
+}
+
+/// Requests without a body, or with a few settings.
+const SMALL: usize = 64 << 10;
+
+const fn route(method: Method, path: &'static str, endpoint: Endpoint, body_max: usize) -> Route {
+    Route {
+        method,
+        path,
+        endpoint,
+        body_max,
+    }
+}
+
+/// Everything that can be asked.
+pub(super) const ROUTES: &[Route] = &[
+    route(Method::GET, "/healthz", Endpoint::Health, SMALL),
+    route(Method::GET, "/readyz", Endpoint::Ready, SMALL),
+    route(Method::GET, "/metrics", Endpoint::Metrics, SMALL),
+    route(Method::GET, "/v1/status", Endpoint::Status, SMALL),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/sessions",
+        Endpoint::Sessions,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/mode",
+        Endpoint::SetMode,
+        SMALL,
+    ),
+];
+
+/// A row that was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) endpoint: Endpoint,
+    /// The text of the segment in braces; empty where the path has none.
+    pub(super) parameter: String,
+    pub(super) body_max: usize,
+}
+
+/// Why no row was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// No row has this path.
+    Path,
+    /// Rows have this path, with these methods.
+    Method { allowed: Vec<Method> },
+}
+
+/// Finds the row of a request.
+pub(super) fn find(method: &Method, path: &str) -> Result<Found, Miss> {
+    // HEAD is GET whose body hyper leaves out.
+    let method = match *method {
+        Method::HEAD => &Method::GET,
+        _ => method,
+    };
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        let Some(parameter) = parameter(route.path, path) else {
+            continue;
+        };
+        if route.method == *method {
+            return Ok(Found {
+                endpoint: route.endpoint,
+                parameter,
+                body_max: route.body_max,
+            });
+        }
+        allowed.push(route.method.clone());
+    }
+    match allowed.is_empty() {
+        true => Err(Miss::Path),
+        false => Err(Miss::Method { allowed }),
+    }
+}
+
+/// The text of the pattern's segment in braces if the path fits the pattern.
+fn parameter(pattern: &str, path: &str) -> Option<String> {
+    let mut found = String::new();
+    let mut segments = path.split('/');
+    for expected in pattern.split('/') {
+        let segment = segments.next()?;
+        if expected.starts_with('{') {
+            let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+            found = decoded.ok().filter(|text| !text.is_empty())?.into_owned();
+        } else if expected != segment {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_with_its_parameter() {
+        let found = |path| find(&Method::GET, path).map(|found| (found.endpoint, found.parameter));
+        let sessions = |db: &str| Ok((Endpoint::Sessions, db.to_owned()));
+        assert_eq!(found("/healthz"), Ok((Endpoint::Health, String::new())));
+        assert_eq!(found("/v1/databases/shop/sessions"), sessions("shop"));
+        assert_eq!(found("/v1/databases/*/sessions"), sessions("*"));
+        assert_eq!(
+            found("/v1/databases/a%2Fb%20c%C3%A9/sessions"),
+            sessions("a/b cé")
+        );
+        for path in [
+            "/",
+            "/healthz/",
+            "/v1",
+            "/v1/databases//sessions",
+            "/v1/databases/a/b/sessions",
+            "/v1/databases/%ff/sessions",
+        ] {
+            assert_eq!(found(path), Err(Miss::Path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_ones() {
+        let miss = find(&Method::POST, "/v1/databases/shop/mode");
+        assert_eq!(
+            miss,
+            Err(Miss::Method {
+                allowed: vec![Method::PUT]
+            })
+        );
+        assert!(find(&Method::HEAD, "/healthz").is_ok());
+    }
+}

@@ -1,0 +1,207 @@
+//! From a request to its answer: the table's row, the body, the call, and what is sent back.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::access;
+use super::api::{Answer, Api, ApiError, Databases};
+use super::router::{self, Endpoint, Found, Miss};
+use super::types::Health;
+
+/// What is sent back.
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// The longest time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Answers a request; every error is an answer too.
+pub(super) async fn handle<B>(request: Request<B>, api: &impl Api) -> Reply
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
+{
+    if let Err(error) = access::check(request.headers()) {
+        return refuse(error);
+    }
+    match router::find(request.method(), request.uri().path()) {
+        Ok(found) => call(request, found, api).await.unwrap_or_else(refuse),
+        Err(Miss::Path) => refuse(ApiError::not_found("There is nothing at this path.")),
+        Err(Miss::Method { allowed }) => method_not_allowed(&allowed),
+    }
+}
+
+/// Reads the body and makes the call of the row.
+async fn call<B>(request: Request<B>, found: Found, api: &impl Api) -> Result<Reply, ApiError>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
+{
+    let (head, body) = request.into_parts();
+    let query = Query::of(&head.uri);
+    let body = read(body, found.body_max).await?;
+    match found.endpoint {
+        Endpoint::Health => Ok(health("ok")),
+        Endpoint::Ready => {
+            api.ready().await?;
+            Ok(health("ready"))
+        }
+        Endpoint::Metrics => Ok(text(api.metrics().await)),
+        Endpoint::Status => Ok(json(StatusCode::OK, &api.status().await)),
+        Endpoint::Sessions => {
+            let sessions = api.sessions(Databases::from_path(found.parameter)).await?;
+            Ok(json(StatusCode::OK, &sessions))
+        }
+        Endpoint::SetMode => {
+            let [wait] = query.only(["wait"])?;
+            let (answer, status) = match wait.as_deref() {
+                None => (Answer::AtOnce, StatusCode::ACCEPTED),
+                Some("drained") => (Answer::WhenDrained, StatusCode::OK),
+                Some(_) => return Err(ApiError::bad_request("The only wait is wait=drained.")),
+            };
+            let databases = Databases::from_path(found.parameter);
+            let results = api.set_mode(databases, parse(&body)?, answer).await?;
+            Ok(json(status, &results))
+        }
+    }
+}
+
+/// Reads a body up to its limit, for a limited time.
+async fn read<B>(body: B, max: usize) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
+{
+    match tokio::time::timeout(BODY_TIME, collect(body, max)).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("The body is longer than {max} bytes."),
+        )),
+        Ok(Err(error)) => Err(ApiError::bad_request(format!(
+            "The body cannot be read: {error}."
+        ))),
+        Err(_elapsed) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "The body took too long to arrive.",
+        )),
+    }
+}
+
+/// The body, or `None` if it is too long.
+///
+/// Some of what is too long is read and thrown away: were it left in the socket, closing would
+/// reset the connection, and the client would not get to read why.
+async fn collect<B: Body<Data = Bytes>>(body: B, max: usize) -> Result<Option<Bytes>, B::Error> {
+    let mut body = pin!(body);
+    let mut kept = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing to us.
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length <= max {
+            kept.extend_from_slice(&data);
+        } else if length > 4 * max {
+            break;
+        }
+    }
+    Ok((length <= max).then(|| kept.freeze()))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(format!("The body is not as documented: {error}.")))
+}
+
+/// The part of a URL behind the question mark.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(uri: &hyper::Uri) -> Self {
+        let text = uri.query().unwrap_or("").as_bytes();
+        Self(url::form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// The values of these keys; any other key is refused, since it may be a misspelt one.
+    fn only<const N: usize>(&self, keys: [&str; N]) -> Result<[Option<String>; N], ApiError> {
+        if let Some((key, _)) = self.0.iter().find(|(key, _)| !keys.contains(&key.as_str())) {
+            let message = format!(
+                "\"{key}\" is not known in this URL; known: {}.",
+                keys.join(", ")
+            );
+            return Err(ApiError::bad_request(message));
+        }
+        Ok(keys.map(|key| {
+            self.0
+                .iter()
+                .find(|(k, _)| k == key)
+                .map(|(_, value)| value.clone())
+        }))
+    }
+}
+
+fn health(status: &str) -> Reply {
+    let status = status.to_owned();
+    json(StatusCode::OK, &Health { status })
+}
+
+fn text(text: String) -> Reply {
+    reply(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        text.into(),
+    )
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => reply(status, "application/json", bytes.into()),
+        Err(error) => {
+            tracing::error!(%error, "an answer of the admin HTTP cannot be written as JSON");
+            reply(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "application/json",
+                Bytes::new(),
+            )
+        }
+    }
+}
+
+/// The answer to what cannot be done.
+pub(super) fn refuse(error: ApiError) -> Reply {
+    json(error.status, &error.into_body())
+}
+
+fn method_not_allowed(allowed: &[hyper::Method]) -> Reply {
+    let allowed: Vec<_> = allowed.iter().map(hyper::Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let mut reply = refuse(ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("This path only knows {allowed}."),
+    ));
+    let value = HeaderValue::try_from(allowed).expect("methods are header text");
+    reply.headers_mut().insert(ALLOW, value);
+    reply
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::<Bytes>::from(body));
+    *reply.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// Hyper asks for a result; ours is always an answer.
+pub(super) type Answered = Result<Reply, Infallible>;

@@ -1,0 +1,298 @@
+//! The admin HTTP on a real socket, with a program behind it that is made up.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::types::{ErrorBody, ModeName, ModeRequest, ModeResult, ModeResults, Sessions, Status};
+use super::*;
+use crate::tasks::{Ended, Tasks};
+
+/// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
+#[derive(Default)]
+struct Fake {
+    modes: Mutex<Vec<(Databases, ModeRequest)>>,
+}
+
+impl Fake {
+    fn modes(&self) -> MutexGuard<'_, Vec<(Databases, ModeRequest)>> {
+        self.modes.lock().expect("no holder panics")
+    }
+}
+
+impl Api for Fake {
+    async fn ready(&self) -> Result<(), ApiError> {
+        Err(ApiError::unavailable("not_ready", "No server answers yet."))
+    }
+
+    async fn metrics(&self) -> String {
+        "pgdrain_sessions 0\n".to_owned()
+    }
+
+    async fn status(&self) -> Status {
+        Status {
+            version: "1".to_owned(),
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            uptime_ms: 5,
+            listen: vec![],
+            upstream: "db:5432".to_owned(),
+            state_dir: "/".to_owned(),
+            databases: vec![],
+        }
+    }
+
+    async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
+        match databases {
+            Databases::One(name) if name == "shop" => Ok(Sessions { sessions: vec![] }),
+            Databases::One(_) | Databases::All => Err(ApiError::not_found("No such database.")),
+        }
+    }
+
+    async fn set_mode(
+        &self,
+        databases: Databases,
+        request: ModeRequest,
+        answer: Answer,
+    ) -> Result<ModeResults, ApiError> {
+        self.modes().push((databases, request.clone()));
+        let result = ModeResult {
+            database: "shop".to_owned(),
+            mode: ModeName::Hold,
+            generation: 1,
+            drain: None,
+        };
+        match (answer, request) {
+            (Answer::AtOnce, _) => Ok(ModeResults {
+                results: vec![result],
+            }),
+            (Answer::WhenDrained, ModeRequest::Open(_)) => Err(ApiError::not_drained(
+                "Somebody is in the way.",
+                vec![result],
+            )),
+            (Answer::WhenDrained, ModeRequest::Hold(_)) => std::future::pending().await,
+        }
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    tasks: Tasks,
+    api: Arc<Fake>,
+}
+
+async fn server() -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (tasks, api) = (Tasks::new(), Arc::new(Fake::default()));
+    serve(listener, Arc::clone(&api), &tasks);
+    Server {
+        address,
+        tasks,
+        api,
+    }
+}
+
+impl Server {
+    /// Sends these bytes and gives the whole answer: its first line, its headers and its body.
+    async fn raw(&self, request: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+        read.expect("it closes").expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        (head.to_owned(), body.to_owned())
+    }
+
+    async fn ask(&self, line: &str, body: &str) -> (u16, String, String) {
+        let (head, body) = self.raw(&request(line, body)).await;
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        (status.expect("a status"), head, body)
+    }
+
+    /// The status and the error's code.
+    async fn refused(&self, line: &str, body: &str) -> (u16, String) {
+        let (status, _, body) = self.ask(line, body).await;
+        let error: ErrorBody = serde_json::from_str(&body).expect(&body);
+        assert!(error.error.message.ends_with('.'), "{error:?}");
+        (status, error.error.code)
+    }
+}
+
+fn request(line: &str, body: &str) -> String {
+    format!(
+        "{line} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn code(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+#[tokio::test]
+async fn what_is_asked_is_answered() {
+    let server = server().await;
+    let (status, head, body) = server.ask("GET /healthz", "").await;
+    assert_eq!((status, body.as_str()), (200, r#"{"status":"ok"}"#));
+    assert!(head.contains("content-type: application/json"), "{head}");
+
+    let (status, head, body) = server.ask("GET /metrics", "").await;
+    assert_eq!((status, body.as_str()), (200, "pgdrain_sessions 0\n"));
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+
+    let (status, _, body) = server.ask("GET /v1/status", "").await;
+    assert_eq!(status, 200);
+    let status: Status = serde_json::from_str(&body).expect(&body);
+    assert_eq!(status.uptime_ms, 5);
+
+    assert_eq!(
+        server.ask("GET /v1/databases/shop/sessions", "").await.0,
+        200
+    );
+    assert_eq!(server.ask("HEAD /healthz", "").await.2, "");
+    assert_eq!(
+        server.refused("GET /readyz", "").await,
+        code(503, "not_ready")
+    );
+}
+
+#[tokio::test]
+async fn a_mode_is_set_at_once_or_waited_for() {
+    let server = server().await;
+    let hold = r#"{"mode":"hold","for":"5m"}"#;
+    let (status, _, body) = server.ask("PUT /v1/databases/*/mode", hold).await;
+    assert_eq!(status, 202, "{body}");
+    assert_eq!(
+        serde_json::from_str::<ModeResults>(&body)
+            .expect(&body)
+            .results
+            .len(),
+        1
+    );
+    let asked = server.api.modes().remove(0);
+    assert_eq!(asked.0, Databases::All);
+
+    let open = r#"{"mode":"open"}"#;
+    let (status, _, body) = server
+        .ask("PUT /v1/databases/a%20b/mode?wait=drained", open)
+        .await;
+    let error: ErrorBody = serde_json::from_str(&body).expect(&body);
+    assert_eq!((status, error.error.code.as_str()), (409, "not_drained"));
+    assert_eq!(error.results.len(), 1);
+    let asked = server.api.modes().remove(0);
+    assert_eq!(asked.0, Databases::One("a b".to_owned()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_is_refused_with_a_code() {
+    let server = server().await;
+    let mode = "PUT /v1/databases/shop/mode";
+    assert_eq!(server.refused("GET /", "").await, code(404, "not_found"));
+    assert_eq!(
+        server.refused("GET /v1/databases/x/sessions", "").await,
+        code(404, "not_found")
+    );
+    assert_eq!(
+        server.refused("POST /healthz", "").await,
+        code(405, "method_not_allowed")
+    );
+    let (_, head, _) = server.ask("DELETE /v1/databases/shop/mode", "").await;
+    assert!(head.contains("allow: PUT"), "{head}");
+    for body in ["", "{", r#"{"mode":"hold","x":1}"#, "\u{fffd}"] {
+        assert_eq!(
+            server.refused(mode, body).await,
+            code(400, "bad_request"),
+            "{body}"
+        );
+    }
+    let open = r#"{"mode":"open"}"#;
+    for query in ["?wait=forever", "?wiat=drained"] {
+        let line = format!("{mode}{query}");
+        assert_eq!(
+            server.refused(&line, open).await,
+            code(400, "bad_request"),
+            "{query}"
+        );
+    }
+    let long = format!(r#"{{"mode":"{}"}}"#, "x".repeat(65 << 10));
+    assert_eq!(server.refused(mode, &long).await, code(413, "too_large"));
+
+    let page = "PUT /v1/databases/shop/mode HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: http://evil.example\r\n\
+                connection: close\r\ncontent-length: 15\r\n\r\n{\"mode\":\"open\"}";
+    assert!(server.raw(page).await.0.starts_with("HTTP/1.1 403"));
+    assert!(server.api.modes().is_empty());
+}
+
+#[tokio::test]
+async fn stopping_answers_those_who_wait() {
+    let server = server().await;
+    let hold = r#"{"mode":"hold"}"#;
+    let waiting = async {
+        server
+            .refused("PUT /v1/databases/shop/mode?wait=drained", hold)
+            .await
+    };
+    let stopping = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while server.api.modes().is_empty() {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the request never arrived"
+            );
+            tokio::task::yield_now().await;
+        }
+        server.tasks.stop(Duration::from_secs(20)).await
+    };
+    let (answer, ended) = tokio::join!(waiting, stopping);
+    assert_eq!(answer, code(503, "stopping"));
+    assert_eq!(ended, Ended::Graceful);
+    assert!(
+        TcpStream::connect(server.address).await.is_err(),
+        "it listens no longer"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_let_go_when_stopping() {
+    let server = server().await;
+    let _silent = TcpStream::connect(server.address)
+        .await
+        .expect("it listens");
+    assert_eq!(server.ask("GET /healthz", "").await.0, 200);
+    assert_eq!(
+        server.tasks.stop(Duration::from_secs(20)).await,
+        Ended::Graceful
+    );
+}
+
+#[tokio::test]
+async fn more_clients_than_slots_wait_and_are_served_in_turn() {
+    let server = server().await;
+    let mut silent = Vec::new();
+    for _ in 0..http::CONNECTIONS_MAX {
+        silent.push(
+            TcpStream::connect(server.address)
+                .await
+                .expect("it listens"),
+        );
+    }
+    let mut late = TcpStream::connect(server.address)
+        .await
+        .expect("the backlog has room");
+    late.write_all(request("GET /healthz", "").as_bytes())
+        .await
+        .expect("buffered");
+    drop(silent.pop());
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), late.read_to_string(&mut answer));
+    read.await.expect("it is served").expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
