@@ -1,6 +1,7 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
 pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod client;
 pub mod config;

@@ -105,7 +105,11 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
     app.accept(listeners, gates);
     app.upkeep();
     let admin_address = admin.local_addr().context("admin HTTP")?;
-    crate::admin::http::serve(admin, Arc::new(api::AppApi::new(Arc::clone(&app))), &app.tasks);
+    crate::admin::serve(
+        admin,
+        Arc::new(api::AppApi::new(Arc::clone(&app))),
+        &app.tasks,
+    );
     endpoints::write(&app.config.load().state_dir, &app.listen, admin_address)
         .context("state directory")?;
     tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
@@ -118,8 +122,10 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
 impl App {
     /// Takes clients on every socket until the proxy stops.
     fn accept(self: &Arc<Self>, listeners: Vec<Listener>, gates: Arc<Gates>) {
-        let common =
-            Common { tasks: self.tasks.clone(), metrics: Arc::clone(&self.metrics) };
+        let common = Common {
+            tasks: self.tasks.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
         let host = Arc::new(Host {
             gates,
             sessions: Arc::clone(&self.sessions),

@@ -337,7 +337,8 @@ impl Controller {
         for gate in self.gates.all() {
             let database = gate.database();
             if !self.sessions.departed_of(database).is_empty() {
-                crate::drain::forget_departed(database, &self.sessions, &self.control(database)).await;
+                crate::drain::forget_departed(database, &self.sessions, &self.control(database))
+                    .await;
             }
         }
     }

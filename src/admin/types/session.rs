@@ -36,7 +36,7 @@ pub struct SessionView {
     /// Its number, counted from the start of the process.
     pub id: u64,
     /// The server's process id, which is what `pg_backend_pid()` tells the client.
-    pub pid: i32,
+    pub pid: Option<i32>,
     /// The database.
     pub database: String,
     /// The database user.

@@ -1,0 +1,331 @@
+//! What the admin HTTP asks of the parts, answered.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use super::App;
+use crate::admin::types::{
+    DatabaseStatus, HoldRequest as HoldBody, HoldStatus, Holder as HolderName, ModeName,
+    ModeRequest, ModeResult, ModeResults, SessionState, SessionView, Sessions, Status,
+};
+use crate::admin::{Answer, Api, ApiError, Databases};
+use crate::config::{Config, HumanDuration};
+use crate::drain::escalation::Ladder;
+use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
+use crate::gate::Gate;
+use crate::gate::mode::{HoldSpec, Holder, Mode};
+use crate::gate::state::{Hold, Phase};
+use crate::metrics::ModeLabel;
+use crate::session::registry::{Activity, Session};
+use crate::window::{Draining, HoldRequest, Target};
+
+/// Answers for a running proxy.
+pub(super) struct AppApi {
+    app: Arc<App>,
+}
+
+impl AppApi {
+    pub(super) fn new(app: Arc<App>) -> AppApi {
+        AppApi { app }
+    }
+
+    async fn hold(
+        &self,
+        databases: &Databases,
+        body: HoldBody,
+        answer: Answer,
+    ) -> Result<ModeResults, ApiError> {
+        let unproved_will_do = body.unproved;
+        let request = hold_request(body, &self.app.config.load());
+        let held = self.app.controller.hold(&target(databases), request).await;
+        let drains = held.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "not held");
+            ApiError::unavailable("journal_failed", format!("Nothing was held: {error}."))
+        })?;
+        match answer {
+            Answer::AtOnce => Ok(ModeResults {
+                results: drains.iter().map(begun).collect(),
+            }),
+            Answer::WhenDrained => {
+                let mut results = Vec::new();
+                for draining in drains {
+                    let (database, generation) = (draining.database.clone(), draining.generation);
+                    let drain = draining.ended().await;
+                    let mode = mode_after(&drain);
+                    results.push(ModeResult {
+                        database,
+                        mode,
+                        generation: generation.0,
+                        drain: Some(drain),
+                    });
+                }
+                drained(results, unproved_will_do)
+            }
+        }
+    }
+
+    fn database_status(&self, gate: &Gate) -> DatabaseStatus {
+        let database = gate.database();
+        let sessions = self.app.sessions.of(database);
+        let (mode, holds) = gate.holds();
+        let (held, oldest) = gate.waiting();
+        let in_transaction = sessions
+            .iter()
+            .filter(|session| session.transaction_age().is_some())
+            .count();
+        DatabaseStatus {
+            database: database.to_owned(),
+            mode: mode_name(mode),
+            holds: holds
+                .iter()
+                .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
+                .collect(),
+            sessions: sessions.len() as u64,
+            in_transaction: in_transaction as u64,
+            held: held as u64,
+            oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
+            permits: u64::from(gate.permits()),
+            transactions_total: self.app.sessions.totals(database).transactions,
+            migration: None,
+        }
+    }
+
+    fn hold_status(&self, gate: &Gate, holder: Holder, hold: &Hold) -> HoldStatus {
+        let until = match hold.phase {
+            Phase::Running { until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                Timestamp::try_from(SystemTime::now() + left).ok()
+            }
+            Phase::Overdue => None,
+        };
+        let draining = self.app.controller.draining(gate.database(), holder);
+        let drain = draining
+            .filter(|draining| draining.generation == hold.generation)
+            .map(|draining| draining.report.borrow().clone());
+        HoldStatus {
+            holder: match holder {
+                Holder::Everywhere => HolderName::Everywhere,
+                Holder::Operator => HolderName::Operator,
+                Holder::Window => HolderName::Window,
+            },
+            generation: hold.generation.0,
+            since: timestamp(hold.since),
+            until,
+            then: hold.spec.then,
+            blocked: hold.spec.blocked,
+            by: hold.spec.by.clone(),
+            reason: hold.spec.reason.clone().unwrap_or_default(),
+            overdue: hold.phase == Phase::Overdue,
+            drain,
+        }
+    }
+}
+
+impl Api for AppApi {
+    async fn ready(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    async fn metrics(&self) -> String {
+        for gate in self.app.controller.gates().all() {
+            let metrics = self.app.metrics.database(gate.database());
+            let totals = self.app.sessions.totals(gate.database());
+            metrics.set_sessions(self.app.sessions.of(gate.database()).len());
+            metrics.set_held(gate.waiting().0);
+            metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
+            metrics.set_mode(match gate.holds().0 {
+                Mode::Open => ModeLabel::Open,
+                Mode::Hold => ModeLabel::Hold,
+            });
+            metrics.set_transactions(totals.transactions);
+            metrics.set_bytes(totals.bytes_in, totals.bytes_out);
+        }
+        self.app.metrics.render()
+    }
+
+    async fn status(&self) -> Status {
+        let config = self.app.config.load();
+        let hosts: Vec<String> = config
+            .upstream
+            .hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let gates = self.app.controller.gates().all();
+        let uptime = Timestamp::now().duration_since(self.app.started_at);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.app.started_at,
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(0),
+            listen: self.app.listen.clone(),
+            upstream: hosts.join(","),
+            state_dir: config.state_dir.display().to_string(),
+            databases: gates
+                .iter()
+                .map(|gate| self.database_status(gate))
+                .collect(),
+        }
+    }
+
+    async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
+        let mut sessions = match databases {
+            Databases::All => self.app.sessions.all(),
+            Databases::One(name) if self.app.controller.gates().find(&name).is_none() => {
+                let message = format!("Nobody has connected to a database called {name:?} yet.");
+                return Err(ApiError::not_found(message));
+            }
+            Databases::One(name) => self.app.sessions.of(&name),
+        };
+        sessions.sort_unstable_by_key(|session| session.id);
+        Ok(Sessions {
+            sessions: sessions.iter().map(|session| view(session)).collect(),
+        })
+    }
+
+    async fn set_mode(
+        &self,
+        databases: Databases,
+        request: ModeRequest,
+        answer: Answer,
+    ) -> Result<ModeResults, ApiError> {
+        match request {
+            ModeRequest::Hold(body) => self.hold(&databases, body, answer).await,
+            ModeRequest::Open(body) => {
+                let by = body.by.as_deref().unwrap_or("unknown");
+                tracing::info!(
+                    ?databases,
+                    force = body.force,
+                    by,
+                    reason = body.reason,
+                    "open"
+                );
+                let opened = self
+                    .app
+                    .controller
+                    .open(&target(&databases), body.force)
+                    .await;
+                opened.map_err(|error| ApiError::conflict("held", format!("{error}.")))?;
+                let gates = self.app.controller.gates().all();
+                let meant = gates.iter().filter(|gate| match &databases {
+                    Databases::All => true,
+                    Databases::One(name) => gate.database() == name,
+                });
+                let results = meant.map(|gate| ModeResult {
+                    database: gate.database().to_owned(),
+                    mode: mode_name(gate.holds().0),
+                    generation: 0,
+                    drain: None,
+                });
+                Ok(ModeResults {
+                    results: results.collect(),
+                })
+            }
+        }
+    }
+}
+
+fn target(databases: &Databases) -> Target {
+    match databases {
+        Databases::All => Target::Everywhere,
+        Databases::One(name) => Target::Database(name.clone()),
+    }
+}
+
+/// What the body leaves out, the configuration says.
+fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
+    let set = &config.hold;
+    let or = |asked: Option<HumanDuration>, set| asked.map_or(set, |asked| asked.0);
+    HoldRequest {
+        spec: HoldSpec {
+            duration: or(body.duration, set.duration),
+            then: body.then.unwrap_or(set.then),
+            blocked: body.blocked.unwrap_or(set.blocked),
+            client_deadline: set.client_deadline,
+            by: body.by.unwrap_or_else(|| "unknown".into()),
+            reason: body.reason,
+        },
+        ladder: Ladder::new(
+            body.ladder.unwrap_or(set.ladder.preset),
+            or(body.wait, set.ladder.wait),
+            or(body.cancel, set.ladder.cancel),
+            or(body.terminate, set.ladder.terminate),
+        ),
+    }
+}
+
+fn begun(draining: &Draining) -> ModeResult {
+    ModeResult {
+        database: draining.database.clone(),
+        mode: ModeName::Hold,
+        generation: draining.generation.0,
+        drain: Some(draining.report.borrow().clone()),
+    }
+}
+
+/// An exhausted drain has reopened, and one whose hold ended had been.
+fn mode_after(drain: &DrainReport) -> ModeName {
+    match drain.outcome {
+        Outcome::Draining | Outcome::Drained | Outcome::Unproved => ModeName::Hold,
+        Outcome::Exhausted | Outcome::Ended => ModeName::Open,
+    }
+}
+
+fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResults, ApiError> {
+    let undone = results.iter().filter_map(|result| {
+        let drain = result.drain.as_ref()?;
+        let done = match drain.outcome {
+            Outcome::Drained => true,
+            Outcome::Unproved => unproved_will_do,
+            Outcome::Draining | Outcome::Exhausted | Outcome::Ended => false,
+        };
+        (!done).then(|| format!("{}: {}", result.database, drain.detail))
+    });
+    let undone: Vec<String> = undone.collect();
+    if undone.is_empty() {
+        Ok(ModeResults { results })
+    } else {
+        Err(ApiError::not_drained(
+            format!("Not drained: {}.", undone.join("; ")),
+            results,
+        ))
+    }
+}
+
+fn mode_name(mode: Mode) -> ModeName {
+    match mode {
+        Mode::Open => ModeName::Open,
+        Mode::Hold => ModeName::Hold,
+    }
+}
+
+fn view(session: &Session) -> SessionView {
+    let totals = session.totals();
+    let started = session
+        .statement_age()
+        .and_then(|age| SystemTime::now().checked_sub(age));
+    SessionView {
+        id: session.id.0,
+        pid: session.pid(),
+        database: session.database.clone(),
+        user: session.user.clone(),
+        application_name: session.application_name.clone(),
+        client: session.client.to_string(),
+        state: match session.activity() {
+            Activity::Idle => SessionState::Idle,
+            Activity::Active => SessionState::Active,
+            Activity::InTransaction => SessionState::InTransaction,
+            Activity::Held => SessionState::Held,
+            Activity::Closing => SessionState::Closing,
+        },
+        connected_at: Timestamp::try_from(session.connected_at).unwrap_or(Timestamp::UNIX_EPOCH),
+        transaction_age_ms: session.transaction_age().map(millis),
+        statement_started_at: started.and_then(|at| Timestamp::try_from(at).ok()),
+        held_ms: session.held_for().map(millis),
+        transactions: totals.transactions,
+        bytes_in: totals.bytes_in,
+        bytes_out: totals.bytes_out,
+        server: session.endpoint.to_string(),
+    }
+}
