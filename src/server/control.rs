@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use super::connect::{Endpoint, Unreachable, connect};
 use super::own::{OwnBackend, OwnBackends};
@@ -113,6 +113,8 @@ pub struct Control {
 #[derive(Debug)]
 struct Connection {
     client: Client,
+    /// [`BACKENDS`], prepared: the proof of a drain is waited for.
+    backends: Statement,
     endpoint: Endpoint,
     _own: OwnBackend,
 }
@@ -131,7 +133,7 @@ impl Control {
     /// Every client backend of `database` but our own ones, and the server that said so.
     pub async fn backends(&self, database: &str) -> Result<(Endpoint, Vec<Backend>), ControlError> {
         let (mut kept, connection) = self.lend().await?;
-        let rows = in_time(connection.client.query(BACKENDS, &[&database])).await?;
+        let rows = in_time(connection.client.query(&connection.backends, &[&database])).await?;
         let backends = rows.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
         let endpoint = connection.endpoint.clone();
         *kept = Some(connection);
@@ -139,6 +141,14 @@ impl Control {
             .into_iter()
             .filter(|backend| !self.own.contains(backend.pid));
         Ok((endpoint, others.collect()))
+    }
+
+    /// Opens the connection if there is none, so that the next question is answered at once.
+    pub async fn warm_up(&self) {
+        // Whoever asks next meets the same error, and tells it.
+        if let Ok((mut kept, connection)) = self.lend().await {
+            *kept = Some(connection);
+        }
     }
 
     /// `pg_cancel_backend` for each.
@@ -209,8 +219,10 @@ impl Control {
             .query_one("select pg_backend_pid()", &[])
             .await?
             .try_get(0)?;
+        let backends = client.prepare(BACKENDS).await?;
         Ok(Connection {
             client,
+            backends,
             endpoint,
             _own: self.own.add(pid),
         })

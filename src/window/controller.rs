@@ -264,7 +264,9 @@ impl Controller {
             control: self.control(&database),
             tasks: self.tasks.clone(),
         };
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
+        self.tasks
+            .spawn("control connection", async move { control.warm_up().await });
         self.tasks.spawn("drain", async move {
             drain.run(ladder, progress).await;
             metrics.drained(held_at.elapsed());
