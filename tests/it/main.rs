@@ -7,3 +7,4 @@
 mod support;
 
 mod cluster_is_thrown_away;
+mod support_works;

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// How long a test waits for something that should come at once, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// How long a test waits for what may take its time: a drain, a migration.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Polls `condition` until it answers `Some`, and returns what it found.
 ///
 /// Panics after `deadline` and says that it waited for `what`.
