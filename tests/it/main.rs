@@ -8,3 +8,4 @@ mod support;
 
 mod cluster_is_thrown_away;
 mod support_works;
+mod tidy;
