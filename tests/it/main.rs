@@ -7,5 +7,7 @@
 mod support;
 
 mod cluster_is_thrown_away;
+mod hostile_input;
+mod open_is_transparent;
 mod support_works;
 mod tidy;

@@ -38,7 +38,7 @@ async fn the_raw_client_speaks_every_password_exchange() {
 
         let refused = Wire::login_with(postgres.addr(), &parameters, Some("wrong")).await;
         assert_eq!(
-            refused.err().expect("a refusal").sqlstate(),
+            refused.expect_err("a refusal").sqlstate(),
             "28P01",
             "{user}"
         );

@@ -7,4 +7,5 @@ pub(crate) mod message;
 pub(crate) mod poll;
 pub(crate) mod proxy;
 pub(crate) mod script;
+pub(crate) mod tap;
 pub(crate) mod wire;

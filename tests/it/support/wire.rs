@@ -18,6 +18,7 @@ use super::poll::{SOON, within};
 const LONGEST: u32 = 256 << 20;
 
 /// One end of a connection.
+#[derive(Debug)]
 pub(crate) struct Wire<S = TcpStream> {
     stream: S,
     /// The messages of a successful login, up to and including ReadyForQuery.
@@ -195,6 +196,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             messages.push(message);
         }
         messages
+    }
+
+    /// The next byte, `None` when the peer has closed.
+    pub(crate) async fn try_read_byte(&mut self) -> Option<u8> {
+        within("a byte", SOON, self.stream.read_u8()).await.ok()
+    }
+
+    /// Every byte until the peer closes, be it messages or not.
+    pub(crate) async fn read_raw_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end too.
+        drop(
+            within(
+                "the peer to close",
+                SOON,
+                self.stream.read_to_end(&mut bytes),
+            )
+            .await,
+        );
+        bytes
     }
 
     /// Nothing has come. For after another sign that the peer has done its work; it waits for none.
