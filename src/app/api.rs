@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::App;
 use crate::admin::types::{
-    DatabaseStatus, HoldRequest as HoldBody, HoldStatus, Holder as HolderName, ModeName,
-    ModeRequest, ModeResult, ModeResults, SessionState, SessionView, Sessions, Status,
+    DatabaseStatus, HoldRequest as HoldBody, HoldStatus, ModeRequest, ModeResult, ModeResults,
+    SessionState, SessionView, Sessions, Status,
 };
 use crate::admin::{Answer, Api, ApiError, Databases};
 use crate::config::{Config, HumanDuration};
@@ -77,7 +77,7 @@ impl AppApi {
             .count();
         DatabaseStatus {
             database: database.to_owned(),
-            mode: mode_name(mode),
+            mode,
             holds: holds
                 .iter()
                 .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
@@ -105,11 +105,7 @@ impl AppApi {
             .filter(|draining| draining.generation == hold.generation)
             .map(|draining| draining.report.borrow().clone());
         HoldStatus {
-            holder: match holder {
-                Holder::Everywhere => HolderName::Everywhere,
-                Holder::Operator => HolderName::Operator,
-                Holder::Window => HolderName::Window,
-            },
+            holder,
             generation: hold.generation.0,
             since: timestamp(hold.since),
             until,
@@ -214,7 +210,7 @@ impl Api for AppApi {
                 });
                 let results = meant.map(|gate| ModeResult {
                     database: gate.database().to_owned(),
-                    mode: mode_name(gate.holds().0),
+                    mode: gate.holds().0,
                     generation: 0,
                     drain: None,
                 });
@@ -258,17 +254,17 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
 fn begun(draining: &Draining) -> ModeResult {
     ModeResult {
         database: draining.database.clone(),
-        mode: ModeName::Hold,
+        mode: Mode::Hold,
         generation: draining.generation.0,
         drain: Some(draining.report.borrow().clone()),
     }
 }
 
 /// An exhausted drain has reopened, and one whose hold ended had been.
-fn mode_after(drain: &DrainReport) -> ModeName {
+fn mode_after(drain: &DrainReport) -> Mode {
     match drain.outcome {
-        Outcome::Draining | Outcome::Drained | Outcome::Unproved => ModeName::Hold,
-        Outcome::Exhausted | Outcome::Ended => ModeName::Open,
+        Outcome::Draining | Outcome::Drained | Outcome::Unproved => Mode::Hold,
+        Outcome::Exhausted | Outcome::Ended => Mode::Open,
     }
 }
 
@@ -290,13 +286,6 @@ fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResul
             format!("Not drained: {}.", undone.join("; ")),
             results,
         ))
-    }
-}
-
-fn mode_name(mode: Mode) -> ModeName {
-    match mode {
-        Mode::Open => ModeName::Open,
-        Mode::Hold => ModeName::Hold,
     }
 }
 

@@ -33,15 +33,6 @@ const KILL_TIME: Duration = Duration::from_secs(5);
 /// How often samples of histograms are put into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Where the configuration came from, for reading it again.
-#[derive(Debug)]
-pub struct Origin {
-    /// The file and the flags.
-    pub source: Source,
-    /// The log, whose level a reload may change.
-    pub logging: Logging,
-}
-
 /// Every part of a running proxy.
 pub(crate) struct App {
     pub(crate) config: Arc<Shared>,
@@ -55,11 +46,12 @@ pub(crate) struct App {
     tasks: Tasks,
 }
 
-/// Serves until a signal says stop; returns when everything has ended.
+/// Serves until a signal says stop; returns when everything has ended. `source` is read again on
+/// SIGHUP.
 ///
 /// # Errors
 /// When a socket cannot be had, or the state directory cannot be used.
-pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Result<()> {
     let signals = signals::Signals::install().context("signal handlers")?;
     let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
     let mut listeners = Vec::new();
@@ -114,7 +106,7 @@ pub async fn run(config: Config, origin: Origin) -> anyhow::Result<()> {
         .context("state directory")?;
     tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
 
-    signals.obey(&app, &origin).await;
+    signals.obey(&app, &source, &logging).await;
     app.stop().await;
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Origin};
-use crate::config::Surroundings;
+use super::App;
+use crate::config::{Source, Surroundings};
+use crate::logging::Logging;
 
 /// The signals that are listened for; installed before anything is opened, so that none of them
 /// ends the process half-way.
@@ -29,12 +30,12 @@ impl Signals {
 
     /// Obeys until told to stop: SIGTERM and SIGINT stop, SIGHUP reads the configuration again,
     /// SIGUSR2 reopens everything by force.
-    pub(super) async fn obey(mut self, app: &Arc<App>, origin: &Origin) {
+    pub(super) async fn obey(mut self, app: &Arc<App>, source: &Source, logging: &Logging) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(app, origin),
+                _ = self.hangup.recv() => reload(app, source, logging),
                 _ = self.user2.recv() => app.controller.break_glass(),
             }
         }
@@ -42,8 +43,8 @@ impl Signals {
 }
 
 /// A file that cannot be read changes nothing.
-fn reload(app: &App, origin: &Origin) {
-    let loaded = match origin.source.load(&Surroundings::of_process()) {
+fn reload(app: &App, source: &Source, logging: &Logging) {
+    let loaded = match source.load(&Surroundings::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("the configuration was not reloaded: {error}");
@@ -54,6 +55,6 @@ fn reload(app: &App, origin: &Origin) {
         tracing::warn!("{warning}");
     }
     let changed = app.config.reload(loaded.config);
-    origin.logging.set_level(app.config.load().log.level.into());
+    logging.set_level(app.config.load().log.level.into());
     tracing::info!(now = ?changed.now, at_restart = ?changed.restart, "configuration reloaded");
 }

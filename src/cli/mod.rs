@@ -1,3 +1,133 @@
-//! What a person types: each subcommand, and how its answer is shown.
+//! The command line: what each command means, and the exit code it ends with.
 
+mod arguments;
+mod break_glass;
+mod client;
+mod control;
 pub mod demo;
+mod describe;
+mod exit;
+mod output;
+mod serve;
+
+use std::ffi::OsString;
+use std::future::Future;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Hold Postgres traffic at transaction boundaries, drain what runs, migrate alone, reopen.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands; each struct's comment is its help.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Status(control::Status),
+    Sessions(control::Sessions),
+    Hold(control::Hold),
+    Open(control::Open),
+}
+
+/// Runs a command line and says how it ended; errors go to standard error.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Help and version are asked for; clap's own code for mistakes has another meaning here.
+            let exit = if message.use_stderr() {
+                Exit::USAGE
+            } else {
+                Exit::SUCCESS
+            };
+            let _nobody_reads = message.print();
+            return exit;
+        }
+    };
+    let ended = match cli.command {
+        Command::Serve(command) => command.run(),
+        Command::Status(command) => wait_for(command.run()),
+        Command::Sessions(command) => wait_for(command.run()),
+        Command::Hold(command) => wait_for(command.run()),
+        Command::Open(command) => wait_for(command.run()),
+    };
+    ended.unwrap_or_else(|error| {
+        output::note(&format!("error: {error:#}"));
+        Exit::USAGE
+    })
+}
+
+/// Runs a command that asks a running pgdrain.
+fn wait_for(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let words = line.split_whitespace();
+        Cli::try_parse_from(std::iter::once("pgdrain").chain(words)).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_line_is_understood() {
+        for line in [
+            "serve",
+            "serve --config pgdrain.toml",
+            "serve --listen 127.0.0.1:1 --listen unix:/run/x --upstream postgres://a@b --admin 127.0.0.1:2 --state-dir x",
+            "status",
+            "status --json --admin http://127.0.0.1:1",
+            "sessions shop --json",
+            "hold shop",
+            "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
+             --terminate 5s --reason maintenance --unproved --json",
+            "open shop",
+            "open * --force --state-dir /var/lib/pgdrain",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+    }
+
+    #[test]
+    fn a_mistake_names_what_may_be_written() {
+        for (line, hint) in [
+            ("hold", "<DB>"),
+            ("hold shop --ladder brutal", "gentle, firm, force"),
+            ("hold shop --then close", "open, stay"),
+            ("hold shop --for 5", "is not a duration"),
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains(hint), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_usage_have_their_own_exit_code() {
+        let run = |line: &str| run(line.split(' ').map(OsString::from));
+        assert_eq!(run("pgdrain --no-such-flag"), Exit::USAGE);
+        assert_eq!(
+            run("pgdrain status --admin https://127.0.0.1:1"),
+            Exit::USAGE
+        );
+        assert_eq!(run("pgdrain serve --config /nonexistent.toml"), Exit::USAGE);
+        assert_eq!(run("pgdrain --version"), Exit::SUCCESS);
+    }
+}

@@ -10,20 +10,18 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use crate::config::{Preset, words};
 
-use crate::config::Preset;
-
-/// One rung: what is done to those in the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// Nothing: they may come to their end.
-    Wait,
-    /// Running statements are cancelled (57014).
-    Cancel,
-    /// Sessions are terminated (57P01).
-    Terminate,
+words! {
+    /// One rung: what is done to those in the way.
+    Step {
+        /// Nothing: they may come to their end.
+        Wait = "wait",
+        /// Running statements are cancelled (57014).
+        Cancel = "cancel",
+        /// Sessions are terminated (57P01).
+        Terminate = "terminate",
+    }
 }
 
 /// Within a step its order is given again after this time, to whoever is in the way then.

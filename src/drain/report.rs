@@ -6,23 +6,24 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::escalation::Step;
+use crate::config::words;
 use crate::server::control::Backend;
 use crate::session::registry::Session;
 
-/// How a drain stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It goes on.
-    Draining,
-    /// Nothing runs, and the server says so.
-    Drained,
-    /// No permit is out, and the server did not say that nothing runs.
-    Unproved,
-    /// The ladder is at its end and somebody is in the way.
-    Exhausted,
-    /// The hold ended before the drain did.
-    Ended,
+words! {
+    /// How a drain stands.
+    Outcome {
+        /// It goes on.
+        Draining = "draining",
+        /// Nothing runs, and the server says so.
+        Drained = "drained",
+        /// No permit is out, and the server did not say that nothing runs.
+        Unproved = "unproved",
+        /// The ladder is at its end and somebody is in the way.
+        Exhausted = "exhausted",
+        /// The hold ended before the drain did.
+        Ended = "ended",
+    }
 }
 
 /// The course of one drain.

@@ -4,39 +4,29 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Blocked, Then};
+use crate::config::{Blocked, Then, words};
 
-/// What traffic is let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Everything passes.
-    Open,
-    /// No transaction starts.
-    Hold,
-}
-
-impl Mode {
-    /// The word that commands, metrics and logs use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Open => "open",
-            Mode::Hold => "hold",
-        }
+words! {
+    /// What traffic is let through.
+    Mode {
+        /// Everything passes.
+        Open = "open",
+        /// No transaction starts.
+        Hold = "hold",
     }
 }
 
-/// Who closed a gate. Each holder has at most one hold; the gate is open when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Holder {
-    /// A command for every database.
-    Everywhere,
-    /// A command for this database.
-    Operator,
-    /// A window, which ends its hold by itself.
-    Window,
+words! {
+    /// Who closed a gate. Each holder has at most one hold; the gate is open when there is none.
+    #[derive(PartialOrd, Ord)]
+    Holder {
+        /// A command for every database.
+        Everywhere = "everywhere",
+        /// A command for this database.
+        Operator = "operator",
+        /// A window, which ends its hold by itself.
+        Window = "window",
+    }
 }
 
 /// Numbers the holds of a gate, so that a late timer or answer never touches a newer one.

@@ -5,6 +5,7 @@
 //! is not silently ignored; answers may grow new keys.
 
 mod drain;
+mod endpoints;
 mod mode;
 mod session;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
+pub use endpoints::Endpoints;
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };

@@ -4,29 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{Blocked, HumanDuration, Preset, Then, words};
+use crate::config::{Blocked, HumanDuration, Preset, Then};
 
-words! {
-    /// What a gate does.
-    ModeName {
-        /// Transactions start at will.
-        Open = "open",
-        /// Transactions wait at the gate.
-        Hold = "hold",
-    }
-}
-
-words! {
-    /// Who holds a database; it is open when nobody does.
-    Holder {
-        /// An operator, by a command for every database.
-        Everywhere = "everywhere",
-        /// An operator, by a command for this one.
-        Operator = "operator",
-        /// A maintenance window.
-        Window = "window",
-    }
-}
+pub use crate::gate::mode::{Holder, Mode as ModeName};
 
 /// One hold on a database.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

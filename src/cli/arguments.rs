@@ -1,0 +1,65 @@
+//! Arguments that several commands share.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::client::{ADMIN_DEFAULT, Client, ClientError};
+use super::output::Format;
+use crate::config::{HumanDuration, Preset};
+
+/// Which pgdrain is asked, and how its answer is printed.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Asking {
+    /// Where the running pgdrain is asked.
+    #[arg(long, value_name = "URL", env = "PGDRAIN_ADMIN", default_value = ADMIN_DEFAULT)]
+    admin: String,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Asking {
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
+        Client::new(&self.admin)
+    }
+
+    pub(super) fn format(&self) -> Format {
+        Format::new(self.json)
+    }
+}
+
+/// How a drain ends what still runs; what is left out is as configured.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(super) struct LadderArguments {
+    /// How far it goes: gentle waits, firm also cancels, force also terminates.
+    #[arg(long, value_name = "PRESET", value_parser = words::<Preset>(Preset::WORDS))]
+    pub(super) ladder: Option<Preset>,
+    /// How long it waits for transactions to end, such as 30s.
+    #[arg(long, value_name = "TIME")]
+    pub(super) wait: Option<HumanDuration>,
+    /// How long it waits after cancelling statements.
+    #[arg(long, value_name = "TIME")]
+    pub(super) cancel: Option<HumanDuration>,
+    /// How long it waits after terminating sessions.
+    #[arg(long, value_name = "TIME")]
+    pub(super) terminate: Option<HumanDuration>,
+}
+
+/// Reads one of a set of words; help and errors list them.
+pub(super) fn words<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Debug> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).map(|word| word.parse().expect("clap saw that it is one"))
+}
+
+/// Who asks, for logs and for those who wait.
+pub(super) fn operator() -> String {
+    ["USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,198 @@
+//! The commands that look and steer: status, sessions, hold, open.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hyper::Method;
+
+use super::arguments::{Asking, LadderArguments, operator, words};
+use super::break_glass;
+use super::client::{Client, ClientError, Patience, path};
+use super::describe;
+use super::exit::Exit;
+use super::output::note;
+use crate::admin::types::{
+    self, ErrorBody, HoldRequest, ModeName, ModeRequest, ModeResults, OpenRequest,
+};
+use crate::config::{Blocked, HumanDuration, Then};
+
+/// Show every database: its mode, its sessions, who waits and why
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Status {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        let status: types::Status = self.asking.client()?.get(&path(&["v1", "status"])).await?;
+        self.asking.format().print(&status, describe::status)?;
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// List the sessions of a database
+#[derive(Args, Debug)]
+pub(super) struct Sessions {
+    /// The database, or '*' for all.
+    #[arg(value_name = "DB")]
+    database: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Sessions {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        let path = path(&["v1", "databases", &self.database, "sessions"]);
+        let sessions: types::Sessions = self.asking.client()?.get(&path).await?;
+        self.asking.format().print(&sessions, describe::sessions)?;
+        Ok(Exit::SUCCESS)
+    }
+}
+
+/// Hold a database and wait until nothing runs in it
+///
+/// Clients wait at the start of their next transaction and notice nothing but a pause. Ends with 0
+/// when the database is drained; with 6 when something is in the way, which is named, or when it
+/// cannot be proved that nothing is.
+#[derive(Args, Debug)]
+pub(super) struct Hold {
+    /// The database, or '*' for all.
+    #[arg(value_name = "DB")]
+    database: String,
+    /// The hold's own end, from now, such as 5m.
+    #[arg(long = "for", value_name = "TIME")]
+    duration: Option<HumanDuration>,
+    /// What happens at that end.
+    #[arg(long, value_name = "WHAT", value_parser = words::<Then>(Then::WORDS))]
+    then: Option<Then>,
+    /// What happens to transactions that may not start.
+    #[arg(long, value_name = "WHAT", value_parser = words::<Blocked>(Blocked::WORDS))]
+    blocked: Option<Blocked>,
+    #[command(flatten)]
+    ladder: LadderArguments,
+    /// Why, for logs and for those who wait.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Be content when the server cannot be asked whether anything still runs.
+    #[arg(long)]
+    unproved: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Hold {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        let client = self.asking.client()?;
+        let request = ModeRequest::Hold(HoldRequest {
+            duration: self.duration,
+            then: self.then,
+            blocked: self.blocked,
+            ladder: self.ladder.ladder,
+            wait: self.ladder.wait,
+            cancel: self.ladder.cancel,
+            terminate: self.ladder.terminate,
+            reason: self.reason,
+            by: Some(operator()),
+            unproved: self.unproved,
+        });
+        let path = mode_path(&self.database) + "?wait=drained";
+        let answer = tokio::select! {
+            answer = set_mode(&client, &path, &request, Patience::Endless) => answer,
+            _ = tokio::signal::ctrl_c() => {
+                note(&format!(
+                    "the hold goes on; `pgdrain open '{}'` ends it, `pgdrain status` shows it",
+                    self.database
+                ));
+                return Ok(Exit::INTERRUPTED);
+            }
+        };
+        let format = self.asking.format();
+        match answer {
+            Ok(results) => {
+                format.print(&results, |results| describe::results(&results.results))?;
+                Ok(Exit::SUCCESS)
+            }
+            Err(ClientError::Refused { body, .. }) if !body.results.is_empty() => {
+                format.print(&body, not_drained)?;
+                Ok(Exit::NOT_GRANTED)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn not_drained(body: &ErrorBody) -> String {
+    let results = describe::results(&body.results);
+    format!("{}\n{results}", body.error.message)
+}
+
+/// Let transactions start again; who waits goes on
+#[derive(Args, Debug)]
+pub(super) struct Open {
+    /// The database, or '*' for all.
+    #[arg(value_name = "DB")]
+    database: String,
+    /// Open even against a maintenance window, and when disk or control connection is broken.
+    #[arg(long)]
+    force: bool,
+    /// With '*' and --force, when the admin HTTP does not answer: the state directory of the
+    /// pgdrain that is sent the signal to open (SIGUSR2).
+    #[arg(long, value_name = "DIR", requires = "force")]
+    state_dir: Option<PathBuf>,
+    /// Why, for logs.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Open {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        let request = ModeRequest::Open(OpenRequest {
+            force: self.force,
+            reason: self.reason,
+            by: Some(operator()),
+        });
+        let client = self.asking.client()?;
+        let path = mode_path(&self.database);
+        let results = match set_mode(&client, &path, &request, Patience::Short).await {
+            Ok(results) => results,
+            Err(error) if self.force && self.database == "*" && error.is_no_answer() => {
+                note(&format!("{error}"));
+                return break_glass::open(self.state_dir.as_deref()).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.asking
+            .format()
+            .print(&results, |results| describe::results(&results.results))?;
+        match results
+            .results
+            .iter()
+            .find(|result| result.mode != ModeName::Open)
+        {
+            Some(held) => {
+                note(&format!(
+                    "{} is still held by somebody else; `pgdrain status` shows by whom",
+                    held.database
+                ));
+                Ok(Exit::NOT_GRANTED)
+            }
+            None => Ok(Exit::SUCCESS),
+        }
+    }
+}
+
+fn mode_path(database: &str) -> String {
+    path(&["v1", "databases", database, "mode"])
+}
+
+async fn set_mode(
+    client: &Client,
+    path: &str,
+    request: &ModeRequest,
+    patience: Patience,
+) -> Result<ModeResults, ClientError> {
+    client.send(Method::PUT, path, request, patience).await
+}

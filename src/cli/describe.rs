@@ -1,0 +1,218 @@
+//! Answers of the admin HTTP as text for people.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::output::{millis, millis_or_dash, plain, table};
+use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+
+/// Every database, and below it why one is held.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = format!(
+        "pgdrain {}, up {}\nclients {}\nserver  {}\n\n",
+        status.version,
+        millis(status.uptime_ms),
+        status.listen.join(", "),
+        status.upstream
+    );
+    if status.databases.is_empty() {
+        return text + "no client has come yet";
+    }
+    let rows = status.databases.iter().map(|database| {
+        [
+            database.database.clone(),
+            database.mode.to_string(),
+            database.sessions.to_string(),
+            database.in_transaction.to_string(),
+            database.held.to_string(),
+            millis_or_dash(database.oldest_wait_ms),
+            database.transactions_total.to_string(),
+            database.migration.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    });
+    let header = [
+        "database",
+        "mode",
+        "sessions",
+        "in tx",
+        "held",
+        "longest wait",
+        "tx so far",
+        "migration",
+    ];
+    text += &table(header, rows);
+    for database in &status.databases {
+        for hold in &database.holds {
+            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), held(hold));
+        }
+    }
+    text
+}
+
+/// Why a database is held, and how its drain goes.
+fn held(hold: &HoldStatus) -> String {
+    let mut text = format!("held since {} by {}", clock(hold.since), hold.holder);
+    if !hold.by.is_empty() {
+        let _infallible = write!(text, " ({})", plain(&hold.by));
+    }
+    if !hold.reason.is_empty() {
+        let _infallible = write!(text, ", \"{}\"", plain(&hold.reason));
+    }
+    match hold.until {
+        _ if hold.overdue => text += ", overdue: its end has passed and it stays",
+        Some(until) => {
+            let _infallible = write!(text, ", until {}, then {}", clock(until), hold.then);
+        }
+        None => {}
+    }
+    if let Some(drain) = &hold.drain {
+        let _infallible = write!(text, "; {}", plain(&drain.detail));
+    }
+    text
+}
+
+/// The sessions of a database.
+pub(super) fn sessions(sessions: &Sessions) -> String {
+    if sessions.sessions.is_empty() {
+        return "no sessions".to_owned();
+    }
+    let row = |session: &SessionView| {
+        [
+            pid(session.pid),
+            session.user.clone(),
+            session.application_name.clone(),
+            session.client.clone(),
+            session.state.to_string(),
+            millis_or_dash(session.held_ms.or(session.transaction_age_ms)),
+            session.transactions.to_string(),
+        ]
+    };
+    let header = ["pid", "user", "application", "client", "state", "for", "tx"];
+    table(header, sessions.sessions.iter().map(row))
+}
+
+/// What came of a mode request, database by database.
+pub(super) fn results(results: &[ModeResult]) -> String {
+    if results.is_empty() {
+        return "no database has a gate yet; those that come later are treated the same".to_owned();
+    }
+    let mut text = String::new();
+    for result in results {
+        let _infallible = write!(text, "{}: {}", plain(&result.database), result.mode);
+        let Some(drain) = &result.drain else {
+            text.push('\n');
+            continue;
+        };
+        let _infallible = writeln!(text, ", {}; {}", drain.outcome, plain(&drain.detail));
+        for (what, who) in [
+            ("waited for", &drain.waited_for),
+            ("cancelled", &drain.cancelled),
+            ("terminated", &drain.terminated),
+            ("works past us", &drain.bypass),
+        ] {
+            if !who.is_empty() {
+                let _infallible = writeln!(text, "{what}:\n{}", blockers(who));
+            }
+        }
+    }
+    text
+}
+
+/// Who stood in the way.
+fn blockers(blockers: &[Blocker]) -> String {
+    let row = |blocker: &Blocker| {
+        [
+            pid(blocker.pid),
+            blocker.user.clone(),
+            blocker.application_name.clone(),
+            blocker.client.clone(),
+            blocker.state.clone(),
+            millis_or_dash(blocker.transaction_age_ms),
+        ]
+    };
+    let header = ["pid", "user", "application", "client", "state", "in tx for"];
+    table(header, blockers.iter().map(row))
+}
+
+/// A time of day in UTC, to the second.
+fn clock(at: Timestamp) -> String {
+    at.strftime("%H:%M:%SZ").to_string()
+}
+
+/// A server that gave no process id has none to show.
+fn pid(pid: Option<i32>) -> String {
+    pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = r#"{
+        "version": "0.1.0", "started_at": "2026-01-02T03:04:05Z", "uptime_ms": 61000,
+        "listen": ["127.0.0.1:6432"], "upstream": "127.0.0.1:5432", "state_dir": "/var/lib/pgdrain",
+        "databases": [{
+            "database": "shop", "mode": "hold", "sessions": 64, "in_transaction": 1, "held": 63,
+            "oldest_wait_ms": 1234, "permits": 1, "transactions_total": 123456, "migration": null,
+            "holds": [{
+                "holder": "operator", "generation": 3, "since": "2026-01-02T03:05:00Z",
+                "until": "2026-01-02T03:10:00Z", "then": "open", "blocked": "queue", "by": "alice",
+                "reason": "new index", "overdue": false, "drain": {
+                    "outcome": "exhausted", "step": "wait", "held_at": "2026-01-02T03:05:00Z",
+                    "last_permit_released_at": null, "drained_at": null,
+                    "waited_for": [{
+                        "pid": 4711, "user": "app", "application_name": "worker\u001b[2J",
+                        "client": "10.0.0.7:50122", "state": "idle in transaction",
+                        "transaction_age_ms": 95000, "statement_started_at": null
+                    }],
+                    "cancelled": [], "terminated": [], "bypass": [],
+                    "detail": "one transaction still runs"
+                }
+            }]
+        }]
+    }"#;
+
+    fn shown() -> Status {
+        serde_json::from_str(STATUS).expect("as documented")
+    }
+
+    fn check_width(text: &str) {
+        for line in text.lines().filter(|line| !line.contains(": held since")) {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn a_status_says_who_holds_what_until_when() {
+        let text = status(&shown());
+        for part in [
+            "pgdrain 0.1.0, up 1m 1s",
+            "1s 234ms",
+            "shop: held since 03:05:00Z by operator (alice), \"new index\", until 03:10:00Z, then open; \
+             one transaction still runs",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        check_width(&text);
+    }
+
+    #[test]
+    fn a_result_names_who_is_in_the_way() {
+        let hold = shown().databases.remove(0).holds.remove(0);
+        let text = results(&[ModeResult {
+            database: "shop".to_owned(),
+            mode: crate::admin::types::ModeName::Open,
+            generation: 3,
+            drain: hold.drain,
+        }]);
+        assert!(
+            text.starts_with("shop: open, exhausted; one transaction still runs\nwaited for:\n")
+        );
+        for part in ["4711", "app", "10.0.0.7:50122", "1m 35s"] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        check_width(&text);
+    }
+}

@@ -1,0 +1,22 @@
+//! Exit codes: what a shell learns from a command.
+
+/// How a command ended, for a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
+impl Exit {
+    /// Done, or nothing to do.
+    pub const SUCCESS: Self = Self(0);
+    /// A mistake in the configuration or the command line, or nobody answers.
+    pub const USAGE: Self = Self(5);
+    /// A database could not be drained, or not be proved drained.
+    pub const NOT_GRANTED: Self = Self(6);
+    /// Ended by Ctrl-C, as shells count it: 128 and the number of SIGINT.
+    pub const INTERRUPTED: Self = Self(130);
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(Exit(code): Exit) -> Self {
+        Self::from(code)
+    }
+}

@@ -1,0 +1,120 @@
+//! What commands print: tables that fit a terminal of 80 columns, or JSON for programs.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::config::HumanDuration;
+
+/// Narrower terminals wrap; wider ones are no reason to make a table harder to paste.
+const WIDTH: u16 = 80;
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+impl Format {
+    pub(super) fn new(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+
+    /// Prints a value as JSON, or what `text` makes of it.
+    ///
+    /// # Errors
+    /// When standard output cannot be written; a reader that went away is no error.
+    pub(super) fn print<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Text => line(&text(value)),
+            Self::Json => line(&serde_json::to_string_pretty(value)?),
+        }
+    }
+}
+
+/// Prints a line to standard output.
+///
+/// # Errors
+/// When it cannot be written; a reader that went away (`| head`) is no error.
+pub(super) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says something beside the result, on standard error; when nobody reads it, nobody misses it.
+pub(super) fn note(text: &str) {
+    let _nobody_reads = writeln!(io::stderr(), "{text}");
+}
+
+/// A table of 80 columns at most; longer cells are wrapped.
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
+        .set_header(header);
+    for row in rows {
+        table.add_row(row.map(|cell| plain(&cell)));
+    }
+    table.trim_fmt()
+}
+
+/// A text without control characters: names come from clients, and a terminal obeys what it reads.
+pub(super) fn plain(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Milliseconds for people: exact below ten seconds, whole seconds above.
+pub(super) fn millis(ms: u64) -> String {
+    let rounded = if ms < 10_000 { ms } else { ms / 1000 * 1000 };
+    HumanDuration(Duration::from_millis(rounded)).to_string()
+}
+
+/// Milliseconds that may be unknown or not apply.
+pub(super) fn millis_or_dash(ms: Option<u64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_80_columns_whatever_is_in_it() {
+        let long = "an application with a name that goes on and on, ".repeat(4);
+        let row = [long.clone(), long, "\u{1b}[31mred\nline".to_owned()];
+        let text = table(["name", "other", "state"], [row]);
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn times_are_as_exact_as_people_need() {
+        assert_eq!(millis(7), "7ms");
+        assert_eq!(millis(1_234), "1s 234ms");
+        assert_eq!(millis(61_234), "1m 1s");
+        assert_eq!(millis_or_dash(None), "-");
+    }
+}

@@ -1,0 +1,74 @@
+//! `pgdrain serve`: reads the configuration, starts the log and the runtime, and runs.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::Exit;
+use crate::app;
+use crate::config::{LogFormat, Source, Surroundings};
+use crate::logging::{self, Format};
+
+/// Carry traffic between clients and Postgres
+///
+/// Flags go over environment variables (PGDRAIN_LISTEN, PGDRAIN_HOLD_FOR, ...), and these over the
+/// file. SIGTERM ends gracefully, SIGHUP reads the configuration anew, SIGUSR2 opens every database.
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "PGDRAIN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where clients connect: IP:PORT or unix:/DIRECTORY; may be repeated.
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Where Postgres is: postgres://USER@HOST:PORT (passwords belong into PGPASSFILE).
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// Where the admin HTTP listens.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// The directory of journal and reports.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let source = self.source();
+        let loaded = source.load(&Surroundings::of_process())?;
+        let config = loaded.config;
+        let format = match config.log.format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        };
+        let logging = logging::install(format, config.log.level.into())?;
+        for warning in loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.workers)
+            .enable_all()
+            .build()
+            .context("the runtime cannot be started")?
+            .block_on(app::run(config, source, logging))?;
+        Ok(Exit::SUCCESS)
+    }
+
+    fn source(self) -> Source {
+        let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
+        let flags = [
+            ("--listen", "listen", listen),
+            ("--upstream", "upstream.url", self.upstream),
+            ("--admin", "admin.listen", self.admin),
+            ("--state-dir", "state_dir", self.state_dir),
+        ];
+        flags.into_iter().fold(
+            Source::new(self.config),
+            |source, (flag, key, value)| match value {
+                Some(value) => source.flag(flag, key, value),
+                None => source,
+            },
+        )
+    }
+}
