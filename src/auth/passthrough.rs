@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::wire::backend::{self, Authentication, tag};
 use crate::wire::frame::{HEADER_LEN, Header};
-use crate::wire::frontend;
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::{CancelKey, Startup};
 
@@ -89,9 +88,6 @@ where
         client_key: None,
     };
     loop {
-        if let Some(answers) = login.client_answers()? {
-            server.write_all(&answers).await.map_err(Failed::Server)?;
-        }
         let step = login.server_messages()?;
         client
             .write_all(&login.to_client)
@@ -102,6 +98,9 @@ where
             Step::More => {}
             Step::ServerRefused => return Err(Failed::ByServer),
             Step::Ready => return Ok(login.finish()),
+        }
+        if let Some(answer) = login.client_answer()? {
+            server.write_all(&answer).await.map_err(Failed::Server)?;
         }
         // What a client sends behind its answers waits for the relay.
         let client_may_send = login.from_client.len() < MESSAGE_MAX;
@@ -124,7 +123,9 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     NotAsked(Unchallenged),
+    /// It owes an answer.
     Asked,
+    Answered,
     Accepted,
 }
 
@@ -195,7 +196,8 @@ impl Login {
 
     fn authentication(&mut self, asked: Authentication) -> Result<(), Failed> {
         self.proof = match (asked, self.proof) {
-            (Authentication::Challenge | Authentication::Final, _) => Proof::Asked,
+            (Authentication::Challenge, _) => Proof::Asked,
+            (Authentication::Final, _) => Proof::Answered,
             (Authentication::Ok, Proof::NotAsked(Unchallenged::Refused)) => {
                 return Err(Failed::Refused(Refusal::Unauthenticated));
             }
@@ -204,22 +206,20 @@ impl Login {
         Ok(())
     }
 
-    /// The whole answers to challenges that the client has sent; the rest is for the relay.
-    fn client_answers(&mut self) -> Result<Option<BytesMut>, Failed> {
-        let mut answers: Option<BytesMut> = None;
-        while self.proof != Proof::Accepted
-            && let Some(header) = next_header(&self.from_client)
-                .map_err(|()| Failed::Refused(Refusal::Protocol("invalid message length".into())))?
-            && header.tag == frontend::tag::PASSWORD
-            && self.from_client.len() >= message_length(header)
-        {
-            let answer = self.from_client.split_to(message_length(header));
-            match &mut answers {
-                None => answers = Some(answer),
-                Some(answers) => answers.unsplit(answer),
-            }
+    /// The client's answer to a challenge, once it is all there: one message, of whatever type, for
+    /// the server to judge. What comes behind it is for the relay.
+    fn client_answer(&mut self) -> Result<Option<BytesMut>, Failed> {
+        if self.proof != Proof::Asked {
+            return Ok(None);
         }
-        Ok(answers)
+        let header = next_header(&self.from_client)
+            .map_err(|()| Failed::Refused(Refusal::Protocol("invalid message length".into())))?;
+        let length = header.map_or(usize::MAX, message_length);
+        if self.from_client.len() < length {
+            return Ok(None);
+        }
+        self.proof = Proof::Answered;
+        Ok(Some(self.from_client.split_to(length)))
     }
 
     fn finish(self) -> Authenticated {
@@ -237,7 +237,7 @@ fn next_header(bytes: &BytesMut) -> Result<Option<Header>, ()> {
     let Some(first) = bytes.chunk().first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
-    let header = Header::parse(first).map_err(|_| ())?;
+    let header = Header::parse(first).map_err(|_bad| ())?;
     if message_length(header) > MESSAGE_MAX {
         Err(())
     } else {

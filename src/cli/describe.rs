@@ -107,6 +107,7 @@ pub(super) fn results(results: &[ModeResult]) -> String {
         let _infallible = writeln!(text, ", {}; {}", drain.outcome, plain(&drain.detail));
         for (what, who) in [
             ("waited for", &drain.waited_for),
+            ("in the way", &drain.in_the_way),
             ("cancelled", &drain.cancelled),
             ("terminated", &drain.terminated),
             ("works past us", &drain.bypass),

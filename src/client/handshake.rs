@@ -119,7 +119,8 @@ mod tests {
     /// Sends `turns`, reading one byte between them, and returns the outcome and those bytes.
     async fn converse(turns: &[&[u8]]) -> (Result<Wish, NoWish>, Vec<u8>) {
         let (mut client, mut proxy) = tokio::io::duplex(1 << 16);
-        let wish = tokio::spawn(async move { read_wish(&mut proxy).await });
+        let wish =
+            crate::tasks::Tasks::new().spawn("test", async move { read_wish(&mut proxy).await });
         let mut answers = Vec::new();
         for (turn, more) in turns.iter().zip((0..turns.len()).rev()) {
             client.write_all(turn).await.expect("room");

@@ -46,6 +46,7 @@ pub struct DrainReport {
     /// Sessions that were terminated.
     pub terminated: Vec<Blocker>,
     /// Sessions that are in the way now.
+    #[serde(default)]
     pub in_the_way: Vec<Blocker>,
     /// Sessions in the database that did not come through us and are in a transaction.
     pub bypass: Vec<Blocker>,

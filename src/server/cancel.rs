@@ -26,5 +26,5 @@ pub async fn cancel(endpoint: &Endpoint, key: &CancelKey) -> io::Result<()> {
     };
     timeout(CANCEL_TIME, send)
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
 }

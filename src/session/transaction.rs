@@ -183,11 +183,7 @@ impl Tracker {
             | from_client::BIND
             | from_client::DESCRIBE
             | from_client::EXECUTE
-            | from_client::CLOSE => {
-                if !self.open.skipping {
-                    self.open.expected = self.open.expected.saturating_add(1);
-                }
-            }
+            | from_client::CLOSE => self.extended(),
             from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_end(),
             // CopyData, Flush, Terminate; anything else is for the server to refuse.
             _ => {}
@@ -205,11 +201,7 @@ impl Tracker {
             | from_server::ROW_DESCRIPTION
             | from_server::COMMAND_COMPLETE
             | from_server::PORTAL_SUSPENDED
-            | from_server::EMPTY_QUERY => {
-                if self.answered < self.front().expected {
-                    self.answered += 1;
-                }
-            }
+            | from_server::EMPTY_QUERY => self.answered(),
             from_server::ERROR => self.error(),
             from_server::COPY_IN => self.copy_in(),
             from_server::COPY_BOTH => self.copy = Copy::Both,
@@ -237,6 +229,22 @@ impl Tracker {
     /// The batch that the server answers now.
     fn front(&self) -> &Batch {
         self.units.front().map_or(&self.open, |unit| &unit.batch)
+    }
+
+    /// One more message that the server answers for itself, unless it skips it.
+    #[inline]
+    fn extended(&mut self) {
+        if !self.open.skipping {
+            self.open.expected = self.open.expected.saturating_add(1);
+        }
+    }
+
+    /// One of them was answered. The same types answer a Query, which is not counted so.
+    #[inline]
+    fn answered(&mut self) {
+        if self.answered < self.front().expected {
+            self.answered += 1;
+        }
     }
 
     #[inline]

@@ -69,8 +69,7 @@ impl Draining {
         let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
         // An error only says that the drain is over.
         let _ = self.report.wait_for(ended).await;
-        let report = self.report.borrow().clone();
-        report
+        self.report.borrow().clone()
     }
 }
 

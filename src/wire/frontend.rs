@@ -29,8 +29,6 @@ pub mod tag {
     pub const FUNCTION_CALL: u8 = b'F';
     /// `Parse`.
     pub const PARSE: u8 = b'P';
-    /// `PasswordMessage` and the other answers to an authentication request.
-    pub const PASSWORD: u8 = b'p';
     /// `Query`.
     pub const QUERY: u8 = b'Q';
     /// `Sync`.

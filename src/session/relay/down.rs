@@ -122,7 +122,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if !self.to_client.is_empty() {
             return Step::Stuck;
         }
-        if let Poll::Pending = Pin::new(&mut self.client).poll_shutdown(cx) {
+        if Pin::new(&mut self.client).poll_shutdown(cx).is_pending() {
             return Step::Stuck;
         }
         match read_scratch(&mut self.client, cx, SCRATCH, |bytes, _| bytes.is_empty()) {
