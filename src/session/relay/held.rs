@@ -23,6 +23,16 @@ pub(super) struct Held {
     deadline: Pin<Box<Sleep>>,
     /// The server has part of the message already: the client cannot be answered and go on.
     mid_message: bool,
+    pub(super) server: Server,
+}
+
+/// What the server of a held client is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    /// It waits, like its client.
+    Idle,
+    /// It has sent an error although it was asked nothing: it is about to end the connection.
+    Ending,
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -53,6 +63,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             place,
             deadline,
             mid_message,
+            server: Server::Idle,
         }));
         // The gate may have opened before we were in its queue: ask again.
         Step::Moved
@@ -78,6 +89,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if held.deadline.as_mut().poll(cx).is_ready() {
             self.refuse(&Refusal::HoldExpired);
             return Step::Moved;
+        }
+        if held.server == Server::Ending {
+            return Step::Stuck;
         }
         self.door.gate.refresh(&held.place, cx.waker());
         let kept = std::mem::take(&mut self.kept);
