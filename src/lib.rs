@@ -1,1 +1,3 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
+
+pub mod runner;
