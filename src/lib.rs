@@ -1,3 +1,5 @@
 //! pgdrain: a connection-draining Postgres wire proxy.
 
+pub mod cli;
+
 pub mod runner;

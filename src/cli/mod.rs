@@ -1,0 +1,3 @@
+//! What a person types: each subcommand, and how its answer is shown.
+
+pub mod demo;
