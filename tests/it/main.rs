@@ -7,5 +7,7 @@
 mod support;
 
 mod cluster_is_thrown_away;
+mod runner_applies;
+mod runner_fails;
 mod support_works;
 mod tidy;

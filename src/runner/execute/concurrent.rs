@@ -210,7 +210,7 @@ fn mentions(script: &str, index: &str) -> bool {
 }
 
 fn advice(invalid: &[String]) -> String {
-    let mut text = "the statements before it stay in the database".to_owned();
+    let mut text = "what had ended before stays in the database".to_owned();
     if !invalid.is_empty() {
         text.push_str("; invalid indexes there: ");
         text.push_str(&invalid.join(", "));

@@ -83,6 +83,7 @@ enum Waited {
 /// Settings a file starts with, whatever its role's defaults. A lexer that takes backslashes for
 /// what they are needs `standard_conforming_strings`; what is reported as applied must be durable.
 const RESET: &str = "reset role; set idle_session_timeout = 0; \
+                     set default_transaction_read_only = off; \
                      set standard_conforming_strings = on; set synchronous_commit = on";
 
 /// Runs files one after another on a session of its own. The ledger keeps the books.
