@@ -24,6 +24,7 @@ pub mod script;
 mod settle;
 pub mod source;
 pub mod split;
+mod status;
 mod stop;
 mod traffic;
 pub mod types;
@@ -206,7 +207,7 @@ impl<T: Traffic> Runner<T> {
         let ledger = Ledger::open(&self.connector, database).await?;
         let rows = ledger.rows().await;
         ledger.close().await;
-        Ok(plan::status(&set, &rows?))
+        Ok(status::status(&set, &rows?))
     }
 
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].

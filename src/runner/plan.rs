@@ -8,7 +8,7 @@ use super::history::{Row, RowState};
 use super::script::Script;
 use super::source::{Checksums, Migration, MigrationSet, Version};
 use super::split::ScriptError;
-use super::types::{Direction, FileStatus, StatusReport, StepTraffic, TrafficMode};
+use super::types::{Direction, StepTraffic, TrafficMode};
 
 /// What somebody wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,64 +139,6 @@ pub fn build(set: &MigrationSet, history: &[Row], wish: Wish) -> Result<Plan, Ve
     }
 }
 
-/// Lists files by where they stand, without a wish.
-pub fn status(set: &MigrationSet, history: &[Row]) -> StatusReport {
-    let rows: BTreeMap<_, _> = history.iter().map(|row| (row.version, row)).collect();
-    let mut report = StatusReport::default();
-    for migration in set.iter() {
-        let row = rows.get(&migration.version).copied();
-        if !row.is_some_and(is_applied) {
-            report
-                .pending
-                .push(FileStatus::pending(migration.version, &migration.up.name));
-        }
-    }
-    for row in history {
-        let file = set.get(row.version);
-        let name = file.map_or_else(|| format!("{}.up.sql", row.name), |it| it.up.name.clone());
-        let entry = FileStatus {
-            version: row.version,
-            file: name,
-            state: Some(row.state),
-            at: row.finished_at.clone(),
-            detail: row.failed_message.clone(),
-        };
-        if let Some(detail) = row.dirty() {
-            report.dirty.push(FileStatus {
-                detail: Some(detail),
-                ..entry
-            });
-            continue;
-        }
-        if !is_applied(row) {
-            continue;
-        }
-        let changed = match file {
-            None => Some("the file is missing".to_owned()),
-            Some(it) if it.up.checksums.normalised != row.checksums.normalised => {
-                Some("the file has changed since it was applied".to_owned())
-            }
-            Some(_) => None,
-        };
-        if changed.is_some() {
-            report.changed.push(FileStatus {
-                detail: changed,
-                ..entry.clone()
-            });
-        }
-        report.applied.push(entry);
-    }
-    report
-}
-
-fn is_applied(row: &Row) -> bool {
-    match row.state {
-        RowState::Applied => true,
-        // What is running or dirty is listed as such, and neither applied nor pending.
-        RowState::Running | RowState::Failed | RowState::Dirty | RowState::Reverted => false,
-    }
-}
-
 /// Holds each applied row against its file.
 fn compare(
     set: &MigrationSet,
@@ -205,7 +147,7 @@ fn compare(
     problems: &mut Vec<Problem>,
     notes: &mut Vec<String>,
 ) {
-    for row in history.iter().filter(|row| is_applied(row)) {
+    for row in history.iter().filter(|row| row.is_applied()) {
         match set.get(row.version) {
             // What is to be reverted may belong to a newer release than the files at hand.
             None if direction == Direction::Down => {}
@@ -230,7 +172,7 @@ fn up(set: &MigrationSet, history: &[Row], wish: Wish, problems: &mut Vec<Proble
     let states: BTreeMap<_, _> = history.iter().map(|row| (row.version, row.state)).collect();
     let newest = history
         .iter()
-        .filter(|row| is_applied(row))
+        .filter(|row| row.is_applied())
         .map(|row| row.version)
         .max();
     let waits = |migration: &&Migration| match states.get(&migration.version) {
@@ -273,7 +215,7 @@ fn down(
     problems: &mut Vec<Problem>,
     notes: &mut Vec<String>,
 ) -> Vec<Step> {
-    let mut rows: Vec<_> = history.iter().filter(|row| is_applied(row)).collect();
+    let mut rows: Vec<_> = history.iter().filter(|row| row.is_applied()).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.version));
     let mut steps = Vec::new();
     for row in rows.into_iter().take(wish.steps.unwrap_or(1) as usize) {
@@ -345,6 +287,7 @@ mod tests {
     use super::*;
     use crate::runner::script::TxMode;
     use crate::runner::source::{PostedFile, Sha256, golang_migrate};
+    use crate::runner::status::status;
 
     fn set(files: &[(&str, &str)]) -> MigrationSet {
         let files: Vec<_> = files

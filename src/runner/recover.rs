@@ -143,6 +143,7 @@ pub(super) async fn resolve(ledger: &mut Ledger, wait: Duration) -> Result<Recov
             ledger.end_run(&run, "lost", None).await?;
         }
     }
+    resolved.sort_by_key(|it: &Resolved| it.version);
     let dirty = rows.iter().filter_map(Row::dirty).collect();
     Ok(Recovery { resolved, dirty })
 }

@@ -9,5 +9,7 @@ mod support;
 mod cluster_is_thrown_away;
 mod runner_applies;
 mod runner_fails;
+mod runner_stops;
+mod runner_survives;
 mod support_works;
 mod tidy;

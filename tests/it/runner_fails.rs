@@ -380,6 +380,7 @@ async fn preflight_names_missing_rights_and_long_transactions() {
         .unwrap();
     site.sql("begin; create table p (); prepare transaction 'forgotten'")
         .await;
+    site.sql("select pg_sleep(0.02)").await;
     let short = Options {
         long_transaction: Duration::from_millis(10),
         ..options()

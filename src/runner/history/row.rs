@@ -87,6 +87,14 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it is in the database, whole. What runs or is dirty is neither applied nor waiting.
+    pub fn is_applied(&self) -> bool {
+        match self.state {
+            RowState::Applied => true,
+            RowState::Running | RowState::Failed | RowState::Dirty | RowState::Reverted => false,
+        }
+    }
+
     /// Why nothing may run before somebody has looked at this one; `None` if all is well.
     pub fn dirty(&self) -> Option<String> {
         let (total, done) = self.statements;

@@ -44,7 +44,7 @@ pub(super) async fn check(session: &Session, subject: &Subject<'_>) -> Check {
     let limit = humantime::format_duration(subject.long_transaction);
     let text = match details.len() {
         0 => format!("no transaction is older than {limit}"),
-        many => format!("the drain may have to wait: {many} transactions are older than {limit}"),
+        many => format!("older than {limit}, so that a drain may have to wait: {many}"),
     };
     Check::passed(NAME, text).with(details)
 }

@@ -42,11 +42,11 @@ pub(crate) enum Behaviour {
 
 impl Windows {
     pub(crate) fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lock().expect("no test panicked here").clone()
     }
 
     pub(crate) fn set(&self, behaviour: Behaviour) {
-        *self.behaviour.lock().unwrap() = behaviour;
+        *self.behaviour.lock().expect("no test panicked here") = behaviour;
     }
 
     /// Takes every window away.
@@ -55,7 +55,10 @@ impl Windows {
     }
 
     fn write(&self, line: impl Into<String>) {
-        self.log.lock().unwrap().push(line.into());
+        self.log
+            .lock()
+            .expect("no test panicked here")
+            .push(line.into());
     }
 }
 
@@ -65,7 +68,11 @@ impl Traffic for Windows {
         request
             .progress
             .tell(WindowStage::Draining, "waiting for nobody");
-        let behaviour = self.behaviour.lock().unwrap().clone();
+        let behaviour = self
+            .behaviour
+            .lock()
+            .expect("no test panicked here")
+            .clone();
         let duration = match behaviour {
             Behaviour::Grant => request.duration,
             Behaviour::GrantFor(duration) => duration,
@@ -181,7 +188,7 @@ impl Site {
                 .client
                 .query_opt(sql, &[&format!("{statement}%")])
                 .await
-                .unwrap();
+                .expect("a look at the sessions");
             row.map(|row| row.get(0))
         })
         .await
