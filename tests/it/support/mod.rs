@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod fake_postgres;
 pub(crate) mod message;
+pub(crate) mod migrations;
 pub(crate) mod poll;
 pub(crate) mod proxy;
 pub(crate) mod script;
