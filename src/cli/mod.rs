@@ -4,6 +4,7 @@ mod arguments;
 mod break_glass;
 mod client;
 mod control;
+pub mod demo;
 mod describe;
 mod exit;
 mod output;

@@ -1,0 +1,28 @@
+# The same commands for people and for CI. `make` alone lists them.
+
+.PHONY: help setup build demo test lint docs bench
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: ## Install what building and testing need and this machine lacks
+	@.ci/setup
+
+build: setup ## Build the release binary
+	cargo build --release --locked
+
+demo: build ## Hold, drain, migrate and reopen on a throw-away Postgres (ARGS=--keep leaves it running)
+	cargo run --release --locked --quiet -- demo $(ARGS)
+
+test: setup ## Run every test (TEST_TIMEOUT=seconds, ARGS=name of a test)
+	.ci/test $(ARGS)
+
+lint: ## Check format and lints
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+docs: ## Build the documentation of every item, private ones too
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
+
+bench: setup ## Run the benchmarks
+	cargo bench --locked

@@ -1,0 +1,10 @@
+//! What the tests share: a real Postgres, the real binary, raw and scripted peers.
+
+pub(crate) mod admin;
+pub(crate) mod cluster;
+pub(crate) mod fake_postgres;
+pub(crate) mod message;
+pub(crate) mod poll;
+pub(crate) mod proxy;
+pub(crate) mod script;
+pub(crate) mod wire;
