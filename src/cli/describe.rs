@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
 pub(super) fn status(status: &Status) -> String {
@@ -118,6 +119,27 @@ pub(super) fn results(results: &[ModeResult]) -> String {
         }
     }
     text
+}
+
+/// Where each migration file stands, the worst first.
+pub(super) fn migrations(report: &StatusReport) -> String {
+    let groups = [
+        ("dirty", &report.dirty),
+        ("changed", &report.changed),
+        ("applied", &report.applied),
+        ("pending", &report.pending),
+    ];
+    let rows = groups.into_iter().flat_map(|(group, files)| {
+        files.iter().map(move |file| {
+            [
+                group.to_owned(),
+                file.file.clone(),
+                file.at.clone().unwrap_or_else(|| "-".to_owned()),
+                file.detail.clone().unwrap_or_default(),
+            ]
+        })
+    });
+    table(["state", "file", "at", "detail"], rows)
 }
 
 /// Who stood in the way.

@@ -7,6 +7,10 @@ pub struct Exit(pub u8);
 impl Exit {
     /// Done, or nothing to do.
     pub const SUCCESS: Self = Self(0);
+    /// A check before a migration failed; nothing was changed.
+    pub const PREFLIGHT: Self = Self(1);
+    /// A migration failed, or it is not known how it ended.
+    pub const MIGRATION: Self = Self(2);
     /// A mistake in the configuration or the command line, or nobody answers.
     pub const USAGE: Self = Self(5);
     /// A database could not be drained, or not be proved drained.

@@ -1,8 +1,6 @@
 //! Connections of the runner's own: direct to the server, driven by a tracked task, listed as ours.
 
-use std::fmt;
 use std::future::poll_fn;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,57 +10,35 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 use tokio_util::task::TaskTracker;
 
-use super::own::OwnBackends;
 use super::report::chain;
+use crate::config::{Host, Secret};
+use crate::server::own::OwnBackends;
 
 /// What our sessions are called in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "pgdrain migrate";
 
-/// A password that does not print itself.
-#[derive(Clone)]
-pub struct Password(String);
-
-impl Password {
-    /// Wraps a password.
-    pub fn new(password: impl Into<String>) -> Self {
-        Self(password.into())
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
-}
-
-/// A place where the server may listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// A name or address, resolved anew for each connection.
-    Tcp(String),
-    /// A directory that holds the socket.
-    Unix(PathBuf),
-}
-
 /// How to reach the server, and as whom.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    /// Places with ports, tried in order until one is a primary.
-    pub hosts: Vec<(Host, u16)>,
+    /// Places, tried in order until one is a primary.
+    pub hosts: Vec<Host>,
     /// The role that runs the migrations.
     pub user: String,
     /// Its password, if the server asks for one.
-    pub password: Option<Password>,
+    pub password: Option<Secret>,
     /// `options` of the startup message.
     pub options: Option<String>,
     /// How long connecting and logging in may take.
     pub connect_timeout: Duration,
 }
 
+/// How to reach the server of a database, if somebody is configured to run migrations there.
+pub type Find = Arc<dyn Fn(&str) -> Option<Endpoint> + Send + Sync>;
+
 /// Makes the runner's connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connector {
-    endpoint: Endpoint,
+    find: Find,
     own: OwnBackends,
     tasks: TaskTracker,
 }
@@ -70,6 +46,9 @@ pub struct Connector {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// Nobody is configured to run migrations.
+    #[error("no user is configured to run migrations (migrate.user, or one in upstream.url)")]
+    NoRole,
     /// The server or the network said no.
     #[error("cannot connect: {}", chain(.0))]
     Refused(#[source] tokio_postgres::Error),
@@ -81,14 +60,17 @@ pub enum ConnectError {
 /// Takes the server's notices as they come.
 pub(super) type OnNotice = Box<dyn Fn(&DbError) + Send>;
 
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
 impl Connector {
-    /// A connector whose sessions are listed in `own` and driven on `tasks`.
-    pub fn new(endpoint: Endpoint, own: OwnBackends, tasks: TaskTracker) -> Self {
-        Self {
-            endpoint,
-            own,
-            tasks,
-        }
+    /// A connector that asks `find` each time, and whose sessions are listed in `own` and driven on
+    /// `tasks`.
+    pub fn new(find: Find, own: OwnBackends, tasks: TaskTracker) -> Self {
+        Self { find, own, tasks }
     }
 
     /// The process ids of every session made by this connector and its clones.
@@ -105,14 +87,20 @@ impl Connector {
         database: &str,
         on_notice: OnNotice,
     ) -> Result<Session, ConnectError> {
-        let limit = self.endpoint.connect_timeout;
-        tokio::time::timeout(limit, self.open(database, on_notice))
+        let endpoint = (self.find)(database).ok_or(ConnectError::NoRole)?;
+        let limit = endpoint.connect_timeout;
+        tokio::time::timeout(limit, self.open(&endpoint, database, on_notice))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))
     }
 
-    async fn open(&self, database: &str, on_notice: OnNotice) -> Result<Session, ConnectError> {
-        let config = self.endpoint.config(database);
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        database: &str,
+        on_notice: OnNotice,
+    ) -> Result<Session, ConnectError> {
+        let config = endpoint.config(database);
         let (client, mut connection) =
             config.connect(NoTls).await.map_err(ConnectError::Refused)?;
         let (closed, watch) = watch::channel(false);
@@ -165,15 +153,14 @@ impl Endpoint {
         if self.hosts.len() > 1 {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        for (host, port) in &self.hosts {
+        for host in &self.hosts {
             match host {
-                Host::Tcp(name) => config.host(name),
-                Host::Unix(directory) => config.host_path(directory),
+                Host::Tcp { name, port } => config.host(name).port(*port),
+                Host::Unix(unix) => config.host_path(&unix.directory).port(unix.port),
             };
-            config.port(*port);
         }
-        if let Some(Password(password)) = &self.password {
-            config.password(password);
+        if let Some(password) = &self.password {
+            config.password(password.expose());
         }
         if let Some(options) = &self.options {
             config.options(options);

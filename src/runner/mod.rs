@@ -13,7 +13,6 @@ mod execute;
 mod history;
 mod lock;
 mod options;
-mod own;
 pub mod plan;
 pub mod preflight;
 mod record;
@@ -36,11 +35,10 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 pub use class::Class;
-pub use connect::{APPLICATION_NAME, ConnectError, Connector, Endpoint, Host, Password};
+pub use connect::{APPLICATION_NAME, ConnectError, Connector, Endpoint, Find};
 pub use history::{LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
-pub use own::{OwnBackend, OwnBackends};
 pub use stop::StopReason;
 pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 

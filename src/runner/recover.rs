@@ -27,6 +27,13 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// Whether a migration of the lost run still runs in the server: look again.
+    pub fn still_running(&self) -> bool {
+        self.resolved
+            .iter()
+            .any(|it| matches!(it.outcome, Outcome::StillRunning { .. }))
+    }
+
     /// Why traffic should not simply be let in: something is half-way, or not decided.
     pub fn reason_to_stay_held(&self) -> Option<String> {
         let open = self.resolved.iter().filter_map(|it| match &it.outcome {

@@ -224,7 +224,7 @@ impl Control {
             client,
             backends,
             endpoint,
-            _own: self.own.add(pid),
+            _own: self.own.insert(pid),
         })
     }
 }

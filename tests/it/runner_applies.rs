@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use pgdrain::config::{Host, Secret, UnixAddress};
+use pgdrain::runner::Options;
 use pgdrain::runner::source::PostedFile;
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, StepTraffic, TrafficMode,
 };
-use pgdrain::runner::{Host, Options, Password};
 
 use crate::support::migrations::{
     DATABASE, Site, assert_end, end, endpoint, file, options, request, runner, texts,
@@ -241,10 +242,16 @@ async fn the_primary_is_found_among_hosts_and_over_a_socket() {
     let mut place = endpoint(&site.postgres, "postgres");
     // Nobody listens on the first.
     place.hosts = vec![
-        (Host::Tcp("127.0.0.1".to_owned()), 1),
-        (Host::Unix(site.postgres.socket_dir().to_owned()), port),
+        Host::Tcp {
+            name: "127.0.0.1".to_owned(),
+            port: 1,
+        },
+        Host::Unix(UnixAddress {
+            directory: site.postgres.socket_dir().to_owned(),
+            port,
+        }),
     ];
-    place.password = Some(Password::new("sesame"));
+    place.password = Some(Secret::new("sesame"));
     assert!(!format!("{place:?}").contains("sesame"));
     site.runner = runner(place, options(), &site.own, &site.windows);
     let view = site.up(&[file("1_a.up.sql", "select 1")]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgdrain::cli::demo::cluster::Shutdown;
-use pgdrain::runner::Host;
+use pgdrain::config::Host;
 use pgdrain::runner::recover::{Outcome, Recovery};
 use pgdrain::runner::types::{Direction, RunState};
 
@@ -206,7 +206,10 @@ async fn a_commit_that_outlives_its_connection_is_waited_for() {
     // The connection ends while the server is still busy committing, and does not notice.
     let cutter = Cutter::start(site.postgres.addr(), "commit\0", Cut::After).await;
     let mut endpoint = endpoint(&site.postgres, "postgres");
-    endpoint.hosts = vec![(Host::Tcp("127.0.0.1".to_owned()), cutter.port())];
+    endpoint.hosts = vec![Host::Tcp {
+        name: "127.0.0.1".to_owned(),
+        port: cutter.port(),
+    }];
     let runner = runner(endpoint, options(), &site.own, &site.windows);
     let files = [file(
         "1_a.up.sql",
@@ -234,7 +237,10 @@ async fn slow_commit(site: &Site) {
 
 async fn through(site: &Site, cutter: &Cutter) -> pgdrain::runner::types::RunView {
     let mut endpoint = endpoint(&site.postgres, "postgres");
-    endpoint.hosts = vec![(Host::Tcp("127.0.0.1".to_owned()), cutter.port())];
+    endpoint.hosts = vec![Host::Tcp {
+        name: "127.0.0.1".to_owned(),
+        port: cutter.port(),
+    }];
     let runner = runner(endpoint, options(), &site.own, &site.windows);
     let files = [file("1_a.up.sql", "create table a ()")];
     let id = runner

@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pgdrain::config::Host;
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, RunView, Span, TrafficMode,
 };
 use pgdrain::runner::{
-    Connector, Endpoint, Finish, Grant, Host, Options, OwnBackends, Refused, Runner, Traffic,
-    WindowRequest, WindowStage,
+    Connector, Endpoint, Finish, Grant, Options, Refused, Runner, Traffic, WindowRequest,
+    WindowStage,
 };
+use pgdrain::server::own::OwnBackends;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -229,14 +231,21 @@ pub(crate) fn runner(
     windows: &Arc<Windows>,
 ) -> Runner<Windows> {
     let tasks = TaskTracker::new();
-    let connector = Connector::new(endpoint, own.clone(), tasks.clone());
+    let connector = Connector::new(
+        Arc::new(move |_| Some(endpoint.clone())),
+        own.clone(),
+        tasks.clone(),
+    );
     Runner::new(Arc::clone(windows), connector, options, tasks)
 }
 
 pub(crate) fn endpoint(postgres: &Postgres, user: &str) -> Endpoint {
     let addr = postgres.addr();
     Endpoint {
-        hosts: vec![(Host::Tcp(addr.ip().to_string()), addr.port())],
+        hosts: vec![Host::Tcp {
+            name: addr.ip().to_string(),
+            port: addr.port(),
+        }],
         user: user.to_owned(),
         password: None,
         options: None,
