@@ -7,5 +7,6 @@
 mod support;
 
 mod cluster_is_thrown_away;
+mod command_line;
 mod support_works;
 mod tidy;
