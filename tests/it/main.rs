@@ -13,5 +13,6 @@ mod runner_applies;
 mod runner_fails;
 mod runner_stops;
 mod runner_survives;
+mod command_line;
 mod support_works;
 mod tidy;
