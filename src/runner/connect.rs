@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub password: Option<Secret>,
     /// `options` of the startup message.
     pub options: Option<String>,
-    /// How long connecting and logging in may take.
+    /// How long connecting and logging in may take, for each host.
     pub connect_timeout: Duration,
 }
 
@@ -81,14 +81,15 @@ impl Connector {
     /// Connects to a database.
     ///
     /// # Errors
-    /// When no host is a primary that lets us in within the connect timeout.
+    /// When no host is a primary that lets us in in time.
     pub(super) async fn connect(
         &self,
         database: &str,
         on_notice: OnNotice,
     ) -> Result<Session, ConnectError> {
         let endpoint = (self.find)(database).ok_or(ConnectError::NoRole)?;
-        let limit = endpoint.connect_timeout;
+        let hosts = u32::try_from(endpoint.hosts.len()).unwrap_or(1);
+        let limit = endpoint.connect_timeout * hosts.max(1);
         tokio::time::timeout(limit, self.open(&endpoint, database, on_notice))
             .await
             .unwrap_or(Err(ConnectError::Timeout(limit)))

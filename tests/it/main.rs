@@ -7,12 +7,12 @@
 mod support;
 
 mod cluster_is_thrown_away;
+mod command_line;
 mod hostile_input;
 mod open_is_transparent;
 mod runner_applies;
 mod runner_fails;
 mod runner_stops;
 mod runner_survives;
-mod command_line;
 mod support_works;
 mod tidy;

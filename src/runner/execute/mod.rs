@@ -131,8 +131,12 @@ impl<'a> Executor<'a> {
                 json!({ "sqlstate": notice.code().code() }),
             );
         });
-        let session = self.connector.connect(&self.run.database, on_notice).await;
-        self.session = Some(session.map_err(|error| Failure::new(error.to_string()))?);
+        let connected = self.connector.connect(&self.run.database, on_notice).await;
+        let session = connected.map_err(|error| Failure::new(error.to_string()))?;
+        // At once: it may now be idle for as long as a drain takes.
+        let set = session.client.batch_execute(RESET).await;
+        set.map_err(|error| Failure::from_error(&error))?;
+        self.session = Some(session);
         Ok(())
     }
 
