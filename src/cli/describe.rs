@@ -114,7 +114,7 @@ pub(super) fn results(results: &[ModeResult]) -> String {
         if let Some(longest) = longest {
             let _infallible = writeln!(
                 text,
-                "waited for {}, in a transaction for up to {} when the gate was closed",
+                "waited for {}; the oldest transaction had run for {}",
                 sessions_count(drain.waited_for.len()),
                 millis_or_dash(Some(longest))
             );
