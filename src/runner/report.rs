@@ -79,6 +79,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.failure, self.state) {
             (_, RunState::Succeeded) if self.files.is_empty() => f.write_str("nothing to do"),
+            (_, RunState::Succeeded) if self.files.len() == 1 => write!(f, "done: one file"),
             (_, RunState::Succeeded) => write!(f, "done: {} files", self.files.len()),
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
