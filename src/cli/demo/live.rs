@@ -1,5 +1,5 @@
 //! The line that lives while the demo runs: on a terminal it changes in place, elsewhere it is
-//! written once a second.
+//! written again and again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,6 +15,14 @@ use super::scene::DATABASE;
 use crate::admin::types::Status;
 use crate::cli::client::{Client, path};
 use crate::cli::output;
+
+/// How often the line changes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is written where it cannot change, and how often while clients are held: that is
+/// over soon, and worth to be seen.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+const WRITE_EVERY_HELD: Duration = Duration::from_millis(250);
 
 /// Over how long the speed is taken.
 const SPEED_OVER: Duration = Duration::from_secs(1);
@@ -68,11 +76,8 @@ impl Screen {
     /// Shows how the load goes, for ever; clients are counted here, and the proxy is asked how many
     /// it holds.
     pub(super) async fn follow(&self, load: &Load, admin: &Client) -> Infallible {
-        let every = match self.bar {
-            Some(_) => Duration::from_millis(100),
-            None => Duration::from_secs(1),
-        };
-        let mut ticks = tokio::time::interval(every);
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut written: Option<(Instant, String)> = None;
         let mut speed = Speed::default();
         let mut longest_wait = None;
         loop {
@@ -83,18 +88,26 @@ impl Screen {
                 let tally = load.tally();
                 (tally.transactions(), tally.errors())
             };
+            let now = Instant::now();
             let line = Line {
                 phase: self.phase.borrow().clone(),
                 transactions,
-                per_second: speed.at(Instant::now(), transactions),
+                per_second: speed.at(now, transactions),
                 held: held.map(|(clients, _)| clients),
                 longest_wait,
                 errors,
             };
             match &self.bar {
                 Some(bar) => bar.set_message(line.to_string()),
-                // When nobody reads it any more, the end will say so.
-                None => drop(output::line(&line.to_string())),
+                None => {
+                    let last = written.as_ref();
+                    let last = last.map(|(at, phase)| (now.duration_since(*at), phase.as_str()));
+                    if line.is_due(last) {
+                        // When it cannot be written, the next thing that is said tells why.
+                        drop(output::line(&line.to_string()));
+                        written = Some((now, line.phase));
+                    }
+                }
             }
         }
     }
@@ -136,6 +149,18 @@ struct Line {
     /// Of all that were seen so far.
     longest_wait: Option<Duration>,
     errors: u64,
+}
+
+impl Line {
+    /// Whether it is to be written, so long after one of that phase.
+    fn is_due(&self, last: Option<(Duration, &str)>) -> bool {
+        match (last, self.held) {
+            (None, _) => true,
+            (Some((_, phase)), _) if phase != self.phase => true,
+            (Some((since, _)), Some(1..)) => since >= WRITE_EVERY_HELD,
+            (Some((since, _)), Some(0) | None) => since >= WRITE_EVERY,
+        }
+    }
 }
 
 impl fmt::Display for Line {
@@ -203,6 +228,26 @@ mod tests {
         assert_eq!(at(1500, 100).to_string(), "50");
         assert_eq!(at(2000, 100).to_string(), "0");
         assert!(speed.seen.len() <= 3);
+    }
+
+    #[test]
+    fn each_phase_is_written_at_once_and_clients_that_wait_more_often() {
+        let mut line = Line {
+            phase: "before".to_owned(),
+            transactions: 0,
+            per_second: 0.0,
+            held: Some(0),
+            longest_wait: None,
+            errors: 0,
+        };
+        let ago = Duration::from_millis;
+        assert!(line.is_due(None));
+        assert!(line.is_due(Some((ago(0), "connecting"))));
+        assert!(!line.is_due(Some((ago(999), "before"))));
+        assert!(line.is_due(Some((ago(1000), "before"))));
+        line.held = Some(1);
+        assert!(!line.is_due(Some((ago(249), "before"))));
+        assert!(line.is_due(Some((ago(250), "before"))));
     }
 
     #[test]

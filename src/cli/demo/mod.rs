@@ -45,7 +45,7 @@ pub(super) struct Demo {
     #[arg(long, hide = true, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
     clients: u32,
     /// How long they work before the migration, and after it.
-    #[arg(long, hide = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, hide = true, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
 }
 

@@ -27,11 +27,7 @@ pub(super) async fn run(demo: &Demo) -> anyhow::Result<Exit> {
 
     output::line(&format!("\n{ending}"))?;
     if demo.keep {
-        let addresses = stage.addresses();
-        output::line(&format!(
-            "\nLeft running:\n{addresses}\nThis ends it:\n  {}",
-            stage.keep()
-        ))?;
+        output::line(&format!("\n{}", stage.keep()))?;
     } else {
         stage.strike().await?;
     }

@@ -50,12 +50,14 @@ pub(super) fn write_migrations(directory: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// The server refused a statement.
 pub(super) async fn set(client: &Client, rows: u32) -> Result<(), tokio_postgres::Error> {
-    // The ledger has no unique key: a write that came twice has to be seen, not refused.
+    // The ledger has no unique key: a write that came twice has to be seen, not refused. Accounts
+    // have some weight, so that the rewrite takes as long as to be felt.
     let tables = format!(
         "CREATE TABLE accounts (
              id integer PRIMARY KEY,
              owner text NOT NULL,
-             balance integer NOT NULL
+             balance integer NOT NULL,
+             details text NOT NULL
          );
          CREATE TABLE ledger (
              id bigint NOT NULL,
@@ -64,7 +66,8 @@ pub(super) async fn set(client: &Client, rows: u32) -> Result<(), tokio_postgres
              written_at timestamptz NOT NULL DEFAULT now()
          );
          INSERT INTO accounts
-             SELECT n, 'owner ' || n % 5000, {BALANCE} FROM generate_series(1, {rows}) AS n"
+             SELECT n, 'owner ' || n % 5000, {BALANCE}, repeat(md5(n::text), 16)
+             FROM generate_series(1, {rows}) AS n"
     );
     client.batch_execute(&tables).await?;
     // As a table that has been there for long; otherwise autovacuum comes in the middle.

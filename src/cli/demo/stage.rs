@@ -102,17 +102,30 @@ impl Stage {
         self.proxy.stop().await
     }
 
-    /// Leaves both running; says how to end them.
+    /// Leaves both running; says how to ask and how to end them.
     pub(super) fn keep(self) -> String {
+        let addresses = self.addresses();
+        let admin = self.proxy.admin().to_owned();
         let pids = [self.proxy.pid(), self.cluster.pid()];
         let [proxy, postmaster] = pids.map(|pid| pid.map_or_else(String::new, |it| it.to_string()));
         self.proxy.keep();
         let directory = self.cluster.keep();
         // SIGINT is a fast shutdown, which does not wait for whoever is connected.
+        let directory = directory.display();
         format!(
-            "kill {proxy}; kill -INT {postmaster}; \
-             tail --pid {proxy} -f /dev/null; tail --pid {postmaster} -f /dev/null; rm -rf {}",
-            directory.display()
+            "Left running:\n{addresses}\n\
+             This asks it:\n  PGDRAIN_ADMIN={admin} {} status\n\
+             This ends it:\n  kill {proxy}; kill -INT {postmaster}; \
+             tail --pid {proxy} -f /dev/null; tail --pid {postmaster} -f /dev/null; rm -rf {directory}",
+            program()
         )
     }
+}
+
+/// How this program can be called.
+fn program() -> String {
+    std::env::current_exe().map_or_else(
+        |_| env!("CARGO_PKG_NAME").to_owned(),
+        |path| path.display().to_string(),
+    )
 }
