@@ -33,7 +33,9 @@ pub(super) struct Course {
 pub(super) struct Window {
     /// When the gate was closed.
     pub(super) held_at: Timestamp,
-    /// When nothing ran any more.
+    /// When the last transaction ended that was inside; none if there was none.
+    pub(super) last_ended_at: Option<Timestamp>,
+    /// When it was proved that nothing ran any more.
     pub(super) drained_at: Timestamp,
     /// When the files were done and the gate was about to be opened.
     pub(super) reopened_at: Timestamp,
@@ -45,6 +47,11 @@ impl Window {
     /// How long the drain took.
     pub(super) fn drain(self) -> Duration {
         between(self.held_at, self.drained_at)
+    }
+
+    /// How much of that went into the proof, when all transactions had ended.
+    pub(super) fn proof(self) -> Duration {
+        between(self.last_ended_at.unwrap_or(self.held_at), self.drained_at)
     }
 }
 
@@ -141,6 +148,7 @@ fn window(report: &Report, reopened_at: Timestamp) -> Option<Window> {
     let files = report.files.iter().map(|file| file.elapsed_ms);
     Some(Window {
         held_at: drain.held_at,
+        last_ended_at: drain.last_permit_released_at,
         drained_at: drain.drained_at?,
         reopened_at,
         migration: Duration::from_millis(files.sum()),
@@ -172,4 +180,72 @@ impl Clocks {
 /// The time from one moment to a later one; none if it is earlier.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn view(state: &str, windows: Value, failure: Value) -> RunView {
+        let at = "2026-01-02T03:04:05Z";
+        let file = json!({
+            "version": 1, "file": "001_x.up.sql", "mode": "file", "traffic": "exclusive",
+            "outcome": "applied", "statements": 1, "elapsed_ms": 600,
+        });
+        let view = json!({
+            "id": "r1", "database": DATABASE, "direction": "up", "state": state, "exit_code": 0,
+            "events": [],
+            "report": {
+                "id": "r1", "database": DATABASE, "direction": "up", "traffic": "exclusive",
+                "by": "somebody", "reason": null, "started_at": at, "finished_at": at,
+                "elapsed_ms": 1000, "state": state, "exit_code": 0, "checks": [],
+                "files": [file, file], "windows": windows, "failure": failure, "held": null,
+            },
+        });
+        serde_json::from_value(view).expect("a view")
+    }
+
+    #[test]
+    fn the_window_is_as_the_report_has_it() {
+        let windows = json!([{
+            "id": "w1", "granted_after_ms": 40, "lasted_ms": 1300,
+            "drain": {
+                "outcome": "drained", "step": "wait", "held_at": "2026-01-02T03:04:05.100Z",
+                "last_permit_released_at": "2026-01-02T03:04:05.137Z",
+                "drained_at": "2026-01-02T03:04:05.140Z", "waited_for": [], "cancelled": [],
+                "terminated": [], "bypass": [], "detail": "",
+            },
+        }]);
+        let reopening = "2026-01-02T03:04:06.500Z".parse().expect("a time");
+        let course = course(0, view("succeeded", windows, Value::Null), Some(reopening));
+        assert_eq!((course.exit, course.failure), (Exit::SUCCESS, None));
+        let window = course.window.expect("a window");
+        assert_eq!(window.drain(), Duration::from_millis(40));
+        assert_eq!(window.proof(), Duration::from_millis(3));
+        assert_eq!(window.migration, Duration::from_millis(1200));
+        assert_eq!(window.reopened_at, reopening);
+    }
+
+    #[test]
+    fn without_a_window_there_is_a_reason() {
+        let failure = json!({ "message": "no exclusive window: busy" });
+        let course = course(6, view("failed", json!([]), failure), None);
+        assert_eq!(course.exit, Exit::NOT_GRANTED);
+        assert_eq!(course.window, None);
+        let failure = course.failure.expect("a reason");
+        assert!(failure.contains("no exclusive window: busy"), "{failure}");
+    }
+
+    #[test]
+    fn a_time_of_the_wall_is_found_on_the_steady_clock() {
+        let clocks = Clocks::now();
+        let later = clocks.wall + SignedDuration::from_millis(1500);
+        let moment = clocks.instant(later);
+        assert_eq!(moment - clocks.steady, Duration::from_millis(1500));
+        let earlier = clocks.wall - SignedDuration::from_secs(1);
+        assert_eq!(clocks.instant(earlier), clocks.steady);
+    }
 }

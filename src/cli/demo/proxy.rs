@@ -68,6 +68,14 @@ impl Proxy {
         format!("postgres://{SUPERUSER}@{}/{database}", self.listen)
     }
 
+    /// The last lines of its log.
+    pub(super) fn log_tail(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let skip = log.lines().count().saturating_sub(20);
+        log.lines().skip(skip).collect::<Vec<_>>().join("\n")
+    }
+
     /// Ends it in good order.
     ///
     /// # Errors
@@ -116,13 +124,6 @@ impl Proxy {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    fn log_tail(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let skip = log.lines().count().saturating_sub(20);
-        log.lines().skip(skip).collect::<Vec<_>>().join("\n")
     }
 }
 

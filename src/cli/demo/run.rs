@@ -22,7 +22,11 @@ pub(super) async fn run(demo: &Demo) -> anyhow::Result<Exit> {
     screen.begin("starting a Postgres and pgdrain before it")?;
     let stage = Stage::build(demo).await?;
     screen.say(&stage.addresses())?;
-    let ending = perform(&screen, &stage, demo).await?;
+    let ending = perform(&screen, &stage, demo).await.inspect_err(|_| {
+        // Its directory is about to go.
+        let log = stage.proxy().log_tail();
+        output::note(&format!("the log of pgdrain ends with:\n{log}"));
+    })?;
     screen.end();
 
     output::line(&format!("\n{ending}"))?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::course::Course;
+use super::course::{Course, Window};
 use super::scene::{BALANCE, Found};
 use super::tally::{Held, Rate, Tally, Writes};
 use crate::cli::exit::Exit;
@@ -124,7 +124,11 @@ impl Ending {
                 format!("{} of {}", held.clients, self.clients),
             ),
             ("longest wait of a client", time_or_dash(held.longest_wait)),
-            ("time to drain", time_or_dash(window.map(|it| it.drain()))),
+            ("time to drain", time_or_dash(window.map(Window::drain))),
+            (
+                "  of it after the last transaction",
+                time_or_dash(window.map(Window::proof)),
+            ),
             (
                 "migration, alone",
                 time_or_dash(window.map(|it| it.migration)),
@@ -176,7 +180,6 @@ fn time(time: Duration) -> String {
 mod tests {
     use jiff::{SignedDuration, Timestamp};
 
-    use super::super::course::Window;
     use super::super::tally::Transaction;
     use super::*;
 
@@ -206,6 +209,7 @@ mod tests {
                 failure: None,
                 window: Some(Window {
                     held_at,
+                    last_ended_at: Some(later(10)),
                     drained_at: later(12),
                     reopened_at: later(1500),
                     migration: Duration::from_millis(1234),
@@ -232,6 +236,7 @@ mod tests {
             ("clients held", "1 of 2"),
             ("longest wait of a client", "1.01 s"),
             ("time to drain", "12.0 ms"),
+            ("of it after the last transaction", "2.0 ms"),
             ("migration, alone", "1.23 s"),
             ("from reopening until all had an answer", "9.0 ms"),
             ("errors seen by clients", "0"),
