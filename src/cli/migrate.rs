@@ -1,6 +1,6 @@
 //! `pgdrain migrate`: reads the files, posts them, and follows what the runner does with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -98,7 +98,7 @@ impl Run {
         let request = MigrationRequest {
             direction,
             steps: self.steps,
-            files: self.files.read()?,
+            files: read_files(&self.files.dir)?,
             traffic: self.traffic,
             window: span(self.duration),
             ladder: self.ladder.ladder.map(|preset| preset.to_string()),
@@ -111,16 +111,24 @@ impl Run {
             by: Some(operator()),
         };
         let database = &self.files.database;
-        let path = path(&["v1", "databases", database, "migrations"]);
-        let started = client
-            .send(Method::POST, &path, &request, Patience::Short)
-            .await;
-        let MigrationStarted { id } = match started {
+        let MigrationStarted { id } = match start(&client, database, &request).await {
             Ok(started) => started,
             Err(error) => return not_started(error, database),
         };
         follow(&client, &self.asking, &id, database).await
     }
+}
+
+/// Starts a migration.
+pub(super) async fn start(
+    client: &Client,
+    database: &str,
+    request: &MigrationRequest,
+) -> Result<MigrationStarted, ClientError> {
+    let path = path(&["v1", "databases", database, "migrations"]);
+    client
+        .send(Method::POST, &path, request, Patience::Short)
+        .await
 }
 
 /// Another migration runs there: nothing was done, and later it may be.
@@ -143,24 +151,17 @@ struct Files {
     dir: PathBuf,
 }
 
-impl Files {
-    /// Every fault of the files at once.
-    fn read(&self) -> anyhow::Result<Vec<PostedFile>> {
-        match golang_migrate::read_directory(&self.dir) {
-            Ok(files) if files.is_empty() => {
-                bail!(
-                    "{} holds no migration files (NUMBER_name.up.sql)",
-                    self.dir.display()
-                )
-            }
-            Ok(files) => Ok(files),
-            Err(faults) => {
-                let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-                bail!(
-                    "the files of {} cannot be used:{faults}",
-                    self.dir.display()
-                )
-            }
+/// Reads the migration files of a directory; tells every fault of them at once.
+pub(super) fn read_files(directory: &Path) -> anyhow::Result<Vec<PostedFile>> {
+    let place = directory.display();
+    match golang_migrate::read_directory(directory) {
+        Ok(files) if files.is_empty() => {
+            bail!("{place} holds no migration files (NUMBER_name.up.sql)")
+        }
+        Ok(files) => Ok(files),
+        Err(faults) => {
+            let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            bail!("the files of {place} cannot be used:{faults}")
         }
     }
 }
@@ -176,7 +177,7 @@ struct Status {
 impl Status {
     async fn show(self) -> anyhow::Result<Exit> {
         let request = StatusRequest {
-            files: self.files.read()?,
+            files: read_files(&self.files.dir)?,
         };
         let path = path(&[
             "v1",

@@ -8,6 +8,7 @@ mod support;
 
 mod cluster_is_thrown_away;
 mod command_line;
+mod demo;
 mod hostile_input;
 mod open_is_transparent;
 mod runner_applies;
