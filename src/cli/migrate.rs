@@ -18,8 +18,7 @@ use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migration
 use crate::config::HumanDuration;
 use crate::runner::source::{PostedFile, golang_migrate};
 use crate::runner::types::{
-    Direction, MigrationRequest, RunState, RunSummary, Span, StatusReport, StatusRequest,
-    TrafficMode,
+    Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
 };
 
 /// Apply migrations alone in the database, or revert them
@@ -94,19 +93,18 @@ fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
 impl Run {
     async fn start(self, direction: Direction) -> anyhow::Result<Exit> {
         let client = self.asking.client()?;
-        let span = |time: Option<HumanDuration>| time.map(|HumanDuration(time)| Span(time));
         let request = MigrationRequest {
             direction,
             steps: self.steps,
             files: read_files(&self.files.dir)?,
             traffic: self.traffic,
-            window: span(self.duration),
-            ladder: self.ladder.ladder.map(|preset| preset.to_string()),
-            wait: span(self.ladder.wait),
-            cancel: span(self.ladder.cancel),
-            terminate: span(self.ladder.terminate),
-            lock_timeout: span(self.lock_timeout),
-            statement_timeout: span(self.statement_timeout),
+            window: self.duration,
+            ladder: self.ladder.ladder,
+            wait: self.ladder.wait,
+            cancel: self.ladder.cancel,
+            terminate: self.ladder.terminate,
+            lock_timeout: self.lock_timeout,
+            statement_timeout: self.statement_timeout,
             reason: self.reason,
             by: Some(operator()),
         };
