@@ -30,7 +30,7 @@ const SPEED_OVER: Duration = Duration::from_secs(1);
 /// Where the demo speaks.
 pub(super) struct Screen {
     bar: Option<ProgressBar>,
-    phase: RefCell<String>,
+    line: RefCell<Line>,
 }
 
 impl Screen {
@@ -38,7 +38,7 @@ impl Screen {
         let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         Self {
             bar: terminal.then(bar),
-            phase: RefCell::default(),
+            line: RefCell::default(),
         }
     }
 
@@ -67,9 +67,10 @@ impl Screen {
 
     /// Says what the demo does from now on.
     pub(super) fn phase(&self, phase: &str) {
-        self.phase.replace(phase.to_owned());
+        let mut line = self.line.borrow_mut();
+        line.phase = phase.to_owned();
         if let Some(bar) = &self.bar {
-            bar.set_message(phase.to_owned());
+            bar.set_message(line.to_string());
         }
     }
 
@@ -89,14 +90,14 @@ impl Screen {
                 (tally.transactions(), tally.errors())
             };
             let now = Instant::now();
-            let line = Line {
-                phase: self.phase.borrow().clone(),
+            let mut line = self.line.borrow_mut();
+            line.counts = Some(Counts {
                 transactions,
                 per_second: speed.at(now, transactions),
                 held: held.map(|(clients, _)| clients),
                 longest_wait,
                 errors,
-            };
+            });
             match &self.bar {
                 Some(bar) => bar.set_message(line.to_string()),
                 None => {
@@ -105,7 +106,7 @@ impl Screen {
                     if line.is_due(last) {
                         // When it cannot be written, the next thing that is said tells why.
                         drop(output::line(&line.to_string()));
-                        written = Some((now, line.phase));
+                        written = Some((now, line.phase.clone()));
                     }
                 }
             }
@@ -139,9 +140,16 @@ async fn held(admin: &Client) -> Option<(u64, Option<Duration>)> {
 }
 
 /// What stands on the line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Line {
     phase: String,
+    /// Absent before clients work.
+    counts: Option<Counts>,
+}
+
+/// How the load goes.
+#[derive(Debug, Default)]
+struct Counts {
     transactions: usize,
     per_second: f64,
     /// Unknown when the proxy does not answer.
@@ -154,25 +162,34 @@ struct Line {
 impl Line {
     /// Whether it is to be written, so long after one of that phase.
     fn is_due(&self, last: Option<(Duration, &str)>) -> bool {
-        match (last, self.held) {
-            (None, _) => true,
-            (Some((_, phase)), _) if phase != self.phase => true,
-            (Some((since, _)), Some(1..)) => since >= WRITE_EVERY_HELD,
-            (Some((since, _)), Some(0) | None) => since >= WRITE_EVERY,
-        }
+        let waiting = self.counts.as_ref().and_then(|counts| counts.held) > Some(0);
+        let every = if waiting {
+            WRITE_EVERY_HELD
+        } else {
+            WRITE_EVERY
+        };
+        last.is_none_or(|(since, phase)| phase != self.phase || since >= every)
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.counts {
+            Some(counts) => write!(f, "{:<11} {counts}", self.phase),
+            None => f.write_str(&self.phase),
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self
+            .held
+            .map_or_else(|| "?".to_owned(), |it| it.to_string());
         write!(
             f,
-            "{:<11} {:>7} transactions {:>6.0}/s  held {:>3}",
-            self.phase,
-            self.transactions,
-            self.per_second,
-            self.held
-                .map_or_else(|| "?".to_owned(), |held| held.to_string()),
+            "{:>7} transactions {:>6.0}/s  held {held:>3}",
+            self.transactions, self.per_second
         )?;
         if let Some(wait) = self.longest_wait {
             write!(f, "  longest wait {:.1} s", wait.as_secs_f64())?;
@@ -232,39 +249,42 @@ mod tests {
 
     #[test]
     fn each_phase_is_written_at_once_and_clients_that_wait_more_often() {
-        let mut line = Line {
+        let line = |held| Line {
             phase: "before".to_owned(),
-            transactions: 0,
-            per_second: 0.0,
-            held: Some(0),
-            longest_wait: None,
-            errors: 0,
+            counts: Some(Counts {
+                held,
+                ..Counts::default()
+            }),
         };
         let ago = Duration::from_millis;
-        assert!(line.is_due(None));
-        assert!(line.is_due(Some((ago(0), "connecting"))));
-        assert!(!line.is_due(Some((ago(999), "before"))));
-        assert!(line.is_due(Some((ago(1000), "before"))));
-        line.held = Some(1);
-        assert!(!line.is_due(Some((ago(249), "before"))));
-        assert!(line.is_due(Some((ago(250), "before"))));
+        assert!(line(Some(0)).is_due(None));
+        assert!(line(Some(0)).is_due(Some((ago(0), "connecting"))));
+        for (held, every) in [(None, 1000), (Some(0), 1000), (Some(1), 250)] {
+            assert!(!line(held).is_due(Some((ago(every - 1), "before"))));
+            assert!(line(held).is_due(Some((ago(every), "before"))));
+        }
     }
 
     #[test]
     fn a_line_fits_80_columns_and_is_silent_about_what_is_not() {
         let mut line = Line {
-            phase: "reopening".to_owned(),
+            phase: "preflight".to_owned(),
+            counts: None,
+        };
+        assert_eq!(line.to_string(), "preflight");
+        line.counts = Some(Counts {
             transactions: 1_234_567,
             per_second: 12_345.6,
             held: Some(128),
             longest_wait: Some(Duration::from_millis(12_345)),
             errors: 0,
-        };
+        });
         let text = line.to_string();
         assert!(text.len() <= 78 && !text.contains("errors"), "{text}");
-        line.errors = 1;
-        line.held = None;
-        line.longest_wait = None;
+        line.counts = Some(Counts {
+            errors: 1,
+            ..Counts::default()
+        });
         assert!(line.to_string().ends_with("held   ?  errors 1"), "{line}");
     }
 }
