@@ -9,6 +9,7 @@ mod support;
 mod cluster_is_thrown_away;
 mod command_line;
 mod demo;
+mod every_version;
 mod hostile_input;
 mod open_is_transparent;
 mod runner_applies;
