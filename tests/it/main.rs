@@ -7,6 +7,7 @@
 mod support;
 
 mod admission_under_loom;
+mod boundary_model;
 mod cluster_is_thrown_away;
 mod hostile_input;
 mod open_is_transparent;
