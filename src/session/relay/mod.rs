@@ -233,7 +233,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()))
         {
-            self.session.waker().register(cx.waker());
+            self.session.wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }
