@@ -25,4 +25,4 @@ docs: ## Build the documentation of every item, private ones too
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
 
 bench: setup ## Run the benchmarks
-	cargo bench --locked
+	cargo bench --locked --bench '*'

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod gate;
 pub mod logging;
 pub mod metrics;
+pub mod runner;
 pub mod server;
 pub mod session;
 pub mod stream;

@@ -64,6 +64,11 @@ impl Tasks {
         self.shutdown.clone()
     }
 
+    /// The set itself, for parts that need no more than to be waited for.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// How many tasks run now.
     pub fn len(&self) -> usize {
         self.tracker.len()

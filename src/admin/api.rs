@@ -1,12 +1,15 @@
 //! What the admin HTTP needs of the program behind it.
 
 use std::future::Future;
+use std::time::Duration;
 
 use hyper::StatusCode;
 
 use super::types::{
-    ErrorBody, ErrorDetail, ModeRequest, ModeResult, ModeResults, Sessions, Status,
+    CancelRequest, Cancelling, ErrorBody, ErrorDetail, MigrationStarted, Migrations, ModeRequest,
+    ModeResult, ModeResults, Sessions, Status,
 };
+use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 
 /// The program behind the admin HTTP.
 ///
@@ -37,6 +40,41 @@ pub trait Api: Send + Sync + 'static {
         request: ModeRequest,
         answer: Answer,
     ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+
+    /// Starts a migration in the proxy's process and answers at once.
+    fn start_migration(
+        &self,
+        database: String,
+        request: MigrationRequest,
+    ) -> impl Future<Output = Result<MigrationStarted, ApiError>> + Send;
+
+    /// Where each file stands in a database.
+    fn migration_status(
+        &self,
+        database: String,
+        request: StatusRequest,
+    ) -> impl Future<Output = Result<StatusReport, ApiError>> + Send;
+
+    /// The migrations of a database that are remembered.
+    fn migrations(
+        &self,
+        database: String,
+    ) -> impl Future<Output = Result<Migrations, ApiError>> + Send;
+
+    /// A migration and its events behind the sequence number `after`; waits for news at most `wait`.
+    fn migration(
+        &self,
+        id: String,
+        after: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<RunView, ApiError>> + Send;
+
+    /// Asks a migration to stop and answers at once.
+    fn cancel_migration(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> impl Future<Output = Result<Cancelling, ApiError>> + Send;
 }
 
 /// Which databases a request is about.

@@ -11,6 +11,11 @@ pub(super) enum Endpoint {
     Status,
     Sessions,
     SetMode,
+    StartMigration,
+    MigrationStatus,
+    Migrations,
+    Migration,
+    CancelMigration,
 }
 
 /// A row of the table.
@@ -25,6 +30,9 @@ pub(super) struct Route {
 
 /// Requests without a body, or with a few settings.
 const SMALL: usize = 64 << 10;
+
+/// Requests that carry all files of a directory.
+const FILES: usize = 16 << 20;
 
 const fn route(method: Method, path: &'static str, endpoint: Endpoint, body_max: usize) -> Route {
     Route {
@@ -51,6 +59,36 @@ pub(super) const ROUTES: &[Route] = &[
         Method::PUT,
         "/v1/databases/{db}/mode",
         Endpoint::SetMode,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations",
+        Endpoint::StartMigration,
+        FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/status",
+        Endpoint::MigrationStatus,
+        FILES,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/migrations",
+        Endpoint::Migrations,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/migrations/{id}",
+        Endpoint::Migration,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/migrations/{id}/cancel",
+        Endpoint::CancelMigration,
         SMALL,
     ),
 ];
@@ -152,6 +190,9 @@ mod tests {
                 allowed: vec![Method::PUT]
             })
         );
+        let miss = find(&Method::DELETE, "/v1/databases/shop/migrations");
+        let allowed = vec![Method::POST, Method::GET];
+        assert_eq!(miss, Err(Miss::Method { allowed }));
         assert!(find(&Method::HEAD, "/healthz").is_ok());
     }
 }

@@ -15,13 +15,17 @@ use serde::de::DeserializeOwned;
 use super::access;
 use super::api::{Answer, Api, ApiError, Databases};
 use super::router::{self, Endpoint, Found, Miss};
-use super::types::Health;
+use super::types::{CancelRequest, Health};
+use crate::config::HumanDuration;
 
 /// What is sent back.
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// The longest time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The longest time that a request for news waits; the client asks again.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Answers a request; every error is an answer too.
 pub(super) async fn handle<B>(request: Request<B>, api: &impl Api) -> Reply
@@ -68,6 +72,34 @@ where
             let databases = Databases::from_path(found.parameter);
             let results = api.set_mode(databases, parse(&body)?, answer).await?;
             Ok(json(status, &results))
+        }
+        Endpoint::StartMigration => {
+            let database = one(found.parameter)?;
+            let started = api.start_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::ACCEPTED, &started))
+        }
+        Endpoint::MigrationStatus => {
+            let database = one(found.parameter)?;
+            let report = api.migration_status(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::Migrations => {
+            let migrations = api.migrations(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &migrations))
+        }
+        Endpoint::Migration => {
+            let [after, wait] = query.only(["after", "wait"])?;
+            let (after, wait) = (number(after)?, patience(wait)?);
+            let view = api.migration(found.parameter, after, wait).await?;
+            Ok(json(StatusCode::OK, &view))
+        }
+        Endpoint::CancelMigration => {
+            let request = match body.is_empty() {
+                true => CancelRequest::default(),
+                false => parse(&body)?,
+            };
+            let cancelling = api.cancel_migration(found.parameter, request).await?;
+            Ok(json(StatusCode::ACCEPTED, &cancelling))
         }
     }
 }
@@ -121,6 +153,34 @@ async fn collect<B: Body<Data = Bytes>>(body: B, max: usize) -> Result<Option<By
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("The body is not as documented: {error}.")))
+}
+
+/// The database of a request that cannot be for all of them.
+fn one(parameter: String) -> Result<String, ApiError> {
+    match Databases::from_path(parameter) {
+        Databases::One(database) => Ok(database),
+        Databases::All => Err(ApiError::bad_request("A migration is for one database.")),
+    }
+}
+
+/// A sequence number; none is 0.
+fn number(text: Option<String>) -> Result<u64, ApiError> {
+    match text.as_deref().unwrap_or("0").parse() {
+        Ok(number) => Ok(number),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "after is no number: {error}."
+        ))),
+    }
+}
+
+/// How long news are waited for; none is not at all.
+fn patience(text: Option<String>) -> Result<Duration, ApiError> {
+    match text.as_deref().unwrap_or("0s").parse() {
+        Ok(HumanDuration(wait)) => Ok(wait.min(WAIT_MAX)),
+        Err(error) => Err(ApiError::bad_request(format!(
+            "wait cannot be used: {error}."
+        ))),
+    }
 }
 
 /// The part of a URL behind the question mark.

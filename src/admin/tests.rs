@@ -7,8 +7,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::types::{ErrorBody, ModeName, ModeRequest, ModeResult, ModeResults, Sessions, Status};
+use super::types::{
+    CancelRequest, Cancelling, ErrorBody, MigrationStarted, Migrations, ModeName, ModeRequest,
+    ModeResult, ModeResults, Sessions, Status,
+};
 use super::*;
+use crate::runner::types::{
+    Direction, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
+};
 use crate::tasks::{Ended, Tasks};
 
 /// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
@@ -73,6 +79,55 @@ impl Api for Fake {
                 vec![result],
             )),
             (Answer::WhenDrained, ModeRequest::Hold(_)) => std::future::pending().await,
+        }
+    }
+
+    async fn start_migration(
+        &self,
+        database: String,
+        request: MigrationRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        let id = format!("{database} {} {}", request.direction, request.files.len());
+        Ok(MigrationStarted { id })
+    }
+
+    async fn migration_status(
+        &self,
+        _database: String,
+        _request: StatusRequest,
+    ) -> Result<StatusReport, ApiError> {
+        Ok(StatusReport::default())
+    }
+
+    async fn migrations(&self, _database: String) -> Result<Migrations, ApiError> {
+        let migrations = vec![];
+        Ok(Migrations { migrations })
+    }
+
+    async fn migration(&self, id: String, after: u64, wait: Duration) -> Result<RunView, ApiError> {
+        Ok(Self::view(format!("{id} {after} {wait:?}")))
+    }
+
+    async fn cancel_migration(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Cancelling, ApiError> {
+        let id = format!("{id} by {:?}", request.by);
+        Ok(Cancelling { id })
+    }
+}
+
+impl Fake {
+    fn view(id: String) -> RunView {
+        RunView {
+            id,
+            database: "shop".to_owned(),
+            direction: Direction::Up,
+            state: RunState::Applying,
+            exit_code: None,
+            events: vec![],
+            report: None,
         }
     }
 }
@@ -189,6 +244,57 @@ async fn a_mode_is_set_at_once_or_waited_for() {
     assert_eq!(error.results.len(), 1);
     let asked = server.api.modes().remove(0);
     assert_eq!(asked.0, Databases::One("a b".to_owned()));
+}
+
+#[tokio::test]
+async fn migrations_are_started_followed_and_cancelled() {
+    let server = server().await;
+    let id = |body: &str| {
+        let json: serde_json::Value = serde_json::from_str(body).expect(body);
+        json["id"].as_str().expect(body).to_owned()
+    };
+    let file = format!(
+        r#"{{"name":"1_x.up.sql","sql":"{}","sha256":""}}"#,
+        "x".repeat(1 << 20)
+    );
+    let up = format!(r#"{{"direction":"up","files":[{file}]}}"#);
+    let path = "POST /v1/databases/shop/migrations";
+    let (status, _, body) = server.ask(path, &up).await;
+    assert_eq!((status, id(&body).as_str()), (202, "shop up 1"));
+    let (status, _, body) = server
+        .ask(&format!("{path}/status"), r#"{"files":[]}"#)
+        .await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(
+        server.ask("GET /v1/databases/shop/migrations", "").await.0,
+        200
+    );
+
+    let (status, _, body) = server
+        .ask("GET /v1/migrations/m1?after=7&wait=10s", "")
+        .await;
+    assert_eq!((status, id(&body).as_str()), (200, "m1 7 10s"));
+    let (_, _, body) = server.ask("GET /v1/migrations/m1?wait=1h", "").await;
+    assert_eq!(id(&body), "m1 0 60s");
+    let (status, _, body) = server.ask("POST /v1/migrations/m1/cancel", "").await;
+    assert_eq!((status, id(&body).as_str()), (202, "m1 by None"));
+    let (_, _, body) = server
+        .ask("POST /v1/migrations/m1/cancel", r#"{"by":"me"}"#)
+        .await;
+    assert_eq!(id(&body), "m1 by Some(\"me\")");
+
+    for (line, body) in [
+        ("POST /v1/databases/*/migrations", up.as_str()),
+        (path, r#"{"direction":"up","files":[],"lock_timeuot":"5s"}"#),
+        ("GET /v1/migrations/m1?after=x", ""),
+        ("GET /v1/migrations/m1?wait=10", ""),
+    ] {
+        assert_eq!(
+            server.refused(line, body).await,
+            code(400, "bad_request"),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]

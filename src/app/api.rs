@@ -1,23 +1,26 @@
 //! What the admin HTTP asks of the parts, answered.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use super::App;
 use crate::admin::types::{
-    DatabaseStatus, HoldRequest as HoldBody, HoldStatus, ModeRequest, ModeResult, ModeResults,
-    SessionState, SessionView, Sessions, Status,
+    CancelRequest, Cancelling, DatabaseStatus, HoldRequest as HoldBody, HoldStatus,
+    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, SessionState, SessionView,
+    Sessions, Status,
 };
 use crate::admin::{Answer, Api, ApiError, Databases};
-use crate::config::{Config, HumanDuration};
+use crate::config::{AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{HoldSpec, Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
+use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Draining, HoldRequest, Target};
 
@@ -88,7 +91,7 @@ impl AppApi {
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
             transactions_total: self.app.sessions.totals(database).transactions,
-            migration: None,
+            migration: self.app.runner.live(database),
         }
     }
 
@@ -220,6 +223,58 @@ impl Api for AppApi {
             }
         }
     }
+
+    async fn start_migration(
+        &self,
+        database: String,
+        request: MigrationRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        match self.app.runner.start(&database, request) {
+            Ok(id) => Ok(MigrationStarted { id }),
+            Err(error @ StartError::Busy { .. }) => {
+                Err(ApiError::conflict("busy", format!("{error}.")))
+            }
+            Err(error @ StartError::Invalid(_)) => Err(ApiError::bad_request(format!("{error}."))),
+        }
+    }
+
+    async fn migration_status(
+        &self,
+        database: String,
+        request: StatusRequest,
+    ) -> Result<StatusReport, ApiError> {
+        let status = self.app.runner.status(&database, &request.files).await;
+        status.map_err(|error| match error {
+            StatusError::Invalid(_) => ApiError::bad_request(format!("{error}.")),
+            StatusError::History(_) => ApiError::unavailable("no_history", format!("{error}.")),
+        })
+    }
+
+    async fn migrations(&self, database: String) -> Result<Migrations, ApiError> {
+        let migrations = self.app.runner.list(&database);
+        Ok(Migrations { migrations })
+    }
+
+    async fn migration(&self, id: String, after: u64, wait: Duration) -> Result<RunView, ApiError> {
+        let view = self.app.runner.follow(&id, after, wait).await;
+        view.ok_or_else(|| ApiError::not_found(format!("There is no migration {id} here.")))
+    }
+
+    async fn cancel_migration(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Cancelling, ApiError> {
+        let by = request.by.as_deref().unwrap_or("unknown");
+        if self.app.runner.cancel(&id, by) {
+            Ok(Cancelling { id })
+        } else {
+            Err(ApiError::conflict(
+                "over",
+                format!("Migration {id} does not run."),
+            ))
+        }
+    }
 }
 
 fn target(databases: &Databases) -> Target {
@@ -232,22 +287,22 @@ fn target(databases: &Databases) -> Target {
 /// What the body leaves out, the configuration says.
 fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
     let set = &config.hold;
-    let or = |asked: Option<HumanDuration>, set| asked.map_or(set, |asked| asked.0);
+    let asked = AskedLadder {
+        preset: body.ladder,
+        wait: body.wait,
+        cancel: body.cancel,
+        terminate: body.terminate,
+    };
     HoldRequest {
         spec: HoldSpec {
-            duration: or(body.duration, set.duration),
+            duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
             blocked: body.blocked.unwrap_or(set.blocked),
             client_deadline: set.client_deadline,
             by: body.by.unwrap_or_else(|| "unknown".into()),
             reason: body.reason,
         },
-        ladder: Ladder::new(
-            body.ladder.unwrap_or(set.ladder.preset),
-            or(body.wait, set.ladder.wait),
-            or(body.cancel, set.ladder.cancel),
-            or(body.terminate, set.ladder.terminate),
-        ),
+        ladder: Ladder::new(&set.ladder.with(&asked)),
     }
 }
 

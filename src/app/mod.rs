@@ -1,8 +1,9 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
 mod api;
-mod endpoints;
+mod migrations;
 mod signals;
+mod traffic;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
+use crate::admin::types::Endpoints;
 use crate::client::listener::Listener;
 use crate::config::{Config, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
+use crate::runner::Runner;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
 use crate::session::registry::{Sessions, Signals};
@@ -23,6 +26,7 @@ use crate::session::relay::Common;
 use crate::tasks::{Ended, Tasks};
 use crate::window::Controller;
 use crate::window::journal::Journal;
+use traffic::Windows;
 
 /// How long sessions may take to end their transactions when the proxy stops.
 const STOP_TIME: Duration = Duration::from_secs(30);
@@ -30,17 +34,21 @@ const STOP_TIME: Duration = Duration::from_secs(30);
 /// How long what is left may take after that.
 const KILL_TIME: Duration = Duration::from_secs(5);
 
+/// How long a migration that was cancelled may take to roll back.
+const ROLL_BACK_TIME: Duration = Duration::from_secs(15);
+
 /// How often samples of histograms are put into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Every part of a running proxy.
-pub(crate) struct App {
-    pub(crate) config: Arc<Shared>,
-    pub(crate) controller: Arc<Controller>,
-    pub(crate) sessions: Arc<Sessions>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) started_at: Timestamp,
-    pub(crate) listen: Vec<String>,
+struct App {
+    config: Arc<Shared>,
+    controller: Arc<Controller>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    started_at: Timestamp,
+    listen: Vec<String>,
+    runner: Arc<Runner<Windows>>,
     /// Sessions, apart from the rest: they end first.
     sessions_tasks: Tasks,
     tasks: Tasks,
@@ -73,15 +81,13 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         Arc::clone(&sessions),
         Arc::clone(&config),
         (journal, record.clone()),
-        own,
+        own.clone(),
         tasks.clone(),
         Arc::clone(&metrics),
     ));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
-    for window in left.iter().filter(|window| window.stays.is_none()) {
-        controller.settle(window).await;
-    }
+    let runner = migrations::runner(&controller, &config, own, &tasks);
 
     let listen: Vec<String> = listeners.iter().map(Listener::name).collect();
     let app = Arc::new(App {
@@ -91,23 +97,33 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         metrics,
         started_at: Timestamp::now(),
         listen,
+        runner: Arc::new(runner),
         sessions_tasks,
         tasks,
     });
     app.accept(listeners, gates);
     app.upkeep();
+    app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
     crate::admin::serve(
         admin,
         Arc::new(api::AppApi::new(Arc::clone(&app))),
         &app.tasks,
     );
-    endpoints::write(&app.config.load().state_dir, &app.listen, admin_address)
-        .context("state directory")?;
+    let endpoints = Endpoints {
+        pid: std::process::id(),
+        started_at: app.started_at,
+        listen: app.listen.clone(),
+        admin: admin_address.to_string(),
+    };
+    let state_dir = app.config.load().state_dir.clone();
+    endpoints.write(&state_dir).context("state directory")?;
     tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
 
     signals.obey(&app, &source, &logging).await;
     app.stop().await;
+    // Nobody is left to be found there.
+    let _ = Endpoints::remove(&state_dir);
     Ok(())
 }
 
@@ -163,13 +179,14 @@ impl App {
     /// Sessions end at their next boundary, or after a time wherever they are; then the rest.
     async fn stop(&self) {
         tracing::info!(sessions = self.sessions.len(), "stopping");
+        self.runner.stop_all();
         self.signal_all(Signals::STOP);
         if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {
             tracing::warn!(left, "sessions still in a transaction are ended");
             self.signal_all(Signals::KILL);
             self.sessions_tasks.stop(KILL_TIME).await;
         }
-        match self.tasks.stop(KILL_TIME).await {
+        match self.tasks.stop(ROLL_BACK_TIME).await {
             Ended::Graceful => tracing::info!("stopped"),
             Ended::TimedOut(left) => tracing::warn!(left, "stopped with tasks left over"),
         }

@@ -1,6 +1,7 @@
 //! Arguments that several commands share.
 
 use std::fmt::Debug;
+use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
 use clap::Args;
@@ -61,5 +62,11 @@ pub(super) fn operator() -> String {
     ["USER", "LOGNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+        .or_else(|| {
+            Some(format!(
+                "uid {}",
+                std::fs::metadata("/proc/self").ok()?.uid()
+            ))
+        })
         .unwrap_or_else(|| "unknown".to_owned())
 }

@@ -64,6 +64,11 @@ pub(super) enum ClientError {
 }
 
 impl ClientError {
+    /// Whether it is an error of pgdrain with this code.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { body, .. } if body.error.code == code)
+    }
+
     /// Whether whoever was asked is not there or no longer able to answer.
     pub(super) fn is_no_answer(&self) -> bool {
         match self {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
 pub(super) fn status(status: &Status) -> String {
@@ -105,8 +106,24 @@ pub(super) fn results(results: &[ModeResult]) -> String {
             continue;
         };
         let _infallible = writeln!(text, ", {}; {}", drain.outcome, plain(&drain.detail));
+        let longest = drain
+            .waited_for
+            .iter()
+            .filter_map(|it| it.transaction_age_ms)
+            .max();
+        if let Some(longest) = longest {
+            let _infallible = writeln!(
+                text,
+                "waited for {}; the oldest transaction had run for {}",
+                sessions_count(drain.waited_for.len()),
+                millis_or_dash(Some(longest))
+            );
+        }
+        let notable =
+            |blocker: &&Blocker| blocker.transaction_age_ms.is_some_and(|it| it >= NOTABLE);
+        let notable: Vec<Blocker> = drain.waited_for.iter().filter(notable).cloned().collect();
         for (what, who) in [
-            ("waited for", &drain.waited_for),
+            ("waited for, among others", &notable),
             ("in the way", &drain.in_the_way),
             ("cancelled", &drain.cancelled),
             ("terminated", &drain.terminated),
@@ -118,6 +135,38 @@ pub(super) fn results(results: &[ModeResult]) -> String {
         }
     }
     text
+}
+
+/// Where each migration file stands, the worst first.
+pub(super) fn migrations(report: &StatusReport) -> String {
+    let groups = [
+        ("dirty", &report.dirty),
+        ("changed", &report.changed),
+        ("applied", &report.applied),
+        ("pending", &report.pending),
+    ];
+    let rows = groups.into_iter().flat_map(|(group, files)| {
+        files.iter().map(move |file| {
+            [
+                group.to_owned(),
+                file.file.clone(),
+                file.at.clone().unwrap_or_else(|| "-".to_owned()),
+                file.detail.clone().unwrap_or_default(),
+            ]
+        })
+    });
+    table(["state", "file", "at", "detail"], rows)
+}
+
+/// From which age in milliseconds on a transaction that was waited for is worth a line.
+const NOTABLE: u64 = 1000;
+
+fn sessions_count(count: usize) -> String {
+    if count == 1 {
+        "one session".to_owned()
+    } else {
+        format!("{count} sessions")
+    }
 }
 
 /// Who stood in the way.
@@ -208,10 +257,16 @@ mod tests {
             generation: 3,
             drain: hold.drain,
         }]);
-        assert!(
-            text.starts_with("shop: open, exhausted; one transaction still runs\nwaited for:\n")
-        );
-        for part in ["4711", "app", "10.0.0.7:50122", "1m 35s"] {
+        assert!(text.starts_with(
+            "shop: open, exhausted; one transaction still runs\nwaited for one session"
+        ));
+        for part in [
+            "waited for, among others:\n",
+            "4711",
+            "app",
+            "10.0.0.7:50122",
+            "1m 35s",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         check_width(&text);

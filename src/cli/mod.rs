@@ -7,6 +7,8 @@ mod control;
 pub mod demo;
 mod describe;
 mod exit;
+mod follow;
+mod migrate;
 mod output;
 mod serve;
 
@@ -33,6 +35,8 @@ enum Command {
     Sessions(control::Sessions),
     Hold(control::Hold),
     Open(control::Open),
+    Migrate(migrate::Migrate),
+    Demo(demo::Demo),
 }
 
 /// Runs a command line and says how it ended; errors go to standard error.
@@ -56,6 +60,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sessions(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
+        Command::Migrate(command) => wait_for(command.run()),
+        Command::Demo(command) => wait_for(command.run()),
     };
     ended.unwrap_or_else(|error| {
         output::note(&format!("error: {error:#}"));
@@ -101,6 +107,13 @@ mod tests {
              --terminate 5s --reason maintenance --unproved --json",
             "open shop",
             "open * --force --state-dir /var/lib/pgdrain",
+            "migrate up shop --dir migrations",
+            "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \
+             --wait 30s --cancel 5s --terminate 5s --lock-timeout 5s --statement-timeout 1h --json",
+            "migrate status shop --dir migrations --json",
+            "migrate attach shop",
+            "migrate cancel shop",
+            "demo --pg-bin /usr/lib/postgresql/15/bin --keep",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
         }
@@ -113,6 +126,12 @@ mod tests {
             ("hold shop --ladder brutal", "gentle, firm, force"),
             ("hold shop --then close", "open, stay"),
             ("hold shop --for 5", "is not a duration"),
+            ("migrate up shop", "--dir"),
+            ("migrate up shop --dir x --steps 0", "--steps"),
+            (
+                "migrate up shop --dir x --traffic closed",
+                "`auto`, `open`, `exclusive`",
+            ),
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(error.contains(hint), "{line}: {error}");

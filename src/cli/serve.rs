@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::Exit;
 use crate::app;
-use crate::config::{LogFormat, Source, Surroundings};
+use crate::config::{LogFormat, Secret, Source, Surroundings};
 use crate::logging::{self, Format};
 
 /// Carry traffic between clients and Postgres
@@ -24,7 +24,7 @@ pub(super) struct Serve {
     listen: Vec<String>,
     /// Where Postgres is: postgres://USER@HOST:PORT (passwords belong into PGPASSFILE).
     #[arg(long, value_name = "URL")]
-    upstream: Option<String>,
+    upstream: Option<Secret>,
     /// Where the admin HTTP listens.
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
@@ -58,10 +58,10 @@ impl Serve {
     fn source(self) -> Source {
         let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
         let flags = [
-            ("--listen", "listen", listen),
+            ("--listen", "listen", listen.map(Secret::from)),
             ("--upstream", "upstream.url", self.upstream),
-            ("--admin", "admin.listen", self.admin),
-            ("--state-dir", "state_dir", self.state_dir),
+            ("--admin", "admin.listen", self.admin.map(Secret::from)),
+            ("--state-dir", "state_dir", self.state_dir.map(Secret::from)),
         ];
         flags.into_iter().fold(
             Source::new(self.config),

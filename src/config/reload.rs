@@ -54,7 +54,7 @@ const ROWS: &[Row] = rows! {
     "control.database" Now control.database;
     "migrate.user" Now migrate.user;
     "migrate.password" Now migrate.password;
-    "migrate.owner" Now migrate.owner;
+    "migrate.owner" Restart migrate.owner;
     "admin.listen" Restart admin_listen;
     "hold.for" Now hold.duration;
     "hold.then" Now hold.then;

@@ -55,11 +55,11 @@ impl Source {
     /// Adds a flag; `name` is how it is written, `key` the dotted key that it sets. The items of
     /// a list are parted by commas.
     #[must_use]
-    pub fn flag(mut self, name: &'static str, key: &'static str, value: impl Into<String>) -> Self {
+    pub fn flag(mut self, name: &'static str, key: &'static str, value: impl Into<Secret>) -> Self {
         self.flags.push(Flag {
             name,
             key,
-            value: Secret::new(value),
+            value: value.into(),
         });
         self
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The surroundings that a configuration depends on; taken once, so that tests can make them up.
-#[derive(Clone, Debug, Default)]
+///
+/// There is no `Debug`: passwords are among the variables.
+#[derive(Clone, Default)]
 pub struct Surroundings {
     /// Environment variables whose names and values are UTF-8.
     pub variables: BTreeMap<String, String>,

@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Preset, words};
+use crate::config::{self, Preset, words};
 
 words! {
     /// One rung: what is done to those in the way.
@@ -36,7 +36,13 @@ pub struct Ladder {
 impl Ladder {
     /// *gentle* waits; *firm* waits and cancels; *force* also terminates.
     #[must_use]
-    pub fn new(preset: Preset, wait: Duration, cancel: Duration, terminate: Duration) -> Ladder {
+    pub fn new(settings: &config::Ladder) -> Ladder {
+        let config::Ladder {
+            preset,
+            wait,
+            cancel,
+            terminate,
+        } = *settings;
         let mut steps = vec![(Step::Wait, wait)];
         match preset {
             Preset::Gentle => {}
@@ -160,7 +166,16 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn escalation(preset: Preset, now: Instant) -> Escalation {
-        Escalation::begin(Ladder::new(preset, 2 * SECOND, 3 * SECOND, 4 * SECOND), now)
+        {
+            let (wait, cancel, terminate) = (2 * SECOND, 3 * SECOND, 4 * SECOND);
+            let settings = config::Ladder {
+                preset,
+                wait,
+                cancel,
+                terminate,
+            };
+            Escalation::begin(Ladder::new(&settings), now)
+        }
     }
 
     fn busy() -> Observation {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// A place in the queue of one gate. Must be given back with [`Queue::leave`].
+/// A place in the queue of one gate. Must be given back with [`super::Gate::leave`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place(u64);
 

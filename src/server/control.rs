@@ -203,8 +203,13 @@ impl Control {
             config.password(password.expose());
         }
         let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let stop = self.tasks.shutdown_token();
         self.tasks.spawn("control connection", async move {
-            if let Err(error) = connection.await {
+            let ended = tokio::select! {
+                ended = connection => ended,
+                () = stop.cancelled() => return,
+            };
+            if let Err(error) = ended {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "control connection lost"
@@ -224,7 +229,7 @@ impl Control {
             client,
             backends,
             endpoint,
-            _own: self.own.add(pid),
+            _own: self.own.insert(pid),
         })
     }
 }

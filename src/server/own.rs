@@ -19,35 +19,33 @@ pub struct OwnBackend {
 impl OwnBackends {
     /// Adds a connection of ours.
     #[must_use]
-    pub fn add(&self, pid: i32) -> OwnBackend {
-        self.pids().insert(pid);
+    pub fn insert(&self, pid: i32) -> OwnBackend {
+        self.lock().insert(pid);
         OwnBackend {
             pid,
             of: self.clone(),
         }
     }
 
+    /// The process ids at this moment.
+    #[must_use]
+    pub fn pids(&self) -> Vec<i32> {
+        self.lock().iter().copied().collect()
+    }
+
     /// Whether this server session is one of ours.
     #[must_use]
     pub fn contains(&self, pid: i32) -> bool {
-        self.pids().contains(&pid)
+        self.lock().contains(&pid)
     }
 
-    fn pids(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
         self.pids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl OwnBackend {
-    /// The process id.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid
     }
 }
 
 impl Drop for OwnBackend {
     fn drop(&mut self) {
-        self.of.pids().remove(&self.pid);
+        self.of.lock().remove(&self.pid);
     }
 }

@@ -6,4 +6,5 @@ mod restart;
 mod windows;
 
 pub use controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
+pub use restart::LeftWindow;
 pub use windows::{Granted, Refused, WindowRequest};

@@ -72,6 +72,17 @@ impl Controller {
         }
     }
 
+    /// What became of a left window asks for a person: traffic stays held.
+    pub async fn settle_held(self: &Arc<Self>, left: &LeftWindow, why: &str) {
+        tracing::error!(
+            database = left.database,
+            window = left.id,
+            why,
+            "traffic stays held: look, then `pgdrain open`"
+        );
+        self.note_stays(&left.database, why).await;
+    }
+
     /// It is known what became of a left window: traffic may flow.
     pub async fn settle(self: &Arc<Self>, left: &LeftWindow) {
         self.windows

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::controller::Controller;
+use super::controller::{Controller, Draining};
 use super::journal::{JournalError, WindowRecord};
 use crate::config::{Blocked, Then};
 use crate::drain::escalation::Ladder;
@@ -146,13 +146,14 @@ impl Windows {
 
 impl Controller {
     /// Holds and drains a database; returns when nothing but the window may run in it. When that is
-    /// not reached, traffic flows again.
+    /// not reached, traffic flows again. `begun` gets the drain to watch.
     ///
     /// Not cancel safe: a caller that gives up leaves the database held until `duration` is over
     /// and an alert says so.
     pub async fn begin_window(
         self: &Arc<Self>,
         request: WindowRequest,
+        begun: oneshot::Sender<Draining>,
     ) -> Result<Granted, Refused> {
         let id = format!("w{:016x}", rand::random::<u64>());
         let database = request.database.clone();
@@ -186,6 +187,8 @@ impl Controller {
             by = request.by,
             "window begins to drain"
         );
+        // Nobody has to watch.
+        let _ = begun.send(drain.clone());
         let report = drain.ended().await;
         let ends_at = held_at + request.duration;
         let granted = Granted {
@@ -235,8 +238,13 @@ impl Controller {
             why,
             "traffic stays held: look, then `pgdrain open`"
         );
+        self.note_stays(&database, why).await;
+    }
+
+    /// Writes down why traffic stays held.
+    pub(super) async fn note_stays(&self, database: &str, why: &str) {
         let noted = self.record(|journal| {
-            if let Some(window) = journal.windows.get_mut(&database) {
+            if let Some(window) = journal.windows.get_mut(database) {
                 window.stays = Some(why.to_owned());
             }
         });

@@ -5,6 +5,8 @@ use std::time::Instant;
 use pgdrain::cli::demo::cluster::{Shutdown, process};
 
 use crate::support::cluster::Postgres;
+use crate::support::poll::{SOON, until};
+use crate::support::wire::Wire;
 
 #[tokio::test]
 async fn what_was_committed_survives_every_way_to_end() {
@@ -61,4 +63,20 @@ async fn nothing_is_left_after_drop_even_of_a_frozen_cluster() {
     drop(postgres);
     assert!(process::is_gone(pid));
     assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_kept_outlives_its_owner() {
+    let cluster = Postgres::start().await.into_cluster();
+    let (pid, addr) = (cluster.pid().unwrap(), cluster.addr());
+    let dir = cluster.keep();
+    let mut session = Wire::login(addr, "postgres", "postgres").await;
+    assert_eq!(session.query_one("SELECT 1").await, "1");
+
+    process::send(process::Signal::Quit, &[pid]).unwrap();
+    until("the kept cluster to end", SOON, async || {
+        process::is_gone(pid)
+    })
+    .await;
+    std::fs::remove_dir_all(dir).unwrap();
 }

@@ -152,6 +152,24 @@ async fn encryption_is_declined_with_one_byte_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn a_client_may_send_ahead_of_its_login() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let startup = message::startup(&[("user", "postgres"), ("database", "postgres")]);
+    for length in [10, 300_000] {
+        let ahead = message::query(&format!("SELECT length('{}')", "a".repeat(length)));
+        let mut both = Vec::new();
+        for addr in [postgres.addr(), proxy.addr()] {
+            let mut wire = Wire::connect(addr).await;
+            wire.send(&[startup.clone(), ahead.clone()].concat()).await;
+            let greeting = wire.read_until_ready().await;
+            both.push([masked(greeting), wire.read_until_ready().await].concat());
+        }
+        assert_eq!(both[0], both[1], "a query of {length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn a_newer_minor_protocol_is_negotiated_by_the_server() {
     let postgres = Postgres::start().await;
     let proxy = Proxy::start(&postgres).await;

@@ -31,7 +31,7 @@ const FLOORS: [(&str, u32); 19] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 11] = [
+const PURE: [&str; 14] = [
     "src/wire/",
     "src/classify/",
     "src/gate/mode.rs",
@@ -41,7 +41,10 @@ const PURE: [&str; 11] = [
     "src/drain/escalation.rs",
     "src/window/steps.rs",
     "src/window/lease.rs",
+    "src/runner/class.rs",
     "src/runner/plan.rs",
+    "src/runner/script.rs",
+    "src/runner/split.rs",
     "src/auth/scram.rs",
 ];
 

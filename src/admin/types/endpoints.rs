@@ -16,7 +16,7 @@ pub struct Endpoints {
     pub started_at: Timestamp,
     /// Where clients connect.
     pub listen: Vec<String>,
-    /// The URL of its admin HTTP.
+    /// Where its admin HTTP listens, as `ip:port`.
     pub admin: String,
 }
 
@@ -69,7 +69,7 @@ mod tests {
             pid: 4711,
             started_at: Timestamp::UNIX_EPOCH,
             listen: vec!["127.0.0.1:6432".to_owned()],
-            admin: "http://127.0.0.1:6433".to_owned(),
+            admin: "127.0.0.1:6433".to_owned(),
         };
         endpoints.write(state_dir.path()).expect("writable");
         assert_eq!(Endpoints::read(state_dir.path()).ok(), Some(endpoints));

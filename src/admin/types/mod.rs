@@ -6,6 +6,7 @@
 
 mod drain;
 mod endpoints;
+mod migration;
 mod mode;
 mod session;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
 pub use endpoints::Endpoints;
+pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::held::Server;
 use super::leaving::Remains;
 use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
@@ -61,7 +62,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             door,
             ..
         } = self;
-        let (scan, phase) = (&mut self.server_scan, &self.phase);
+        let (scan, phase) = (&mut self.server_scan, &mut self.phase);
         let read = read_scratch(server, cx, SCRATCH, |bytes, cx| {
             if bytes.is_empty() {
                 return FromServer::Ended;
@@ -135,10 +136,21 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
 /// What the client gets of a chunk. A held statement must not be answered by the server's last
 /// words, which do not say that it was never executed; ours do.
-fn passed<'a>(phase: &Phase, bytes: &'a [u8], seen: Seen) -> &'a [u8] {
-    match (phase, seen.error_at) {
-        (Phase::Held(_), Some(at)) => &bytes[..at],
-        (Phase::Leaving(leaving), _) if leaving.remains == Remains::Nothing => &[],
-        _ => bytes,
+#[inline]
+fn passed<'a>(phase: &mut Phase, bytes: &'a [u8], seen: Seen) -> &'a [u8] {
+    match phase {
+        Phase::Flowing | Phase::Discarding(_) | Phase::Closing(_) => bytes,
+        Phase::Leaving(leaving) => match leaving.remains {
+            Remains::HalfOpen => bytes,
+            Remains::Nothing => &[],
+        },
+        Phase::Held(held) => match (held.server, seen.error_at) {
+            (Server::Idle, None) => bytes,
+            (Server::Idle, Some(at)) => {
+                held.server = Server::Ending;
+                &bytes[..at]
+            }
+            (Server::Ending, _) => &[],
+        },
     }
 }

@@ -28,7 +28,17 @@ pub(super) struct Held {
     deadline: Pin<Box<Sleep>>,
     /// The server has part of the message already: the client cannot be answered and go on.
     mid_message: bool,
+    pub(super) server: Server,
     heard: Heard,
+}
+
+/// What the server of a held client is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    /// It waits, like its client.
+    Idle,
+    /// It has sent an error although it was asked nothing: it is about to end the connection.
+    Ending,
 }
 
 /// How much was read of what the client has sent. Its end is seen only behind all of it.
@@ -85,6 +95,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             place,
             deadline,
             mid_message,
+            server: Server::Idle,
             heard: Heard::All,
         }));
         // The gate may have opened before we were in its queue: ask again.
@@ -112,6 +123,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if held.deadline.as_mut().poll(cx).is_ready() && !self.door.is_open() {
             self.refuse(&Refusal::HoldExpired);
             return Step::Moved;
+        }
+        if held.server == Server::Ending {
+            return Step::Stuck;
         }
         match self.hear_out(cx) {
             Ok(None) => {}

@@ -130,6 +130,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Poll::Ready(_) => leaving.ending = Ending::Told,
             }
         }
+        if leaving.cancel.is_none() && self.tracker.is_busy() {
+            // A statement that may run on for ever is not given up either.
+            leaving.give_up.as_mut().reset(Instant::now() + LINGER);
+        }
         if leaving.give_up.as_mut().poll(cx).is_ready() {
             return Step::End(End::ServerLeft);
         }

@@ -350,7 +350,7 @@ fn copy() -> Vec<Scene> {
                 ready([query("BEGIN")]),
                 until(b'G', [copy_in()]),
                 ready([
-                    (1..=200_000)
+                    (1..=30_000)
                         .flat_map(|n| copy_data(format!("-{n}\tm\n").as_bytes()))
                         .collect(),
                     copy_done(),

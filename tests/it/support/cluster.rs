@@ -66,6 +66,11 @@ impl Postgres {
         client
     }
 
+    /// The cluster without the conveniences.
+    pub(crate) fn into_cluster(self) -> Cluster {
+        self.cluster
+    }
+
     /// Runs statements as the superuser in the database `postgres`.
     pub(crate) async fn execute(&mut self, sql: &str) {
         let client = self.connect("postgres").await;

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod fake_postgres;
 pub(crate) mod holds;
 pub(crate) mod message;
+pub(crate) mod migrations;
 pub(crate) mod poll;
 pub(crate) mod proxy;
 pub(crate) mod script;

@@ -150,7 +150,7 @@ impl Code {
                 }
                 // Two colons that belong together arrive as two marks.
                 TokenTree::Punct(mark) if mark.as_char() == ':' => {
-                    let is_colon = |tree: &TokenTree| matches!(tree, TokenTree::Punct(mark) if mark.as_char() == ':');
+                    let is_colon = |tree: &TokenTree| tree.to_string() == ":";
                     let joint = mark.spacing() == Spacing::Joint;
                     let second = if joint { trees.next_if(is_colon) } else { None };
                     self.push(line, if second.is_some() { "::" } else { ":" });

@@ -1,0 +1,91 @@
+//! The runner of this process, and what an earlier process may have left of its migrations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::App;
+use super::traffic::Windows;
+use crate::config::{Shared, Target};
+use crate::runner::{Connector, Endpoint, Options, Runner};
+use crate::server::own::OwnBackends;
+use crate::tasks::Tasks;
+use crate::window::{Controller, LeftWindow};
+
+/// How long one look at what an earlier process left waits for its backends to end.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
+
+/// The pause before the next look, when the database could not be asked.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A runner that connects as the configuration says at the time.
+pub(super) fn runner(
+    controller: &Arc<Controller>,
+    config: &Arc<Shared>,
+    own: OwnBackends,
+    tasks: &Tasks,
+) -> Runner<Windows> {
+    let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
+    let options = Options {
+        owner: config.load().migrate.owner.clone(),
+        ..Options::default()
+    };
+    let config = Arc::clone(config);
+    let find = move |database: &str| endpoint(&config.load().target(database)?);
+    let connector = Connector::new(Arc::new(find), own, tasks.tracker());
+    Runner::new(Arc::new(windows), connector, options, tasks.tracker())
+}
+
+fn endpoint(target: &Target) -> Option<Endpoint> {
+    let role = target.migrate.as_ref()?;
+    let hosts = target.upstream.hosts.clone();
+    let password = role.password(hosts.first()?, &role.database).cloned();
+    Some(Endpoint {
+        user: role.user.clone(),
+        password,
+        options: None,
+        connect_timeout: target.upstream.connect_timeout,
+        hosts,
+    })
+}
+
+impl App {
+    /// Finds out what became of the migrations behind windows that an earlier process left open,
+    /// and lets traffic flow where that is known. Until then it stays held.
+    pub(super) fn settle(self: &Arc<Self>, left: Vec<LeftWindow>) {
+        for window in left.into_iter().filter(|window| window.stays.is_none()) {
+            let (app, stop) = (Arc::clone(self), self.tasks.shutdown_token());
+            self.tasks.spawn("settle window", async move {
+                tokio::select! {
+                    () = app.settle_one(&window) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn settle_one(&self, window: &LeftWindow) {
+        let database = &window.database;
+        loop {
+            match self.runner.recover(database, SETTLE_WAIT).await {
+                Ok(recovery) => {
+                    tracing::info!(database, ?recovery, "looked at what the last process left");
+                    if recovery.still_running() {
+                        continue;
+                    }
+                    return match recovery.reason_to_stay_held() {
+                        None => self.controller.settle(window).await,
+                        Some(why) => self.controller.settle_held(window, &why).await,
+                    };
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        database,
+                        error = &error as &dyn std::error::Error,
+                        "held: the migration's end is not known yet"
+                    );
+                    tokio::time::sleep(SETTLE_AGAIN).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Lends the controller's windows to the runner.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Shared;
+use crate::drain::escalation::Ladder;
+use crate::drain::report::{DrainReport, Outcome};
+use crate::runner::{self, Finish, Grant, Traffic, WindowStage};
+use crate::tasks::Tasks;
+use crate::window::{Controller, Granted, Refused, WindowRequest};
+
+/// The runner's way to an exclusive window.
+#[derive(Debug)]
+pub(super) struct Windows {
+    controller: Arc<Controller>,
+    config: Arc<Shared>,
+    tasks: Tasks,
+    /// Windows that are lent, by their names.
+    lent: Mutex<BTreeMap<String, Granted>>,
+}
+
+impl Windows {
+    pub(super) fn new(controller: Arc<Controller>, config: Arc<Shared>, tasks: Tasks) -> Windows {
+        Windows {
+            controller,
+            config,
+            tasks,
+            lent: Mutex::default(),
+        }
+    }
+
+    fn request(&self, asked: &runner::WindowRequest) -> WindowRequest {
+        let hold = self.config.load().hold.clone();
+        WindowRequest {
+            database: asked.database.clone(),
+            duration: asked.duration,
+            blocked: hold.blocked,
+            client_deadline: hold.client_deadline,
+            ladder: Ladder::new(&hold.ladder.with(&asked.drain)),
+            unproved: false,
+            by: asked.by.clone(),
+            reason: asked.reason.clone(),
+        }
+    }
+
+    fn lend(&self, window: Granted) -> Grant {
+        let grant = Grant {
+            id: window.id.clone(),
+            ends_at: window.ends_at.into(),
+            lost: window.lost.clone(),
+            report: as_json(&window.report),
+        };
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.insert(window.id.clone(), window);
+        grant
+    }
+
+    /// Tells whoever follows the run how the drain goes, until it has ended.
+    fn tell_progress(
+        &self,
+        asked: &runner::WindowRequest,
+        mut report: watch::Receiver<DrainReport>,
+    ) {
+        let progress = asked.progress.clone();
+        self.tasks.spawn("drain progress", async move {
+            let mut told = None;
+            loop {
+                let now = report.borrow_and_update().clone();
+                let news = (now.outcome, now.step, now.in_the_way.len());
+                if now.outcome != Outcome::Draining {
+                    return;
+                }
+                if told.replace(news) != Some(news) {
+                    let text = match now.in_the_way.len() {
+                        0 => "asking the server for proof".to_owned(),
+                        1 => format!("{}: one session is in the way", now.step),
+                        many => format!("{}: {many} sessions are in the way", now.step),
+                    };
+                    progress.tell(WindowStage::Draining, text);
+                }
+                if report.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+impl Traffic for Windows {
+    async fn begin(&self, asked: runner::WindowRequest) -> Result<Grant, runner::Refused> {
+        let request = self.request(&asked);
+        let (mut answer, answered) = oneshot::channel();
+        let mut answered = Wanted {
+            answered,
+            controller: Arc::clone(&self.controller),
+            tasks: self.tasks.clone(),
+        };
+        let controller = Arc::clone(&self.controller);
+        asked.progress.tell(WindowStage::Holding, "holding traffic");
+        let (begun, draining) = oneshot::channel();
+        // In a task of its own: a window that is being opened must be closed again also when
+        // nobody wants it any more.
+        self.tasks.spawn("window", async move {
+            let opening = controller.begin_window(request, begun);
+            tokio::pin!(opening);
+            let unwanted = tokio::select! {
+                outcome = &mut opening => answer.send(outcome).err(),
+                () = answer.closed() => Some(opening.await),
+            };
+            if let Some(Ok(window)) = unwanted {
+                controller.reopen_after(window).await;
+            }
+        });
+        if let Ok(draining) = draining.await {
+            self.tell_progress(&asked, draining.report);
+        }
+        match (&mut answered.answered).await {
+            Ok(Ok(window)) => Ok(self.lend(window)),
+            Ok(Err(refused)) => Err(refusal(&refused)),
+            Err(_) => Err(runner::Refused {
+                message: "the proxy is stopping".into(),
+                report: serde_json::Value::Null,
+            }),
+        }
+    }
+
+    async fn finish(&self, grant: Grant, finish: Finish) {
+        let window = {
+            let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+            lent.remove(&grant.id)
+        };
+        let Some(window) = window else { return };
+        match finish {
+            Finish::Reopen => self.controller.reopen_after(window).await,
+            Finish::StayHeld(why) => self.controller.stay_held_after(window, &why).await,
+        }
+    }
+}
+
+/// Gives a window back that was granted in the instant in which nobody wanted it any more.
+struct Wanted {
+    answered: oneshot::Receiver<Result<Granted, Refused>>,
+    controller: Arc<Controller>,
+    tasks: Tasks,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.answered.close();
+        if let Ok(Ok(window)) = self.answered.try_recv() {
+            let controller = Arc::clone(&self.controller);
+            let give_back = async move { controller.reopen_after(window).await };
+            self.tasks.spawn("window", give_back);
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> runner::Refused {
+    let report = match refused {
+        Refused::NotDrained(report) => as_json(report),
+        Refused::Another(_) | Refused::Journal(_) => serde_json::Value::Null,
+    };
+    runner::Refused {
+        message: refused.to_string(),
+        report,
+    }
+}
+
+fn as_json(report: &DrainReport) -> serde_json::Value {
+    // Text, numbers and times: nothing that JSON cannot hold.
+    serde_json::to_value(report).unwrap_or_default()
+}

@@ -1,0 +1,283 @@
+//! `pgdrain migrate`: reads the files, posts them, and follows what the runner does with them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use hyper::Method;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use super::arguments::{Asking, LadderArguments, operator};
+use super::client::{Client, ClientError, Patience, path};
+use super::describe;
+use super::exit::Exit;
+use super::follow::Follower;
+use super::output::note;
+use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
+use crate::config::HumanDuration;
+use crate::runner::source::{PostedFile, golang_migrate};
+use crate::runner::types::{
+    Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
+};
+
+/// Apply migrations alone in the database, or revert them
+///
+/// The files are NUMBER_name.up.sql and NUMBER_name.down.sql, as golang-migrate has them. The
+/// migration runs in the process of pgdrain: a closed shell ends nothing.
+#[derive(Args, Debug)]
+pub(super) struct Migrate {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Apply what is pending
+    Up(Run),
+    /// Revert what was applied last
+    Down(Run),
+    /// Show which files are applied, pending, changed or dirty
+    Status(Status),
+    /// Follow the migration that runs, or show the last one
+    Attach(One),
+    /// Cancel the migration that runs: its statement is cancelled and rolled back
+    Cancel(One),
+}
+
+impl Migrate {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        match self.command {
+            Command::Up(run) => run.start(Direction::Up).await,
+            Command::Down(run) => run.start(Direction::Down).await,
+            Command::Status(status) => status.show().await,
+            Command::Attach(one) => one.attach().await,
+            Command::Cancel(one) => one.cancel().await,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    files: Files,
+    /// What traffic the files may meet: open, exclusive, or auto, which decides for each file.
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = traffic)]
+    traffic: TrafficMode,
+    /// How long a window may last, such as 5m; then the migration is cancelled.
+    #[arg(long = "for", value_name = "TIME")]
+    duration: Option<HumanDuration>,
+    #[command(flatten)]
+    ladder: LadderArguments,
+    /// How many migrations at most; without it all of them up, one of them down.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Option<u32>,
+    /// How long a statement waits for each lock.
+    #[arg(long, value_name = "TIME")]
+    lock_timeout: Option<HumanDuration>,
+    /// How long a statement may run.
+    #[arg(long, value_name = "TIME")]
+    statement_timeout: Option<HumanDuration>,
+    /// Why, for logs and for those who wait.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Reads the runner's own words.
+fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
+    TrafficMode::deserialize(text.into_deserializer())
+}
+
+impl Run {
+    async fn start(self, direction: Direction) -> anyhow::Result<Exit> {
+        let client = self.asking.client()?;
+        let request = MigrationRequest {
+            direction,
+            steps: self.steps,
+            files: read_files(&self.files.dir)?,
+            traffic: self.traffic,
+            window: self.duration,
+            ladder: self.ladder.ladder,
+            wait: self.ladder.wait,
+            cancel: self.ladder.cancel,
+            terminate: self.ladder.terminate,
+            lock_timeout: self.lock_timeout,
+            statement_timeout: self.statement_timeout,
+            reason: self.reason,
+            by: Some(operator()),
+        };
+        let database = &self.files.database;
+        let MigrationStarted { id } = match start(&client, database, &request).await {
+            Ok(started) => started,
+            Err(error) => return not_started(error, database),
+        };
+        follow(&client, &self.asking, &id, database).await
+    }
+}
+
+/// Starts a migration.
+pub(super) async fn start(
+    client: &Client,
+    database: &str,
+    request: &MigrationRequest,
+) -> Result<MigrationStarted, ClientError> {
+    let path = path(&["v1", "databases", database, "migrations"]);
+    client
+        .send(Method::POST, &path, request, Patience::Short)
+        .await
+}
+
+/// Another migration runs there: nothing was done, and later it may be.
+fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
+    if !error.has_code("busy") {
+        return Err(error.into());
+    }
+    note(&format!("error: {error}"));
+    note(&format!("`pgdrain migrate attach '{database}'` follows it"));
+    Ok(Exit::NOT_GRANTED)
+}
+
+#[derive(Args, Debug)]
+struct Files {
+    /// The database.
+    #[arg(value_name = "DB")]
+    database: String,
+    /// The directory of the migration files.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Reads the migration files of a directory; tells every fault of them at once.
+pub(super) fn read_files(directory: &Path) -> anyhow::Result<Vec<PostedFile>> {
+    let place = directory.display();
+    match golang_migrate::read_directory(directory) {
+        Ok(files) if files.is_empty() => {
+            bail!("{place} holds no migration files (NUMBER_name.up.sql)")
+        }
+        Ok(files) => Ok(files),
+        Err(faults) => {
+            let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            bail!("the files of {place} cannot be used:{faults}")
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Status {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Status {
+    async fn show(self) -> anyhow::Result<Exit> {
+        let request = StatusRequest {
+            files: read_files(&self.files.dir)?,
+        };
+        let path = path(&[
+            "v1",
+            "databases",
+            &self.files.database,
+            "migrations",
+            "status",
+        ]);
+        let client = self.asking.client()?;
+        let report: StatusReport = client
+            .send(Method::POST, &path, &request, Patience::Short)
+            .await?;
+        self.asking.format().print(&report, describe::migrations)?;
+        // What preflight would refuse, so that a pipeline can ask beforehand.
+        match report.changed.is_empty() && report.dirty.is_empty() {
+            true => Ok(Exit::SUCCESS),
+            false => Ok(Exit::PREFLIGHT),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct One {
+    /// The database.
+    #[arg(value_name = "DB")]
+    database: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl One {
+    async fn attach(self) -> anyhow::Result<Exit> {
+        let client = self.asking.client()?;
+        match self.all(&client).await?.pop() {
+            Some(last) => follow(&client, &self.asking, &last.id, &self.database).await,
+            None => bail!(
+                "no migration has run in {} since pgdrain started",
+                self.database
+            ),
+        }
+    }
+
+    async fn cancel(self) -> anyhow::Result<Exit> {
+        let client = self.asking.client()?;
+        let running = self
+            .all(&client)
+            .await?
+            .pop()
+            .filter(|last| !last.state.is_final());
+        let Some(RunSummary { id, .. }) = running else {
+            bail!("no migration runs in {}", self.database);
+        };
+        let path = path(&["v1", "migrations", &id, "cancel"]);
+        let request = CancelRequest {
+            by: Some(operator()),
+        };
+        let _asked: Cancelling = client
+            .send(Method::POST, &path, &request, Patience::Short)
+            .await?;
+        let ended = Follower::new(&client, self.asking.format(), &id)
+            .follow()
+            .await?;
+        // It was to be cancelled: that it was is success here, and failure for who started it.
+        match ended {
+            Some(view) if view.state == RunState::Cancelled => Ok(Exit::SUCCESS),
+            Some(view) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
+            None => Ok(Exit::INTERRUPTED),
+        }
+    }
+
+    /// The migrations of the database, the one that runs last.
+    async fn all(&self, client: &Client) -> Result<Vec<RunSummary>, ClientError> {
+        let path = path(&["v1", "databases", &self.database, "migrations"]);
+        let all: Migrations = client.get(&path).await?;
+        Ok(all.migrations)
+    }
+}
+
+/// Follows a migration to its end, or to Ctrl-C, which ends the following alone.
+async fn follow(
+    client: &Client,
+    asking: &Asking,
+    id: &str,
+    database: &str,
+) -> anyhow::Result<Exit> {
+    let attach = format!("`pgdrain migrate attach '{database}'` follows it again");
+    match Follower::new(client, asking.format(), id).follow().await {
+        Ok(Some(view)) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
+        Ok(None) => {
+            note(&format!(
+                "the migration goes on in pgdrain; {attach}, `pgdrain migrate cancel '{database}'` \
+                 cancels it"
+            ));
+            Ok(Exit::INTERRUPTED)
+        }
+        Err(error) => {
+            note(&format!("error: {error:#}"));
+            note(&format!(
+                "how migration {id} ended is not known here; {attach}, `pgdrain migrate status \
+                 '{database}' --dir DIR` shows what the database says"
+            ));
+            Ok(Exit::MIGRATION)
+        }
+    }
+}

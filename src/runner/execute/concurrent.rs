@@ -1,0 +1,223 @@
+//! A file that cannot run in a transaction: statement by statement, recorded as running until the
+//! last one has ended, and as dirty if one fails.
+
+use tokio::time::Instant;
+
+use super::{Answer, Ending, Executor, milliseconds, set_role};
+use crate::runner::class::Class;
+use crate::runner::history::{Beginning, LedgerError};
+use crate::runner::plan::Step;
+use crate::runner::report::Failure;
+use crate::runner::settle::{Settled, settle};
+use crate::runner::split::Statement;
+use crate::runner::stop::Stop;
+
+impl Executor<'_> {
+    /// Runs a file statement by statement.
+    pub(super) async fn run_statements(&mut self, step: &Step, stop: &Stop) -> Ending {
+        if let Err(failure) = self.begin_statements(step).await {
+            return self.not_begun(step, failure.in_file(step)).await;
+        }
+        for (index, statement) in step.script.statements().iter().enumerate() {
+            let stopped = |reason| Failure::new(format!("{reason}, before this statement"));
+            if let Some(reason) = stop.now() {
+                let failure = stopped(reason).at_statement(step, index, statement);
+                return match index {
+                    0 => self.not_begun(step, failure).await,
+                    _ => self.end_dirty(step, failure).await,
+                };
+            }
+            match self.statement_alone(step, index, statement, stop).await {
+                Answer::Ok => {}
+                Answer::Stopped {
+                    reason,
+                    completed: true,
+                } => {
+                    let failure = Failure::new(format!("{reason}, after this statement"));
+                    let failure = failure.at_statement(step, index, statement);
+                    return self.end_dirty(step, failure).await;
+                }
+                Answer::Stopped {
+                    reason,
+                    completed: false,
+                } => {
+                    let failure = Failure::new(reason.to_string());
+                    let failure = failure.at_statement(step, index, statement);
+                    return self.end_dirty(step, failure).await;
+                }
+                Answer::Failed(failure) => return self.end_dirty(step, failure).await,
+            }
+            if let Err(error) = self.record(step, Some(index + 1)).await {
+                let failure = Failure::new(format!("ended well, but cannot be recorded: {error}"));
+                return Ending::Unknown(failure.at_statement(step, index, statement));
+            }
+        }
+        self.end_well(step).await
+    }
+
+    async fn begin_statements(&mut self, step: &Step) -> Result<(), Failure> {
+        let settings = format!(
+            "set lock_timeout = {}; set statement_timeout = {}; {}",
+            milliseconds(self.settings.lock_timeout),
+            milliseconds(self.settings.statement_timeout),
+            set_role("", self.settings.owner.as_deref()),
+        );
+        self.command(&settings).await?;
+        let beginning = Beginning {
+            run: &self.run.id,
+            pid: self.session()?.pid,
+            xid: None,
+        };
+        let recorded = self.ledger.begin_file(step, beginning).await;
+        recorded.map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// Runs a statement; a CONCURRENTLY one without `lock_timeout`, which would also end its wait
+    /// for unrelated old snapshots and leave an invalid index. A file that sets the timeout itself
+    /// is left alone.
+    async fn statement_alone(
+        &mut self,
+        step: &Step,
+        index: usize,
+        statement: &Statement,
+        stop: &Stop,
+    ) -> Answer {
+        let sets_itself = step
+            .script
+            .statements()
+            .iter()
+            .any(|it| it.class == Class::Session);
+        if statement.class != Class::ConcurrentAlone || sets_itself {
+            return self.statement(step, index, statement, stop).await;
+        }
+        if let Err(failure) = self.command("set lock_timeout = 0").await {
+            return Answer::Failed(failure.at_statement(step, index, statement));
+        }
+        let answer = self.statement(step, index, statement, stop).await;
+        let back = format!(
+            "set lock_timeout = {}",
+            milliseconds(self.settings.lock_timeout)
+        );
+        match (answer, self.command(&back).await) {
+            (Answer::Ok, Err(failure)) => {
+                Answer::Failed(failure.at_statement(step, index, statement))
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Records progress, or the end, with a ledger that may have to be brought back to life: the
+    /// statement has ended, and that must not be forgotten.
+    async fn record(&mut self, step: &Step, done: Option<usize>) -> Result<(), LedgerError> {
+        let deadline = Instant::now() + self.settings.settle_wait;
+        loop {
+            let recorded = match done {
+                Some(done) => self.ledger.statements_done(step, done).await,
+                None => {
+                    self.ledger
+                        .finish(step.version, step.direction(), &self.run.id)
+                        .await
+                }
+            };
+            match recorded {
+                Err(LedgerError::Query(error)) if error.as_db_error().is_none() => {
+                    self.ledger.revive(deadline).await?;
+                }
+                Ok(()) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn end_well(&mut self, step: &Step) -> Ending {
+        match self.invalid_indexes().await {
+            Ok(invalid) => {
+                if let Some(name) = invalid.iter().find(|it| mentions(step.script.text(), it)) {
+                    let failure = Failure::new(format!(
+                        "index {name} is invalid although every statement ended well: IF NOT \
+                         EXISTS passes over what an earlier failure left"
+                    ));
+                    return self.end_dirty(step, failure.in_file(step)).await;
+                }
+            }
+            Err(error) => {
+                let failure = Failure::from_error(&error).in_file(step);
+                return self.end_dirty(step, failure).await;
+            }
+        }
+        match self.record(step, None).await {
+            Ok(()) => Ending::Done,
+            Err(error) => {
+                let failure = Failure::new(format!("ended well, but cannot be recorded: {error}"));
+                Ending::Unknown(failure.in_file(step))
+            }
+        }
+    }
+
+    /// No statement was sent: nothing of the file is in the database.
+    async fn not_begun(&mut self, step: &Step, failure: Failure) -> Ending {
+        self.session = None;
+        // Absent when the beginning itself could not be recorded.
+        let recorded = self
+            .ledger
+            .rolled_back(step.version, step.direction(), &failure)
+            .await;
+        if !matches!(recorded, Err(LedgerError::Changed(_))) {
+            self.recorded(recorded);
+        }
+        Ending::RolledBack(failure)
+    }
+
+    /// A statement failed, or its answer was lost: waits until the server has stopped, and says
+    /// where things stand.
+    async fn end_dirty(&mut self, step: &Step, failure: Failure) -> Ending {
+        self.session = None;
+        let deadline = Instant::now() + self.settings.settle_wait;
+        match settle(&mut self.ledger, step.version, deadline).await {
+            Settled::StoppedAfter { .. } => {
+                let failure = match self.invalid_indexes().await {
+                    Ok(invalid) => failure.with_hint(advice(&invalid)),
+                    Err(_) => failure.with_hint(advice(&[])),
+                };
+                let recorded = self.ledger.dirty(step.version, &failure).await;
+                self.recorded(recorded);
+                Ending::Dirty(failure)
+            }
+            Settled::Undecided(why) => {
+                Ending::Unknown(failure.with_hint(format!("how it ended is not known: {why}")))
+            }
+            // Not answers about a file without a transaction, unless somebody changed the row.
+            Settled::Recorded(_) | Settled::RolledBack | Settled::CommittedUnrecorded => {
+                Ending::Unknown(failure.with_hint("the history was changed by somebody else"))
+            }
+        }
+    }
+
+    async fn invalid_indexes(&self) -> Result<Vec<String>, tokio_postgres::Error> {
+        let sql = "select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid \
+                   where not i.indisvalid and c.relkind = 'i' order by 1 limit 20";
+        let rows = self.ledger.session().client.query(sql, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// Whether a script names an index: as a word in whatever case, or quoted.
+fn mentions(script: &str, index: &str) -> bool {
+    script.contains(&format!("\"{index}\""))
+        || script
+            .split(|it: char| !(it.is_alphanumeric() || it == '_' || it == '$'))
+            .any(|word| word.to_lowercase() == index)
+}
+
+fn advice(invalid: &[String]) -> String {
+    let mut text = "what had ended before stays in the database".to_owned();
+    if !invalid.is_empty() {
+        text.push_str("; invalid indexes there: ");
+        text.push_str(&invalid.join(", "));
+    }
+    text.push_str(
+        "; put it right by hand, then set the state of its row in pgdrain.migration to 'failed' (it \
+         will run again) or 'applied'",
+    );
+    text
+}

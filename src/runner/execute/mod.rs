@@ -1,0 +1,302 @@
+//! Runs one file: in a transaction with its history row, or statement by statement.
+
+mod concurrent;
+mod transaction;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::connect::{Connector, Session};
+use super::history::{Ledger, watch_for_our_death};
+use super::plan::Step;
+use super::record::Run;
+use super::report::Failure;
+use super::script::TxMode;
+use super::split::Statement;
+use super::stop::{Stop, StopReason};
+use super::types::EventKind;
+
+/// How files are run.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// How long a statement waits for each lock.
+    pub(super) lock_timeout: Duration,
+    /// How long a statement may run.
+    pub(super) statement_timeout: Duration,
+    /// How long the server waits for our next statement inside a transaction.
+    pub(super) idle_in_transaction_timeout: Duration,
+    /// The role that files run as, if not our own.
+    pub(super) owner: Option<String>,
+    /// How long a cancelled statement may take to end.
+    pub(super) cancel_wait: Duration,
+    /// How long to ask how a file ended when its connection was lost.
+    pub(super) settle_wait: Duration,
+}
+
+/// How a file ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Applied or reverted, and recorded.
+    Done,
+    /// Nothing of it is in the database.
+    RolledBack(Failure),
+    /// Part of it is in the database.
+    Dirty(Failure),
+    /// It could not be found out in time.
+    Unknown(Failure),
+}
+
+/// How a statement ended.
+enum Answer {
+    Ok,
+    /// The server said no, or the connection is gone.
+    Failed(Failure),
+    /// It was told to stop; whether it had ended well before that.
+    Stopped {
+        reason: StopReason,
+        completed: bool,
+    },
+}
+
+/// The session that runs files was given up.
+struct NoSession;
+
+impl From<NoSession> for Failure {
+    fn from(NoSession: NoSession) -> Self {
+        Self::new("there is no connection to the server")
+    }
+}
+
+/// What came of waiting for a statement.
+enum Waited {
+    Answered(Result<(), tokio_postgres::Error>),
+    /// Told to stop; the answer to the cancelled statement, if one came in time.
+    Stopped {
+        reason: StopReason,
+        answer: Option<Result<(), tokio_postgres::Error>>,
+    },
+}
+
+/// Settings a file starts with, whatever its role's defaults. A lexer that takes backslashes for
+/// what they are needs `standard_conforming_strings`; what is reported as applied must be durable.
+const RESET: &str = "reset role; set idle_session_timeout = 0; \
+                     set default_transaction_read_only = off; \
+                     set standard_conforming_strings = on; set synchronous_commit = on";
+
+/// Runs files one after another on a session of its own. The ledger keeps the books.
+pub(super) struct Executor<'a> {
+    connector: Arc<Connector>,
+    ledger: Ledger,
+    run: &'a Arc<Run>,
+    settings: Settings,
+    session: Option<Session>,
+}
+
+impl<'a> Executor<'a> {
+    /// An executor for the files of a run. The ledger holds the migration lock.
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        ledger: Ledger,
+        run: &'a Arc<Run>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            connector,
+            ledger,
+            run,
+            settings,
+            session: None,
+        }
+    }
+
+    /// Opens the session that runs files. Done before the window, so that no limit on connections
+    /// is met inside it.
+    pub(super) async fn connect(&mut self) -> Result<(), Failure> {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|it| !it.client.is_closed())
+        {
+            return Ok(());
+        }
+        let run = Arc::clone(self.run);
+        let on_notice = Box::new(move |notice: &tokio_postgres::error::DbError| {
+            let text = format!("{}: {}", notice.severity(), notice.message());
+            run.tell(
+                EventKind::Notice,
+                text,
+                json!({ "sqlstate": notice.code().code() }),
+            );
+        });
+        let connected = self.connector.connect(&self.run.database, on_notice).await;
+        let session = connected.map_err(|error| Failure::new(error.to_string()))?;
+        // At once: it may now be idle for as long as a drain takes.
+        let set = session.client.batch_execute(RESET).await;
+        set.map_err(|error| Failure::from_error(&error))?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Runs a file to an end, or until told to stop.
+    pub(super) async fn run(&mut self, step: &Step, stop: &Stop) -> Ending {
+        if let Err(failure) = self.prepare(stop).await {
+            return Ending::RolledBack(failure.in_file(step));
+        }
+        match step.script.mode() {
+            TxMode::File => self.run_in_transaction(step, stop).await,
+            TxMode::None => self.run_statements(step, stop).await,
+        }
+    }
+
+    /// Gives back both sessions; the ledger is needed for the last entry.
+    pub(super) async fn into_ledger(mut self) -> Ledger {
+        if let Some(session) = self.session.take() {
+            session.close(self.settings.cancel_wait).await;
+        }
+        self.ledger
+    }
+
+    /// A fresh session, as far as a file can tell, and the lock in our hands.
+    async fn prepare(&mut self, stop: &Stop) -> Result<(), Failure> {
+        if let Some(reason) = stop.now() {
+            return Err(Failure::new(reason.to_string()));
+        }
+        let deadline = Instant::now() + self.settings.settle_wait;
+        self.ledger
+            .revive(deadline)
+            .await
+            .map_err(|it| Failure::new(it.to_string()))?;
+        self.connect().await?;
+        let session = self.session()?;
+        // Whatever an earlier file set, declared, prepared or listened to is gone.
+        for reset in ["discard all", RESET] {
+            let done = session.client.batch_execute(reset).await;
+            done.map_err(|error| Failure::from_error(&error))?;
+        }
+        watch_for_our_death(session).await;
+        Ok(())
+    }
+
+    fn session(&self) -> Result<&Session, NoSession> {
+        self.session.as_ref().ok_or(NoSession)
+    }
+
+    /// Runs a command of our own.
+    async fn command(&self, sql: &str) -> Result<(), Failure> {
+        let done = self.session()?.client.batch_execute(sql).await;
+        done.map_err(|error| Failure::from_error(&error))
+    }
+
+    /// Sends a statement of a file and waits for its end, or stops it.
+    async fn statement(
+        &mut self,
+        step: &Step,
+        index: usize,
+        statement: &Statement,
+        stop: &Stop,
+    ) -> Answer {
+        let session = match self.session() {
+            Ok(session) => session,
+            Err(NoSession) => {
+                let failure = Failure::from(NoSession).at_statement(step, index, statement);
+                return Answer::Failed(failure);
+            }
+        };
+        let begun = Instant::now();
+        match self.wait(session, step.script.sql(statement), stop).await {
+            Waited::Answered(Ok(())) => {
+                self.tell_statement(step, index, statement, begun.elapsed());
+                Answer::Ok
+            }
+            Waited::Answered(Err(error)) => {
+                Answer::Failed(Failure::of_statement(step, index, statement, &error))
+            }
+            Waited::Stopped {
+                reason,
+                answer: Some(answer),
+            } => Answer::Stopped {
+                reason,
+                completed: answer.is_ok(),
+            },
+            Waited::Stopped {
+                reason,
+                answer: None,
+            } => {
+                self.abandon().await;
+                Answer::Stopped {
+                    reason,
+                    completed: false,
+                }
+            }
+        }
+    }
+
+    /// Sends a statement, and cancels it when told to stop.
+    async fn wait(&self, session: &Session, sql: &str, stop: &Stop) -> Waited {
+        let mut work = std::pin::pin!(session.client.batch_execute(sql));
+        let reason = tokio::select! {
+            answer = &mut work => return Waited::Answered(answer),
+            reason = stop.fired() => reason,
+        };
+        self.run
+            .note(format!("{reason}: stopping the running statement"));
+        session.cancel(self.settings.cancel_wait).await;
+        let answer = tokio::time::timeout(self.settings.cancel_wait, work)
+            .await
+            .ok();
+        Waited::Stopped { reason, answer }
+    }
+
+    /// Gives up a session that does not answer: its process is asked to end, and its connection is
+    /// dropped.
+    async fn abandon(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        let pid = session.pid;
+        let deadline = Instant::now() + self.settings.cancel_wait;
+        if let Err(error) = self.ledger.terminate(pid, deadline).await {
+            tracing::warn!(pid, %error, "cannot terminate the server process of a migration");
+        }
+    }
+
+    fn tell_statement(&self, step: &Step, index: usize, statement: &Statement, took: Duration) {
+        let (number, of) = (index + 1, step.script.statements().len());
+        let text = format!(
+            "{}: statement {number} of {of} ended after {}",
+            step.file,
+            humantime::format_duration(Duration::from_millis(millis(took)))
+        );
+        let data = json!({
+            "file": step.file, "statement": number, "of": of, "line": statement.line,
+            "elapsed_ms": millis(took),
+        });
+        self.run.tell(EventKind::Statement, text, data);
+    }
+
+    /// Notes that the history could not be told; it will be by the next run's recovery.
+    fn unrecorded(&self, error: &dyn std::error::Error) {
+        let text = format!("the end could not be recorded, the next run will: {error}");
+        self.run.tell(EventKind::Note, text, Value::Null);
+    }
+}
+
+/// Whole milliseconds, as JSON carries them.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A setting's value for the server, which counts in milliseconds and takes 0 for "never".
+fn milliseconds(duration: Duration) -> String {
+    format!("'{}ms'", millis(duration))
+}
+
+/// `SET ROLE`, with the name quoted; empty without one.
+fn set_role(scope: &str, owner: Option<&str>) -> String {
+    owner.map_or_else(String::new, |owner| {
+        format!("set {scope} role \"{}\"", owner.replace('"', "\"\""))
+    })
+}

@@ -1,0 +1,61 @@
+-- State of the migration runner, layout 1. Created under the migration lock, in one transaction.
+create table pgdrain.layout (
+    version      int primary key,
+    installed_at timestamptz not null default clock_timestamp()
+);
+
+-- A run of up or down files. At most one is unfinished: its owner holds the migration lock.
+create table pgdrain.run (
+    run_id       uuid primary key,
+    direction    text not null check (direction in ('up', 'down')),
+    traffic      text not null check (traffic in ('auto', 'open', 'exclusive')),
+    state        text not null,
+    requested_by text not null,
+    reason       text,
+    started_at   timestamptz not null default clock_timestamp(),
+    finished_at  timestamptz,
+    exit_code    smallint,
+    report       jsonb
+);
+create unique index run_one_unfinished on pgdrain.run ((true)) where finished_at is null;
+
+-- Where each migration stands. xid is the transaction that runs it: pg_xact_status() tells how it
+-- ended when nobody was left to hear the answer.
+create table pgdrain.migration (
+    source           text not null,
+    version          text not null,
+    version_key      numeric[] not null,
+    name             text not null,
+    checksum         bytea not null check (octet_length(checksum) = 32),
+    raw_sha256       bytea not null check (octet_length(raw_sha256) = 32),
+    tx_mode          text not null check (tx_mode in ('file', 'none')),
+    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted')),
+    direction        text not null check (direction in ('up', 'down')),
+    statements_total int not null,
+    statements_done  int not null default 0,
+    failed_stmt      int,
+    failed_sqlstate  text,
+    failed_message   text,
+    up_sql           text not null,
+    down_sql         text,
+    xid              xid8,
+    pid              int,
+    backend_start    timestamptz,
+    run_id           uuid not null references pgdrain.run,
+    applied_by       text not null default session_user,
+    started_at       timestamptz not null default clock_timestamp(),
+    finished_at      timestamptz,
+    primary key (source, version)
+);
+
+-- What happened to migrations, in order; never changed. Written with the change it tells of.
+create table pgdrain.event (
+    id      bigint generated always as identity primary key,
+    run_id  uuid references pgdrain.run,
+    at      timestamptz not null default clock_timestamp(),
+    type    text not null,
+    version text,
+    data    jsonb not null default '{}'
+);
+
+insert into pgdrain.layout (version) values (1);

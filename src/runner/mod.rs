@@ -1,0 +1,281 @@
+//! The runner: applies and reverts migration files, alone in the database where they need it, and
+//! leaves every one of them in a known state.
+//!
+//! It lives in the proxy's process, so that a closed shell ends nothing. A run goes from preflight
+//! (which changes nothing) over an exclusive window (asked of the proxy through [`Traffic`]) to a
+//! report; `run` holds that story. Each file runs in one transaction together with its history row,
+//! or, where a statement cannot, statement by statement and recorded as dirty until the last has
+//! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
+
+mod class;
+mod connect;
+mod execute;
+mod history;
+mod lock;
+mod options;
+pub mod plan;
+pub mod preflight;
+mod record;
+pub mod recover;
+pub mod report;
+mod run;
+pub mod script;
+mod settle;
+pub mod source;
+pub mod split;
+mod status;
+mod stop;
+mod traffic;
+pub mod types;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+pub use class::Class;
+pub use connect::{APPLICATION_NAME, ConnectError, Connector, Endpoint, Find};
+pub use history::{LedgerError, Row, RowState};
+pub use lock::LockError;
+pub use options::Options;
+pub use stop::StopReason;
+pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
+
+use history::Ledger;
+use record::Run;
+use recover::Recovery;
+use report::Report;
+use run::Job;
+use source::{PostedFile, golang_migrate};
+use types::{MigrationRequest, RunSummary, RunView, StatusReport};
+
+/// Starts runs, and answers for those it started.
+pub struct Runner<T> {
+    traffic: Arc<T>,
+    connector: Arc<Connector>,
+    options: Options,
+    tasks: TaskTracker,
+    runs: Arc<Mutex<Runs>>,
+}
+
+/// The runs of this process.
+#[derive(Default)]
+struct Runs {
+    /// The one run of a database that is not over.
+    live: BTreeMap<String, Arc<Run>>,
+    /// Runs that are over, oldest first.
+    over: VecDeque<Arc<Run>>,
+}
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// One run at a time in each database.
+    #[error("migration {id} is running in this database")]
+    Busy {
+        /// The run that goes on.
+        id: String,
+    },
+    /// The request or its files cannot be used; every fault found.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+}
+
+/// Why there is no status.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The files cannot be used; every fault found.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+    /// The history cannot be read.
+    #[error(transparent)]
+    History(#[from] LedgerError),
+}
+
+impl<T: Traffic> Runner<T> {
+    /// A runner whose runs are tasks of `tasks`.
+    pub fn new(
+        traffic: Arc<T>,
+        connector: Connector,
+        options: Options,
+        tasks: TaskTracker,
+    ) -> Self {
+        let connector = Arc::new(connector);
+        Self {
+            traffic,
+            connector,
+            options,
+            tasks,
+            runs: Arc::default(),
+        }
+    }
+
+    /// Starts a run in a database and returns its id at once.
+    ///
+    /// # Errors
+    /// When a run is going on there, or the request cannot be used.
+    pub fn start(&self, database: &str, request: MigrationRequest) -> Result<String, StartError> {
+        request.validate().map_err(StartError::Invalid)?;
+        let set = golang_migrate::collect(&request.files)
+            .map_err(|it| StartError::Invalid(texts(&it)))?;
+        let by = request.by.clone().unwrap_or_else(|| "unknown".to_owned());
+        let run = Arc::new(Run::new(new_id(), database, request.direction, &by));
+        let mut runs = self.runs();
+        if let Some(live) = runs.live.get(database) {
+            return Err(StartError::Busy {
+                id: live.id.clone(),
+            });
+        }
+        runs.live.insert(database.to_owned(), Arc::clone(&run));
+        drop(runs);
+
+        // The set holds the texts now.
+        let request = MigrationRequest {
+            files: Vec::new(),
+            ..request
+        };
+        let retire = Retire {
+            run: Arc::clone(&run),
+            runs: Arc::clone(&self.runs),
+            keep: self.options.finished_runs_max,
+            report: Some(Report::unexpected(&run, &request)),
+        };
+        let job = Job {
+            traffic: Arc::clone(&self.traffic),
+            connector: Arc::clone(&self.connector),
+            options: self.options.clone(),
+            run: Arc::clone(&run),
+            request,
+            set,
+        };
+        self.tasks.spawn(async move {
+            let mut retire = retire;
+            retire.report = Some(job.perform().await);
+        });
+        Ok(run.id.clone())
+    }
+
+    /// A run and its progress behind a sequence number; waits for news at most `wait`. `None` if
+    /// there is no such run, or it was long ago.
+    pub async fn follow(&self, id: &str, after: u64, wait: Duration) -> Option<RunView> {
+        let run = self.find(id)?;
+        run.news(after, wait).await;
+        Some(run.view(after))
+    }
+
+    /// Asks a run to stop: the running statement is cancelled and what can be is rolled back.
+    /// Returns at once; false if there is no such run or it is over.
+    pub fn cancel(&self, id: &str, by: &str) -> bool {
+        self.find(id)
+            .is_some_and(|run| run.ask_to_stop(StopReason::Operator(by.to_owned())))
+    }
+
+    /// Asks every run to stop, because the process will end. Their tasks end soon after.
+    pub fn stop_all(&self) {
+        for run in self.runs().live.values() {
+            run.ask_to_stop(StopReason::Shutdown);
+        }
+    }
+
+    /// The run that is going on in a database.
+    pub fn live(&self, database: &str) -> Option<String> {
+        self.runs().live.get(database).map(|run| run.id.clone())
+    }
+
+    /// The runs of a database that are remembered, oldest first.
+    pub fn list(&self, database: &str) -> Vec<RunSummary> {
+        let runs = self.runs();
+        let all = runs.over.iter().chain(runs.live.values());
+        all.filter(|run| run.database == database)
+            .map(|run| run.summary())
+            .collect()
+    }
+
+    /// Where each file stands. Reads only, and needs no lock.
+    ///
+    /// # Errors
+    /// When the files cannot be used or the history cannot be read.
+    pub async fn status(
+        &self,
+        database: &str,
+        files: &[PostedFile],
+    ) -> Result<StatusReport, StatusError> {
+        let set = golang_migrate::collect(files).map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let ledger = Ledger::open(&self.connector, database).await?;
+        let rows = ledger.rows().await;
+        ledger.close().await;
+        Ok(status::status(&set, &rows?))
+    }
+
+    /// Resolves what a run that is gone left in a database; see [`recover::recover`].
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or a run is going on there.
+    pub async fn recover(&self, database: &str, wait: Duration) -> Result<Recovery, LedgerError> {
+        recover::recover(&self.connector, database, wait).await
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<Run>> {
+        let runs = self.runs();
+        runs.live
+            .values()
+            .chain(&runs.over)
+            .find(|run| run.id == id)
+            .cloned()
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        lock(&self.runs)
+    }
+}
+
+/// Ends a run's time among the living when its task ends, also by a panic: a run that nobody makes
+/// any more must not stand in the way of the next.
+struct Retire {
+    run: Arc<Run>,
+    runs: Arc<Mutex<Runs>>,
+    keep: usize,
+    /// What will be said: at first, that the task ended unexpectedly.
+    report: Option<Report>,
+}
+
+impl Drop for Retire {
+    fn drop(&mut self) {
+        let Some(report) = self.report.take() else {
+            return;
+        };
+        let mut runs = lock(&self.runs);
+        runs.live.remove(&self.run.database);
+        runs.over.push_back(Arc::clone(&self.run));
+        let surplus = runs.over.len().saturating_sub(self.keep);
+        runs.over.drain(..surplus);
+        drop(runs);
+        // Only now, so that whoever sees the end can start the next run.
+        self.run.finish(report);
+    }
+}
+
+/// A random UUID (version 4), which the history's key is, too.
+fn new_id() -> String {
+    let bits = rand::random::<u128>();
+    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+fn texts<E: std::fmt::Display>(errors: &[E]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+fn lock(runs: &Mutex<Runs>) -> MutexGuard<'_, Runs> {
+    // Every operation leaves the lists whole, so a panic elsewhere cannot have torn them.
+    runs.lock().unwrap_or_else(PoisonError::into_inner)
+}

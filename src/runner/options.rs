@@ -1,0 +1,49 @@
+//! The runner's settings: what a request may leave out, and how long the runner waits for things.
+
+use std::time::Duration;
+
+/// Settings of a runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The role that files run as (`SET ROLE`), if not the one that connects.
+    pub owner: Option<String>,
+    /// How long a window may last, if the request does not say.
+    pub window: Duration,
+    /// How long a statement waits for each lock, if the request does not say.
+    pub lock_timeout: Duration,
+    /// How long a statement may run, if the request does not say.
+    pub statement_timeout: Duration,
+    /// How long the server lets a transaction of ours sit idle: longer than an entry in the history
+    /// can take, short enough that a frozen proxy does not hold locks for ever.
+    pub idle_in_transaction_timeout: Duration,
+    /// How long to try for the migration lock.
+    pub lock_wait: Duration,
+    /// How long a cancelled statement may take to end, before its process is terminated.
+    pub cancel_wait: Duration,
+    /// How long to ask how a file ended whose connection was lost: covers a server's restart.
+    pub settle_wait: Duration,
+    /// How long to wait at the start of a run for what an earlier one left running.
+    pub recover_wait: Duration,
+    /// From which age on preflight names a transaction.
+    pub long_transaction: Duration,
+    /// How many runs that are over are remembered.
+    pub finished_runs_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            owner: None,
+            window: Duration::from_secs(5 * 60),
+            lock_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30 * 60),
+            idle_in_transaction_timeout: Duration::from_secs(2 * 60),
+            lock_wait: Duration::from_secs(15),
+            cancel_wait: Duration::from_secs(10),
+            settle_wait: Duration::from_secs(2 * 60),
+            recover_wait: Duration::from_secs(10),
+            long_transaction: Duration::from_secs(30),
+            finished_runs_max: 100,
+        }
+    }
+}

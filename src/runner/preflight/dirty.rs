@@ -1,0 +1,20 @@
+//! Did every earlier migration come to a known end?
+
+use super::{Check, Problem};
+
+pub(super) fn check(problems: &[Problem]) -> Check {
+    let mine = |problem: &&Problem| match problem {
+        Problem::Dirty(_) => true,
+        Problem::Script { .. }
+        | Problem::Changed { .. }
+        | Problem::Missing(..)
+        | Problem::OutOfOrder { .. }
+        | Problem::NoDown(..) => false,
+    };
+    let wrong = problems
+        .iter()
+        .filter(mine)
+        .map(ToString::to_string)
+        .collect();
+    Check::of("dirty", wrong, "no earlier migration stopped part-way")
+}

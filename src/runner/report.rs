@@ -1,0 +1,285 @@
+//! What is said about a run once it is over, and about what failed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Step;
+use super::preflight::Check;
+use super::record::Run;
+use super::script::TxMode;
+use super::source::Version;
+use super::split::Statement;
+use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
+
+/// The report of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The run.
+    pub id: String,
+    /// The database it ran in.
+    pub database: String,
+    /// Towards newer or older versions.
+    pub direction: Direction,
+    /// What traffic its files might meet.
+    pub traffic: TrafficMode,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it began.
+    pub started_at: jiff::Timestamp,
+    /// When it was over.
+    pub finished_at: jiff::Timestamp,
+    /// Time between the two, in milliseconds.
+    pub elapsed_ms: u64,
+    /// How it ended.
+    pub state: RunState,
+    /// The same for a shell.
+    pub exit_code: u8,
+    /// Every preflight check.
+    pub checks: Vec<Check>,
+    /// Every file that was begun.
+    pub files: Vec<FileReport>,
+    /// Every window that was granted.
+    pub windows: Vec<WindowReport>,
+    /// What went wrong first.
+    pub failure: Option<Failure>,
+    /// Why traffic stays held; none when it was let in again.
+    pub held: Option<String>,
+}
+
+impl Report {
+    /// What is said if nothing better comes: the run's task ended before it could report.
+    pub(super) fn unexpected(run: &Run, request: &MigrationRequest) -> Self {
+        Self {
+            id: run.id.clone(),
+            database: run.database.clone(),
+            direction: request.direction,
+            traffic: request.traffic,
+            by: run.by.clone(),
+            reason: request.reason.clone(),
+            started_at: run.started_at,
+            finished_at: run.started_at,
+            elapsed_ms: 0,
+            state: RunState::Unknown,
+            exit_code: Exit::of_failure(request.direction).code(),
+            checks: Vec::new(),
+            files: Vec::new(),
+            windows: Vec::new(),
+            failure: Some(Failure::new(
+                "the run ended unexpectedly, by a fault of pgdrain",
+            )),
+            held: None,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.failure, self.state) {
+            (_, RunState::Succeeded) if self.files.is_empty() => f.write_str("nothing to do"),
+            (_, RunState::Succeeded) if self.files.len() == 1 => write!(f, "done: one file"),
+            (_, RunState::Succeeded) => write!(f, "done: {} files", self.files.len()),
+            (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
+            (None, state) => write!(f, "{}: see the checks", state.as_str()),
+        }
+    }
+}
+
+/// How one file ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FileReport {
+    /// The migration's version.
+    pub version: Version,
+    /// The file that was run.
+    pub file: String,
+    /// How it met transactions.
+    pub mode: TxMode,
+    /// What traffic it met.
+    pub traffic: StepTraffic,
+    /// How it ended.
+    pub outcome: FileOutcome,
+    /// How many statements it holds.
+    pub statements: usize,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// The ends a file can come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileOutcome {
+    /// An up file ended well.
+    Applied,
+    /// A down file ended well.
+    Reverted,
+    /// Nothing of it is in the database.
+    RolledBack,
+    /// Part of it is in the database.
+    Dirty,
+    /// It could not be found out.
+    Unknown,
+}
+
+/// One exclusive window.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WindowReport {
+    /// The window.
+    pub id: String,
+    /// How long holding and draining took, in milliseconds.
+    pub granted_after_ms: u64,
+    /// How long it was exclusive, in milliseconds.
+    pub lasted_ms: u64,
+    /// What the drain has to say.
+    pub drain: serde_json::Value,
+}
+
+/// What went wrong, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The file.
+    pub file: Option<String>,
+    /// The statement in it, from 1; none when it was not a statement of the file.
+    pub statement: Option<u32>,
+    /// How many statements the file holds.
+    pub of: Option<u32>,
+    /// The line in the file, from 1: of the error if the server named a position, else of the
+    /// statement.
+    pub line: Option<u32>,
+    /// The column in the line, in characters from 1; only if the server named a position.
+    pub column: Option<u32>,
+    /// The server's SQLSTATE.
+    pub sqlstate: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// The server's detail.
+    pub detail: Option<String>,
+    /// The server's hint, or ours.
+    pub hint: Option<String>,
+    /// The server's context: the lines of a function's call stack.
+    pub context: Option<String>,
+}
+
+impl Failure {
+    /// A failure that is not a statement's.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What the server said to a command of the runner's own.
+    pub fn from_error(error: &tokio_postgres::Error) -> Self {
+        let Some(error) = error.as_db_error() else {
+            return Self::new(chain(error));
+        };
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            sqlstate: Some(error.code().code().to_owned()),
+            detail: owned(error.detail()),
+            hint: owned(error.hint()),
+            context: owned(error.where_()),
+            ..Self::new(error.message())
+        }
+    }
+
+    /// What the server said to a statement of a file.
+    pub fn of_statement(
+        step: &Step,
+        index: usize,
+        statement: &Statement,
+        error: &tokio_postgres::Error,
+    ) -> Self {
+        let position = error
+            .as_db_error()
+            .and_then(|it| it.position())
+            .and_then(|it| match it {
+                tokio_postgres::error::ErrorPosition::Original(position) => Some(*position),
+                // A position in a query that a function made up: the context says where.
+                tokio_postgres::error::ErrorPosition::Internal { .. } => None,
+            });
+        let place = position.map(|position| step.script.locate(statement, position));
+        Self {
+            line: Some(place.map_or(statement.line, |(line, _)| line)),
+            column: place.map(|(_, column)| column),
+            ..Self::from_error(error).at_statement(step, index, statement)
+        }
+    }
+
+    /// Names the statement at which it happened.
+    pub fn at_statement(self, step: &Step, index: usize, statement: &Statement) -> Self {
+        Self {
+            statement: u32::try_from(index + 1).ok(),
+            line: Some(statement.line),
+            ..self.in_file(step)
+        }
+    }
+
+    /// Names the file in which it happened.
+    pub fn in_file(self, step: &Step) -> Self {
+        Self {
+            file: Some(step.file.clone()),
+            of: u32::try_from(step.script.statements().len()).ok(),
+            ..self
+        }
+    }
+
+    /// Adds advice to the server's.
+    pub fn with_hint(self, hint: impl fmt::Display) -> Self {
+        let hint = match self.hint {
+            Some(server) => format!("{server} {hint}"),
+            None => hint.to_string(),
+        };
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// `002_x.up.sql, statement 2 of 3, line 7, column 12: ERROR 42703: column "a" does not exist`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}")?;
+            if let (Some(statement), Some(of)) = (self.statement, self.of) {
+                write!(f, ", statement {statement} of {of}")?;
+            }
+            if let Some(line) = self.line {
+                write!(f, ", line {line}")?;
+            }
+            if let Some(column) = self.column {
+                write!(f, ", column {column}")?;
+            }
+            f.write_str(": ")?;
+        }
+        if let Some(sqlstate) = &self.sqlstate {
+            write!(f, "ERROR {sqlstate}: ")?;
+        }
+        f.write_str(&self.message)?;
+        for (name, text) in [("detail", &self.detail), ("hint", &self.hint)] {
+            if let Some(text) = text {
+                write!(f, " ({name}: {text})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An error's message with its causes, for people.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Several libraries repeat the cause in their own message.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,250 @@
+//! A run from preflight to report.
+//!
+//! ```text
+//! connect ─ lock ─ recover ─ preflight ─ history tables ─┬─► file ─► file ─► … ─► report
+//!    nothing is held up to here                          └─ a window is opened before the first
+//!                                                           file that needs one and ended as soon
+//!                                                           as the next does not
+//! ```
+
+mod prepare;
+mod window;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use self::window::Window;
+use super::connect::Connector;
+use super::execute::{Ending, Executor, millis};
+use super::history::Ledger;
+use super::options::Options;
+use super::plan::{Plan, Step};
+use super::preflight::Check;
+use super::record::Run;
+use super::report::{Failure, FileOutcome, FileReport, Report, WindowReport};
+use super::script::TxMode;
+use super::source::MigrationSet;
+use super::stop::{Stop, StopReason};
+use super::traffic::{Finish, Traffic};
+use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
+
+/// Everything a run works with.
+pub(super) struct Job<T> {
+    pub(super) traffic: Arc<T>,
+    pub(super) connector: Arc<Connector>,
+    pub(super) options: Options,
+    pub(super) run: Arc<Run>,
+    pub(super) request: MigrationRequest,
+    pub(super) set: MigrationSet,
+}
+
+/// What is gathered for the report.
+#[derive(Default)]
+struct Findings {
+    checks: Vec<Check>,
+    files: Vec<FileReport>,
+    windows: Vec<WindowReport>,
+    failure: Option<Failure>,
+    held: Option<String>,
+}
+
+/// How a run ends.
+type End = (RunState, Exit);
+
+impl<T: Traffic> Job<T> {
+    /// Makes the run.
+    pub(super) async fn perform(self) -> Report {
+        let mut findings = Findings::default();
+        let stop = self.run.stop();
+        match self.prepare(&stop, &mut findings).await {
+            Ok((executor, plan)) => {
+                let (end, ledger) = self.execute(executor, &plan, &stop, &mut findings).await;
+                let report = self.report(end, findings);
+                self.close_books(ledger, &report).await;
+                report
+            }
+            Err(end) => self.report(end, findings),
+        }
+    }
+
+    /// Runs the files, with windows around those that need one.
+    async fn execute(
+        &self,
+        mut executor: Executor<'_>,
+        plan: &Plan,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> (End, Ledger) {
+        let mut window = None;
+        let mut end = (RunState::Succeeded, Exit::Success);
+        for (index, step) in plan.steps.iter().enumerate() {
+            if step.traffic == StepTraffic::Open {
+                self.end_window(&mut window, Finish::Reopen, findings).await;
+            } else if window.is_none() {
+                match self.begin_window(stop, findings).await {
+                    Ok(granted) => window = Some(granted),
+                    Err(refused) => {
+                        end = refused;
+                        break;
+                    }
+                }
+            }
+            self.tell_start(step, index, plan.steps.len());
+            let begun = Instant::now();
+            let stop = stop.clone().with_window(window.as_ref().map(Window::end));
+            let ending = executor.run(step, &stop).await;
+            findings
+                .files
+                .push(file_report(step, &ending, millis(begun.elapsed())));
+            match self.judge(step, ending, findings) {
+                Ok(()) => {}
+                Err(bad) => {
+                    end = bad;
+                    break;
+                }
+            }
+        }
+        let finish = self.finish(end, window.is_some(), findings);
+        self.end_window(&mut window, finish, findings).await;
+        (end, executor.into_ledger().await)
+    }
+
+    /// What the end of a file means for the run.
+    fn judge(&self, step: &Step, ending: Ending, findings: &mut Findings) -> Result<(), End> {
+        let exit = Exit::of_failure(self.request.direction);
+        let (state, failure, text) = match ending {
+            Ending::Done => {
+                let done = match step.direction() {
+                    Direction::Up => "applied",
+                    Direction::Down => "reverted",
+                };
+                self.run.tell(
+                    EventKind::FileDone,
+                    format!("{}: {done}", step.file),
+                    Value::Null,
+                );
+                return Ok(());
+            }
+            Ending::RolledBack(failure) => {
+                let asked = self.run.stop().now().is_some();
+                let state = if asked {
+                    RunState::Cancelled
+                } else {
+                    RunState::Failed
+                };
+                (state, failure, "rolled back")
+            }
+            Ending::Dirty(failure) => (RunState::Dirty, failure, "dirty"),
+            Ending::Unknown(failure) => (RunState::Unknown, failure, "unknown"),
+        };
+        self.run.tell(
+            EventKind::Failure,
+            format!("{text}: {failure}"),
+            json!(failure),
+        );
+        findings.failure = Some(failure);
+        Err((state, exit))
+    }
+
+    fn stopped(&self, findings: &mut Findings, reason: &StopReason) -> End {
+        let failure = Failure::new(reason.to_string());
+        self.run
+            .tell(EventKind::Failure, failure.to_string(), Value::Null);
+        findings.failure = Some(failure);
+        (
+            RunState::Cancelled,
+            Exit::of_failure(self.request.direction),
+        )
+    }
+
+    fn failed(&self, findings: &mut Findings, failure: Failure, exit: Exit) -> End {
+        self.run
+            .tell(EventKind::Failure, failure.to_string(), json!(failure));
+        findings.failure = Some(failure);
+        (RunState::Failed, exit)
+    }
+
+    fn tell_start(&self, step: &Step, index: usize, of: usize) {
+        let statements = step.script.statements().len();
+        let how = match step.script.mode() {
+            TxMode::File => "in one transaction",
+            TxMode::None => "statement by statement, because not all can run in a transaction",
+        };
+        let traffic = match step.traffic {
+            StepTraffic::Open => "in open traffic",
+            StepTraffic::Exclusive => "alone",
+        };
+        let number = index + 1;
+        let data =
+            json!({ "file": step.file, "statements": statements, "index": number, "of": of });
+        self.run
+            .enter(RunState::Applying, format!("file {number} of {of} begins"));
+        let text = format!("{}: {statements} statements, {how}, {traffic}", step.file);
+        self.run.tell(EventKind::FileStarted, text, data);
+    }
+
+    fn report(&self, (state, exit): End, findings: Findings) -> Report {
+        let finished_at = jiff::Timestamp::now();
+        let elapsed = finished_at.duration_since(self.run.started_at);
+        let Findings {
+            checks,
+            files,
+            windows,
+            failure,
+            held,
+        } = findings;
+        Report {
+            finished_at,
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(0),
+            state,
+            exit_code: exit.code(),
+            checks,
+            files,
+            windows,
+            failure,
+            held,
+            ..Report::unexpected(&self.run, &self.request)
+        }
+    }
+
+    /// Writes the report into the history. A state that is not known stays open there, so that the
+    /// next recovery looks into it.
+    async fn close_books(&self, mut ledger: Ledger, report: &Report) {
+        let state = report.state;
+        if state != RunState::Unknown {
+            let deadline = Instant::now() + self.options.lock_wait;
+            let written = async {
+                ledger.revive(deadline).await?;
+                ledger
+                    .end_run(&report.id, state.as_str(), Some(report))
+                    .await
+            };
+            if let Err(error) = written.await {
+                self.run
+                    .note(format!("the end of the run could not be recorded: {error}"));
+            }
+        }
+        ledger.close().await;
+    }
+}
+
+fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
+    let outcome = match (ending, step.direction()) {
+        (Ending::Done, Direction::Up) => FileOutcome::Applied,
+        (Ending::Done, Direction::Down) => FileOutcome::Reverted,
+        (Ending::RolledBack(_), _) => FileOutcome::RolledBack,
+        (Ending::Dirty(_), _) => FileOutcome::Dirty,
+        (Ending::Unknown(_), _) => FileOutcome::Unknown,
+    };
+    FileReport {
+        version: step.version,
+        file: step.file.clone(),
+        mode: step.script.mode(),
+        traffic: step.traffic,
+        outcome,
+        statements: step.script.statements().len(),
+        elapsed_ms,
+    }
+}

@@ -1,0 +1,163 @@
+//! What a run does while nothing is held and nothing is changed but its own books.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{End, Findings, Job};
+use crate::runner::execute::{Executor, Settings};
+use crate::runner::history::{Ledger, LedgerError};
+use crate::runner::lock::LockError;
+use crate::runner::plan::{Plan, Wish};
+use crate::runner::preflight::{self, Check, Subject};
+use crate::runner::recover;
+use crate::runner::report::Failure;
+use crate::runner::stop::Stop;
+use crate::runner::traffic::Traffic;
+use crate::runner::types::{EventKind, Exit, RunState};
+
+impl<T: Traffic> Job<T> {
+    /// Everything that happens while nothing is held.
+    pub(super) async fn prepare(
+        &self,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> Result<(Executor<'_>, Plan), End> {
+        self.run.enter(RunState::Preflight, "preflight begins");
+        let mut ledger = self.open_ledger(stop, findings).await?;
+        match self.check(&mut ledger, findings).await {
+            Ok(plan) => {
+                let mut executor = Executor::new(
+                    Arc::clone(&self.connector),
+                    ledger,
+                    &self.run,
+                    self.settings(),
+                );
+                match executor.connect().await {
+                    Ok(()) => Ok((executor, plan)),
+                    Err(failure) => {
+                        let ledger = executor.into_ledger().await;
+                        let end = self.failed(findings, failure, Exit::Preflight);
+                        self.close_books(ledger, &self.report(end, Findings::default()))
+                            .await;
+                        Err(end)
+                    }
+                }
+            }
+            Err(end) => {
+                ledger.close().await;
+                Err(end)
+            }
+        }
+    }
+
+    async fn open_ledger(&self, stop: &Stop, findings: &mut Findings) -> Result<Ledger, End> {
+        let ledger = match Ledger::open(&self.connector, &self.run.database).await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                self.add_checks(findings, vec![preflight::not_connectable(&error)]);
+                return Err((RunState::Failed, Exit::Preflight));
+            }
+        };
+        let deadline = Instant::now() + self.options.lock_wait;
+        match ledger.lock(deadline, Some(stop)).await {
+            Ok(()) => self.add_checks(findings, vec![preflight::lock(Ok(()))]),
+            Err(LockError::Stopped(reason)) => {
+                ledger.close().await;
+                return Err(self.stopped(findings, &reason));
+            }
+            Err(error) => {
+                self.add_checks(findings, vec![preflight::lock(Err(&error))]);
+                ledger.close().await;
+                return Err((RunState::Failed, Exit::Preflight));
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// Recovers what an earlier run left, makes every check, and opens the books.
+    async fn check(&self, ledger: &mut Ledger, findings: &mut Findings) -> Result<Plan, End> {
+        let books = |error: LedgerError| Failure::new(error.to_string());
+        match recover::resolve(ledger, self.options.recover_wait).await {
+            Ok(recovery) => {
+                for it in recovery.resolved {
+                    let data = json!(it);
+                    let text = format!("an earlier run was lost while it ran {}", it.name);
+                    self.run.tell(EventKind::Note, text, data);
+                }
+            }
+            Err(error) => return Err(self.failed(findings, books(error), Exit::Preflight)),
+        }
+        let own = self.connector.own_pids();
+        let subject = Subject {
+            set: &self.set,
+            wish: Wish {
+                direction: self.request.direction,
+                steps: self.request.steps,
+                traffic: self.request.traffic,
+            },
+            owner: self.options.owner.as_deref(),
+            long_transaction: self.options.long_transaction,
+            own: &own,
+        };
+        let found = preflight::examine(ledger, &subject).await;
+        self.add_checks(findings, found.checks);
+        let Some(plan) = found.plan else {
+            let exit = if found.unusable_files {
+                Exit::Usage
+            } else {
+                Exit::Preflight
+            };
+            return Err((RunState::Failed, exit));
+        };
+        if plan.steps.is_empty() {
+            return Err((RunState::Succeeded, Exit::Success));
+        }
+        let opened = async {
+            ledger.ensure_layout().await?;
+            let request = &self.request;
+            ledger
+                .begin_run(
+                    &self.run.id,
+                    request.direction,
+                    request.traffic,
+                    &self.run.by,
+                    request.reason.as_deref(),
+                )
+                .await
+        };
+        match opened.await {
+            Ok(()) => Ok(plan),
+            Err(error) => Err(self.failed(findings, books(error), Exit::Preflight)),
+        }
+    }
+
+    fn add_checks(&self, findings: &mut Findings, checks: Vec<Check>) {
+        for check in &checks {
+            let verdict = if check.is_passed() {
+                "passed"
+            } else {
+                "FAILED"
+            };
+            let text = format!("{} {verdict}: {}", check.name, check.text);
+            self.run.tell(EventKind::Check, text, json!(check));
+        }
+        findings.checks.extend(checks);
+    }
+
+    fn settings(&self) -> Settings {
+        let options = &self.options;
+        let request = &self.request;
+        Settings {
+            lock_timeout: request.lock_timeout.map_or(options.lock_timeout, |it| it.0),
+            statement_timeout: request
+                .statement_timeout
+                .map_or(options.statement_timeout, |it| it.0),
+            idle_in_transaction_timeout: options.idle_in_transaction_timeout,
+            owner: options.owner.clone(),
+            cancel_wait: options.cancel_wait,
+            settle_wait: options.settle_wait,
+        }
+    }
+}

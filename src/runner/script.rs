@@ -1,0 +1,240 @@
+//! A file made ready to run: its statements, and whether they share one transaction.
+//!
+//! A file may be wholly wrapped in `BEGIN; … COMMIT;`, as golang-migrate's users often write it:
+//! the two are dropped, since the runner's own transaction does the same and carries the history
+//! row too. Any other transaction control is refused: a script that commits half-way would leave
+//! the runner's word about it untrue. Savepoints may be used.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::class::Class;
+use super::split::{ScriptError, ScriptProblem, Statement, line_and_column, split};
+
+/// How a file meets transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TxMode {
+    /// The whole file and its history row in one transaction: applied, or nothing happened.
+    File,
+    /// Statement by statement, because one of them cannot run in a transaction: if one fails,
+    /// those before it stay, and the database is dirty.
+    None,
+}
+
+impl TxMode {
+    /// The word kept in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A script that can be run: cut, checked, at least one statement long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    text: Arc<str>,
+    statements: Vec<Statement>,
+    mode: TxMode,
+}
+
+impl Script {
+    /// Cuts and checks a script.
+    ///
+    /// # Errors
+    /// The first fault that `split` finds, or transaction control inside.
+    pub fn prepare(text: &Arc<str>) -> Result<Self, ScriptError> {
+        let mut statements = split(text)?;
+        let wrapped = unwrap_transaction(&mut statements);
+        for statement in &statements {
+            let refuse = |problem: fn(String) -> ScriptProblem| {
+                Err(problem(headline(&text[statement.range.clone()])).at(statement.line))
+            };
+            match statement.class {
+                Class::Begin | Class::Commit | Class::TransactionControl => {
+                    return refuse(ScriptProblem::TransactionControl);
+                }
+                Class::Alone | Class::ConcurrentAlone if wrapped => {
+                    return refuse(ScriptProblem::AloneInTransaction);
+                }
+                Class::Alone
+                | Class::ConcurrentAlone
+                | Class::Concurrent
+                | Class::Session
+                | Class::Ordinary
+                // `split` refused it already.
+                | Class::ClientCopy => {}
+            }
+        }
+        if statements.is_empty() {
+            return Err(ScriptProblem::NoStatement.at(1));
+        }
+        let alone = statements.iter().any(|it| it.class.is_alone());
+        let mode = if alone { TxMode::None } else { TxMode::File };
+        Ok(Self {
+            text: Arc::clone(text),
+            statements,
+            mode,
+        })
+    }
+
+    /// The whole text, as it is kept in the history.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The statements in their order; never empty.
+    pub fn statements(&self) -> &[Statement] {
+        &self.statements
+    }
+
+    /// What is sent to the server for a statement of this script.
+    pub fn sql(&self, statement: &Statement) -> &str {
+        &self.text[statement.range.clone()]
+    }
+
+    /// Whether the statements share one transaction.
+    pub fn mode(&self) -> TxMode {
+        self.mode
+    }
+
+    /// Whether the file lets others read and write while it runs: every statement says
+    /// CONCURRENTLY, or only sets something for its own session.
+    pub fn is_concurrent(&self) -> bool {
+        let quiet = |it: &Statement| it.class.is_concurrent() || it.class == Class::Session;
+        self.statements.iter().all(quiet)
+            && self.statements.iter().any(|it| it.class.is_concurrent())
+    }
+
+    /// Line and column in the file of an error position, which the server counts in characters of
+    /// the statement, from 1.
+    pub fn locate(&self, statement: &Statement, position: u32) -> (u32, u32) {
+        let sql = self.sql(statement);
+        let characters = position.saturating_sub(1) as usize;
+        let inside = sql
+            .char_indices()
+            .nth(characters)
+            .map_or(sql.len(), |(offset, _)| offset);
+        line_and_column(&self.text, statement.range.start + inside)
+    }
+}
+
+/// Takes off a `BEGIN` and `COMMIT` that enclose everything; tells whether it did.
+fn unwrap_transaction(statements: &mut Vec<Statement>) -> bool {
+    let [first, .., last] = statements.as_slice() else {
+        return false;
+    };
+    if first.class != Class::Begin || last.class != Class::Commit {
+        return false;
+    }
+    statements.pop();
+    statements.remove(0);
+    true
+}
+
+/// The first words of a statement, to name it. Never more: statements may hold passwords.
+pub(super) fn headline(sql: &str) -> String {
+    let words: Vec<_> = sql
+        .split(|it: char| !(it.is_alphanumeric() || it == '_'))
+        .take_while(|word| !word.is_empty())
+        .take(3)
+        .collect();
+    words.join(" ").to_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepare(text: &str) -> Result<Script, ScriptError> {
+        Script::prepare(&text.into())
+    }
+
+    fn fault(text: &str) -> String {
+        prepare(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_wrapping_transaction_is_dropped() {
+        let script =
+            prepare("-- c\nBEGIN;\ncreate table t (a int);\nselect 1;\nCOMMIT;\n").unwrap();
+        let sent: Vec<_> = script
+            .statements()
+            .iter()
+            .map(|it| script.sql(it))
+            .collect();
+        assert_eq!(sent, ["create table t (a int)", "select 1"]);
+        assert_eq!(script.mode(), TxMode::File);
+        assert_eq!(
+            fault("begin; commit;"),
+            "line 1: the file holds no statement"
+        );
+    }
+
+    #[test]
+    fn other_transaction_control_is_refused_with_its_line() {
+        assert!(fault("select 1;\nbegin;\nselect 2;\ncommit;").starts_with("line 2: BEGIN: "));
+        assert!(fault("begin;\nselect 1;").starts_with("line 1: BEGIN: "));
+        assert!(
+            fault("begin;\nselect 1;\ncommit;\nbegin;\ncommit").starts_with("line 3: COMMIT: ")
+        );
+        assert!(fault("select 1;\nrollback;").starts_with("line 2: ROLLBACK: "));
+        assert!(
+            fault("begin isolation level serializable; select 1; commit")
+                .starts_with("line 1: BEGIN ISOLATION LEVEL: ")
+        );
+        let alone = fault("begin;\ncreate index concurrently i on t (a);\ncommit;");
+        assert!(
+            alone.starts_with("line 2: CREATE INDEX CONCURRENTLY cannot run inside"),
+            "{alone}"
+        );
+    }
+
+    #[test]
+    fn the_mode_follows_the_statements() {
+        let script = prepare("set lock_timeout = 0; create index concurrently i on t (a)").unwrap();
+        assert_eq!(
+            (script.mode(), script.is_concurrent()),
+            (TxMode::None, true)
+        );
+        let script = prepare("create index concurrently i on t (a); select 1").unwrap();
+        assert_eq!(
+            (script.mode(), script.is_concurrent()),
+            (TxMode::None, false)
+        );
+        let script = prepare("refresh materialized view concurrently v").unwrap();
+        assert_eq!(
+            (script.mode(), script.is_concurrent()),
+            (TxMode::File, true)
+        );
+        let script = prepare("set search_path = a").unwrap();
+        assert_eq!(
+            (script.mode(), script.is_concurrent()),
+            (TxMode::File, false)
+        );
+    }
+
+    #[test]
+    fn positions_of_the_server_become_lines_and_columns() {
+        let script = prepare("select 1;\n  select\n    'é', nope;").unwrap();
+        let second = &script.statements()[1];
+        let position = script.sql(second).chars().position(|it| it == 'n').unwrap() + 1;
+        assert_eq!(
+            script.locate(second, u32::try_from(position).unwrap()),
+            (3, 10)
+        );
+        assert_eq!(script.locate(second, 9999), (3, 14));
+    }
+
+    #[test]
+    fn a_headline_stops_before_anything_secret() {
+        assert_eq!(headline("alter role \"x\" password 'secret'"), "ALTER ROLE");
+        assert_eq!(
+            headline("create index concurrently on t"),
+            "CREATE INDEX CONCURRENTLY"
+        );
+    }
+}

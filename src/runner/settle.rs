@@ -1,0 +1,147 @@
+//! Finds out how a file ended when nobody was left to hear the answer. Never guesses: it asks the
+//! history, and the server about the transaction and the process, until they decide.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::history::{Ledger, LedgerError, RowState, Unfinished, XactStatus};
+use super::script::TxMode;
+use super::source::Version;
+
+/// Time between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a file ended.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// It is over and the history says how.
+    Recorded(Option<RowState>),
+    /// Its transaction was rolled back.
+    RolledBack,
+    /// It has no transaction, its process is gone, and so many of its statements ended well.
+    StoppedAfter { done: u32, total: u32 },
+    /// Its transaction was committed without the history row: the file ended it itself.
+    CommittedUnrecorded,
+    /// Not decided before the deadline, for the reason given.
+    Undecided(String),
+}
+
+/// Asks until a migration's end is known, at most until the deadline. Brings the ledger back to
+/// life if it has to.
+pub(super) async fn settle(ledger: &mut Ledger, version: Version, deadline: Instant) -> Settled {
+    let mut committed_before = false;
+    loop {
+        let undecided = match look(ledger, version, deadline).await {
+            Ok(Look::Recorded(state)) => return Settled::Recorded(state),
+            Ok(Look::Unfinished(it)) => match decide(&it, committed_before) {
+                Ok(settled) => return settled,
+                Err(why) => {
+                    committed_before = it.xact == Some(XactStatus::Committed);
+                    why
+                }
+            },
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Settled::Undecided(undecided);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+enum Look {
+    Recorded(Option<RowState>),
+    Unfinished(Unfinished),
+}
+
+async fn look(
+    ledger: &mut Ledger,
+    version: Version,
+    deadline: Instant,
+) -> Result<Look, LedgerError> {
+    ledger.revive(deadline).await?;
+    match ledger
+        .unfinished()
+        .await?
+        .into_iter()
+        .find(|it| it.version == version)
+    {
+        Some(unfinished) => Ok(Look::Unfinished(unfinished)),
+        None => Ok(Look::Recorded(ledger.state_of(version).await?)),
+    }
+}
+
+/// What the facts say, or why they do not say anything yet.
+fn decide(it: &Unfinished, committed_before: bool) -> Result<Settled, String> {
+    let running = || {
+        let pid = it
+            .pid
+            .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+        format!("server process {pid} still runs {}", it.name)
+    };
+    let (done, total) = it.statements;
+    match (it.mode, it.xact) {
+        (TxMode::None, _) if it.alive => Err(running()),
+        (TxMode::None, _) => Ok(Settled::StoppedAfter { done, total }),
+        (TxMode::File, Some(XactStatus::Aborted)) => Ok(Settled::RolledBack),
+        (TxMode::File, Some(XactStatus::InProgress)) => Err(running()),
+        // The row may have been read just before the commit, and the status just after it. A
+        // second question cannot see the row as it was before.
+        (TxMode::File, Some(XactStatus::Committed)) if committed_before => {
+            Ok(Settled::CommittedUnrecorded)
+        }
+        (TxMode::File, Some(XactStatus::Committed)) => Err(format!(
+            "the transaction of {} is committed, its row not yet seen",
+            it.name
+        )),
+        (TxMode::File, None) => Err(format!(
+            "the server no longer knows how the transaction of {} ended",
+            it.name
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::types::Direction;
+
+    fn unfinished(mode: TxMode, alive: bool, xact: Option<XactStatus>) -> Unfinished {
+        Unfinished {
+            run: String::new(),
+            version: Version(1),
+            name: "1_a".to_owned(),
+            direction: Direction::Up,
+            mode,
+            statements: (1, 3),
+            pid: Some(7),
+            alive,
+            xact,
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_decided_by_its_status_alone() {
+        let check = |xact, before| decide(&unfinished(TxMode::File, true, xact), before);
+        assert!(matches!(
+            check(Some(XactStatus::Aborted), false),
+            Ok(Settled::RolledBack)
+        ));
+        assert!(check(Some(XactStatus::InProgress), true).is_err());
+        assert!(check(None, true).is_err());
+        assert!(check(Some(XactStatus::Committed), false).is_err());
+        let twice = check(Some(XactStatus::Committed), true);
+        assert!(matches!(twice, Ok(Settled::CommittedUnrecorded)));
+    }
+
+    #[test]
+    fn without_a_transaction_the_process_decides() {
+        assert!(decide(&unfinished(TxMode::None, true, None), false).is_err());
+        let gone = decide(&unfinished(TxMode::None, false, None), false);
+        assert!(matches!(
+            gone,
+            Ok(Settled::StoppedAfter { done: 1, total: 3 })
+        ));
+    }
+}

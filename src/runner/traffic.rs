@@ -1,0 +1,106 @@
+//! What the runner needs of the proxy: to be alone in a database for a while.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::config::AskedLadder;
+
+/// Opens and ends exclusive windows.
+pub trait Traffic: Send + Sync + 'static {
+    /// Holds, drains, and makes the window exclusive.
+    ///
+    /// Dropping the future gives the window back: traffic runs again.
+    fn begin(&self, request: WindowRequest) -> impl Future<Output = Result<Grant, Refused>> + Send;
+
+    /// Ends the window. Called exactly once for each grant, unless the process dies or the run
+    /// panics; a grant that is dropped instead ends as its own deadline says.
+    fn finish(&self, grant: Grant, finish: Finish) -> impl Future<Output = ()> + Send;
+}
+
+/// What is asked of a window.
+#[derive(Clone, Debug)]
+pub struct WindowRequest {
+    /// The database to be alone in.
+    pub database: String,
+    /// How long the window may last, counted from the hold.
+    pub duration: Duration,
+    /// How running transactions are ended.
+    pub drain: AskedLadder,
+    /// Why, for logs and for those who wait.
+    pub reason: Option<String>,
+    /// Who asks.
+    pub by: String,
+    /// The run, to tell apart windows in logs and in the journal.
+    pub run: String,
+    /// Where to tell how far it is.
+    pub progress: Progress,
+}
+
+/// A window that was granted: nobody else runs a transaction in the database.
+#[derive(Debug)]
+pub struct Grant {
+    /// The window.
+    pub id: String,
+    /// When it ends by itself.
+    pub ends_at: Instant,
+    /// Becomes `Some` with the reason when the window is lost before that; a dropped sender means
+    /// the same.
+    pub lost: watch::Receiver<Option<String>>,
+    /// What the drain has to say, for the report.
+    pub report: serde_json::Value,
+}
+
+/// What happens to those who wait when a window ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// They are let in.
+    Reopen,
+    /// They stay held, for the reason given, until somebody decides.
+    StayHeld(String),
+}
+
+/// Why a window was not granted. Traffic runs (or is held by somebody else) as before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// A sentence for people.
+    pub message: String,
+    /// What the drain has to say: who was in the way.
+    pub report: serde_json::Value,
+}
+
+/// How far a window is on its way to being exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowStage {
+    /// Transactions no longer start.
+    Holding,
+    /// Waiting for those that run.
+    Draining,
+}
+
+/// Takes the news of a window that is being opened.
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(WindowStage, String) + Send + Sync>);
+
+impl Progress {
+    /// Calls a function with each piece of news.
+    pub fn new(tell: impl Fn(WindowStage, String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Tells a piece of news in a sentence.
+    pub fn tell(&self, stage: WindowStage, text: impl Into<String>) {
+        (self.0)(stage, text.into());
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}

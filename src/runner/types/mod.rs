@@ -1,0 +1,7 @@
+//! What goes in and out of the runner: the JSON of the admin interface, and exit codes.
+
+mod answer;
+mod request;
+
+pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
+pub use request::{Direction, MigrationRequest, StatusRequest, StepTraffic, TrafficMode};

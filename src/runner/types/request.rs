@@ -1,0 +1,167 @@
+//! What is asked of the runner.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{AskedLadder, HumanDuration, Preset};
+use crate::runner::source::PostedFile;
+
+/// Towards newer or older versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Up files are run.
+    Up,
+    /// Down files are run.
+    Down,
+}
+
+impl Direction {
+    /// The word used in JSON and in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What traffic the files of a run may meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficMode {
+    /// Decided for each file: open if it only holds CONCURRENTLY statements.
+    #[default]
+    Auto,
+    /// Every file runs while applications work.
+    Open,
+    /// Every file runs in an exclusive window.
+    Exclusive,
+}
+
+impl TrafficMode {
+    /// The word used in JSON and in the history.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Open => "open",
+            Self::Exclusive => "exclusive",
+        }
+    }
+}
+
+/// What traffic one file meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepTraffic {
+    /// Applications work on.
+    Open,
+    /// Nobody else is in the database.
+    Exclusive,
+}
+
+/// Body of `POST /v1/databases/{db}/migrations`. Unknown keys are refused: a misspelt
+/// `lock_timeout` must not silently mean the default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationRequest {
+    /// Towards newer or older versions.
+    pub direction: Direction,
+    /// How many migrations at most; none is all of them up, one of them down.
+    #[serde(default)]
+    pub steps: Option<u32>,
+    /// Every file of the directory.
+    pub files: Vec<PostedFile>,
+    /// What traffic the files may meet.
+    #[serde(default)]
+    pub traffic: TrafficMode,
+    /// How long a window may last; when it ends the running file is cancelled.
+    #[serde(default, rename = "for")]
+    pub window: Option<HumanDuration>,
+    /// How running transactions are ended.
+    #[serde(default)]
+    pub ladder: Option<Preset>,
+    /// How long the drain waits for transactions.
+    #[serde(default)]
+    pub wait: Option<HumanDuration>,
+    /// How long the drain waits after cancelling statements.
+    #[serde(default)]
+    pub cancel: Option<HumanDuration>,
+    /// How long the drain waits after terminating sessions.
+    #[serde(default)]
+    pub terminate: Option<HumanDuration>,
+    /// How long a statement waits for each lock; not applied to CONCURRENTLY statements.
+    #[serde(default)]
+    pub lock_timeout: Option<HumanDuration>,
+    /// How long a statement may run; `0s` is without limit.
+    #[serde(default)]
+    pub statement_timeout: Option<HumanDuration>,
+    /// Why, for logs and for those who wait.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Who asks.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+/// The longest timeout that Postgres takes: 24 days.
+const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
+impl MigrationRequest {
+    /// What the shape of the JSON does not tell; every fault found.
+    pub(in crate::runner) fn validate(&self) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        if self.steps == Some(0) {
+            faults.push("steps must be at least 1".to_owned());
+        }
+        if self.window.is_some_and(|it| it.0.is_zero()) {
+            faults.push("for must be longer than nothing".to_owned());
+        }
+        // Zero would be without end for Postgres: DDL would wait for a lock and everybody for it.
+        if self
+            .lock_timeout
+            .is_some_and(|it| it.0 < Duration::from_millis(1))
+        {
+            faults.push("lock_timeout must be at least 1ms".to_owned());
+        }
+        for (name, span) in [
+            ("lock_timeout", self.lock_timeout),
+            ("statement_timeout", self.statement_timeout),
+        ] {
+            if span.is_some_and(|it| it.0 > TIMEOUT_MAX) {
+                faults.push(format!("{name} must be at most 24 days"));
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// How running transactions are ended, as far as the request says.
+    pub(in crate::runner) fn drain(&self) -> AskedLadder {
+        AskedLadder {
+            preset: self.ladder,
+            wait: self.wait,
+            cancel: self.cancel,
+            terminate: self.terminate,
+        }
+    }
+}
+
+/// Body of `POST /v1/databases/{db}/migrations/status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusRequest {
+    /// Every file of the directory.
+    pub files: Vec<PostedFile>,
+}
