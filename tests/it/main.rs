@@ -6,10 +6,15 @@
 )]
 mod support;
 
+mod admission_under_loom;
+mod boundary_model;
 mod cluster_is_thrown_away;
 mod command_line;
 mod demo;
 mod every_version;
+mod full_pipelines;
+mod held_clients;
+mod holds_at_boundaries;
 mod hostile_input;
 mod open_is_transparent;
 mod runner_applies;
@@ -18,3 +23,5 @@ mod runner_stops;
 mod runner_survives;
 mod support_works;
 mod tidy;
+mod told_or_done;
+mod vanished_clients;
