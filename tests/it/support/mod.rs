@@ -3,10 +3,12 @@
 pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod fake_postgres;
+pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod migrations;
 pub(crate) mod poll;
 pub(crate) mod proxy;
 pub(crate) mod script;
+pub(crate) mod shop;
 pub(crate) mod tap;
 pub(crate) mod wire;
