@@ -117,6 +117,10 @@ impl AppApi {
             by: hold.spec.by.clone(),
             reason: hold.spec.reason.clone().unwrap_or_default(),
             overdue: hold.phase == Phase::Overdue,
+            stays: match holder {
+                Holder::Window => self.app.controller.why_held(gate.database()),
+                Holder::Everywhere | Holder::Operator => None,
+            },
             drain,
         }
     }

@@ -81,8 +81,9 @@ struct Open {
 enum State {
     /// Somebody works, and is told here when the window is lost.
     AtWork(watch::Sender<Option<String>>),
-    /// The work is over, and traffic stays held until a person opens it.
-    Stays,
+    /// Nobody works, and traffic stays held, for the reason given, until that is settled or a person
+    /// opens.
+    Stays(String),
 }
 
 impl Windows {
@@ -91,6 +92,21 @@ impl Windows {
         let open = self.open();
         let window = open.get(database)?;
         matches!(window.state, State::AtWork(_)).then(|| window.id.clone())
+    }
+
+    /// Why traffic is held although nobody works in the window.
+    fn why_held(&self, database: &str) -> Option<String> {
+        match &self.open().get(database)?.state {
+            State::AtWork(_) => None,
+            State::Stays(why) => Some(why.clone()),
+        }
+    }
+
+    /// Whether this very window is there, and nobody works in it.
+    pub(super) fn is_left(&self, database: &str, id: &str) -> bool {
+        let open = self.open();
+        open.get(database)
+            .is_some_and(|window| window.id == id && matches!(window.state, State::Stays(_)))
     }
 
     /// Ends the window of a database from outside; who works in it is told why.
@@ -104,15 +120,22 @@ impl Windows {
         }
     }
 
-    /// Notes a window whose work is over, or was when the last process died.
-    pub(super) fn stays(&self, database: &str, id: &str) {
-        self.open().insert(
-            database.to_owned(),
-            Open {
-                id: id.to_owned(),
-                state: State::Stays,
-            },
-        );
+    /// Notes a window that was open when the last process died.
+    pub(super) fn left(&self, database: &str, id: &str, why: &str) {
+        let window = Open {
+            id: id.to_owned(),
+            state: State::Stays(why.to_owned()),
+        };
+        self.open().insert(database.to_owned(), window);
+    }
+
+    /// Ends the work of this very window and notes why traffic stays held. False if it is no longer
+    /// there, because traffic was opened by force.
+    pub(super) fn stay(&self, database: &str, id: &str, why: &str) -> bool {
+        let mut open = self.open();
+        let window = open.get_mut(database).filter(|window| window.id == id);
+        let found = window.map(|window| window.state = State::Stays(why.to_owned()));
+        found.is_some()
     }
 
     fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
@@ -132,7 +155,7 @@ impl Windows {
         Ok(told)
     }
 
-    fn end(&self, database: &str, id: &str) {
+    pub(super) fn end(&self, database: &str, id: &str) {
         let mut open = self.open();
         if open.get(database).is_some_and(|window| window.id == id) {
             open.remove(database);
@@ -227,11 +250,9 @@ impl Controller {
     /// Ends the work of a window whose traffic must stay held until a person has looked.
     pub async fn stay_held_after(self: &Arc<Self>, window: Granted, why: &str) {
         let Granted { id, database, .. } = window;
-        if self.windows.at_work(&database).as_ref() != Some(&id) {
-            // It was opened by force meanwhile.
+        if !self.windows.stay(&database, &id, why) {
             return;
         }
-        self.windows.stays(&database, &id);
         tracing::error!(
             database,
             window = id,
@@ -239,6 +260,12 @@ impl Controller {
             "traffic stays held: look, then `pgdrain open`"
         );
         self.note_stays(&database, why).await;
+    }
+
+    /// Why traffic is held in a database although nobody works in its window: somebody has to look,
+    /// or it is not known yet what became of the work.
+    pub fn why_held(&self, database: &str) -> Option<String> {
+        self.windows.why_held(database)
     }
 
     /// Writes down why traffic stays held.
