@@ -9,6 +9,7 @@ mod support;
 mod cluster_is_thrown_away;
 mod command_line;
 mod hostile_input;
+mod known_state_proxy_killed;
 mod known_state_under_load;
 mod open_is_transparent;
 mod runner_applies;
