@@ -123,14 +123,10 @@ impl Traffic for Windows {
         // In a task of its own: a window that is being opened must be closed again also when
         // nobody wants it any more.
         self.tasks.spawn("window", async move {
-            let opening = controller.begin_window(request, begun);
-            tokio::pin!(opening);
-            let unwanted = tokio::select! {
-                outcome = &mut opening => answer.send(outcome).err(),
-                () = answer.closed() => Some(opening.await),
-            };
-            if let Some(Ok(window)) = unwanted {
-                controller.reopen_after(window).await;
+            let opening = controller.begin_window(request, begun, answer.closed());
+            let outcome = opening.await;
+            if let Err(Ok(unwanted)) = answer.send(outcome) {
+                controller.reopen_after(unwanted).await;
             }
         });
         if let Ok(draining) = draining.await {

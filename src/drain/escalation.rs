@@ -48,6 +48,17 @@ impl Ladder {
         }
         Ladder { steps }
     }
+
+    /// The same, but at its end after `limit`; steps that come later have no time and are not taken.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Ladder {
+        let mut left = limit;
+        for (_, time) in &mut self.steps {
+            *time = (*time).min(left);
+            left -= *time;
+        }
+        self
+    }
 }
 
 /// What the server says about our sessions.
@@ -216,6 +227,21 @@ mod tests {
             escalation.observe(busy(), start + 6 * SECOND),
             Verdict::Act(Step::Terminate)
         );
+    }
+
+    #[test]
+    fn a_limit_ends_the_ladder_on_whatever_step_it_is() {
+        let start = Instant::now();
+        let ladder = Ladder::new(Preset::Force, 2 * SECOND, 3 * SECOND, 4 * SECOND);
+        let mut escalation = Escalation::begin(ladder.within(4 * SECOND), start);
+        for (seconds, expected) in [
+            (1, Verdict::LookAgain(start + 2 * SECOND)),
+            (3, Verdict::Act(Step::Cancel)),
+            (4, Verdict::Exhausted),
+        ] {
+            let verdict = escalation.observe(busy(), start + seconds * SECOND);
+            assert_eq!(verdict, expected, "after {seconds} s");
+        }
     }
 
     #[test]

@@ -169,14 +169,15 @@ impl Windows {
 
 impl Controller {
     /// Holds and drains a database; returns when nothing but the window may run in it. When that is
-    /// not reached, traffic flows again. `begun` gets the drain to watch.
+    /// not reached, or `given_up` comes first, traffic flows again. `begun` gets the drain to watch.
     ///
-    /// Not cancel safe: a caller that gives up leaves the database held until `duration` is over
-    /// and an alert says so.
+    /// Not cancel safe: dropping it leaves the database held until `duration` is over and an alert
+    /// says so. That is what `given_up` is for.
     pub async fn begin_window(
         self: &Arc<Self>,
         request: WindowRequest,
         begun: oneshot::Sender<Draining>,
+        given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
         let id = format!("w{:016x}", rand::random::<u64>());
         let database = request.database.clone();
@@ -197,12 +198,13 @@ impl Controller {
         let held_at = Instant::now();
         let gate = self.gates.of(&database);
         let generation = gate.hold(Holder::Window, request.spec());
+        let ladder = request.ladder.clone().within(request.duration);
         let drain = self.drain(
-            gate,
+            Arc::clone(&gate),
             Holder::Window,
             generation,
             held_at,
-            request.ladder.clone(),
+            ladder,
         );
         tracing::info!(
             database,
@@ -212,7 +214,13 @@ impl Controller {
         );
         // Nobody has to watch.
         let _ = begun.send(drain.clone());
-        let report = drain.ended().await;
+        let report = tokio::select! {
+            report = drain.clone().ended() => report,
+            () = given_up => {
+                gate.end_hold(Holder::Window, Some(generation));
+                drain.ended().await
+            }
+        };
         let ends_at = held_at + request.duration;
         let granted = Granted {
             id,
