@@ -45,7 +45,8 @@ impl AppApi {
         let held = self.app.controller.hold(&target(databases), request).await;
         let drains = held.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "not held");
-            ApiError::unavailable("journal_failed", format!("Nothing was held: {error}."))
+            let causes = anyhow::Error::new(error);
+            ApiError::unavailable("journal_failed", format!("Nothing was held: {causes:#}."))
         })?;
         match answer {
             Answer::AtOnce => Ok(ModeResults {

@@ -134,7 +134,7 @@ impl Traffic for Windows {
         }
         match (&mut answered.answered).await {
             Ok(Ok(window)) => Ok(self.lend(window)),
-            Ok(Err(refused)) => Err(refusal(&refused)),
+            Ok(Err(refused)) => Err(refusal(refused)),
             Err(_) => Err(runner::Refused {
                 message: "the proxy is stopping".into(),
                 report: serde_json::Value::Null,
@@ -173,13 +173,14 @@ impl Drop for Wanted {
     }
 }
 
-fn refusal(refused: &Refused) -> runner::Refused {
-    let report = match refused {
+fn refusal(refused: Refused) -> runner::Refused {
+    let report = match &refused {
         Refused::NotDrained(report) => as_json(report),
         Refused::Another(_) | Refused::Journal(_) => serde_json::Value::Null,
     };
     runner::Refused {
-        message: refused.to_string(),
+        // With its causes: which file of the journal, and why.
+        message: format!("{:#}", anyhow::Error::new(refused)),
         report,
     }
 }
