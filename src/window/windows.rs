@@ -54,9 +54,12 @@ pub struct Granted {
 /// Why there is no window.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// There is one already.
+    /// Somebody works in one already.
     #[error("the window {0} is open already")]
     Another(String),
+    /// Nobody works, and traffic is held until a person has looked.
+    #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
+    StillHeld(String),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -140,8 +143,10 @@ impl Windows {
 
     fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
         let mut open = self.open();
-        if let Some(other) = open.get(database) {
-            return Err(Refused::Another(other.id.clone()));
+        match open.get(database).map(|other| (&other.state, &other.id)) {
+            Some((State::AtWork(_), id)) => return Err(Refused::Another(id.clone())),
+            Some((State::Stays(why), _)) => return Err(Refused::StillHeld(why.clone())),
+            None => {}
         }
         let (lost, told) = watch::channel(None);
         let state = State::AtWork(lost);

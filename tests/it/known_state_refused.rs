@@ -180,3 +180,39 @@ async fn what_the_server_says_is_said_with_its_place() {
     let up = shop.migrate(&["up", "--statement-timeout", "200ms"]).await;
     up.assert(2, &["statement 1 of 1, line 1: ERROR 57014"]);
 }
+
+/// Put right by hand, a migration that was dirty may run again, but not before somebody has opened:
+/// what it does in the end must not be what opens.
+#[tokio::test]
+async fn a_window_while_traffic_is_held_after_another() {
+    let shop = Shop::open().await;
+    shop.write("001_a.up.sql", "vacuum;\nselect 1 / 0;");
+    let dirty = shop.migrate(&["up", "--traffic", "exclusive"]).await;
+    dirty.assert(
+        2,
+        &[
+            "dirty: 001_a.up.sql, statement 2 of 2",
+            "traffic stays held",
+        ],
+    );
+    shop.migrate(&["up"])
+        .await
+        .assert(1, &["dirty FAILED: 001_a (up) stopped at statement 2"]);
+
+    shop.sql("update pgdrain.migration set state = 'failed'")
+        .await;
+    shop.write("001_a.up.sql", "create table a ();");
+    let held = shop.held(&[1]).await;
+    let up = shop.migrate(&["up"]).await;
+    let why = "no exclusive window: traffic is still held after an earlier window: a migration \
+               stopped part-way: 001_a.up.sql, statement 2 of 2";
+    up.assert(6, &[why, "then `pgdrain open`"]);
+    assert_eq!(shop.status().await["held"], 1);
+    shop.proxy
+        .run(&["open", DATABASE])
+        .await
+        .assert(0, &["open"]);
+    assert_let_in(held).await;
+    shop.migrate(&["up"]).await.assert(0, &["done: one file"]);
+    assert_eq!(shop.row(1).await, "applied up 1/1");
+}
