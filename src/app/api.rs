@@ -45,7 +45,8 @@ impl AppApi {
         let held = self.app.controller.hold(&target(databases), request).await;
         let drains = held.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "not held");
-            ApiError::unavailable("journal_failed", format!("Nothing was held: {error}."))
+            let causes = anyhow::Error::new(error);
+            ApiError::unavailable("journal_failed", format!("Nothing was held: {causes:#}."))
         })?;
         match answer {
             Answer::AtOnce => Ok(ModeResults {
@@ -117,6 +118,10 @@ impl AppApi {
             by: hold.spec.by.clone(),
             reason: hold.spec.reason.clone().unwrap_or_default(),
             overdue: hold.phase == Phase::Overdue,
+            stays: match holder {
+                Holder::Window => self.app.controller.why_held(gate.database()),
+                Holder::Everywhere | Holder::Operator => None,
+            },
             drain,
         }
     }

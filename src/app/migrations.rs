@@ -65,15 +65,16 @@ impl App {
 
     async fn settle_one(&self, window: &LeftWindow) {
         let database = &window.database;
-        loop {
+        while self.controller.is_left(window) {
             match self.runner.recover(database, SETTLE_WAIT).await {
                 Ok(recovery) => {
                     tracing::info!(database, ?recovery, "looked at what the last process left");
-                    if recovery.still_running() {
-                        continue;
-                    }
                     return match recovery.reason_to_stay_held() {
                         None => self.controller.settle(window).await,
+                        Some(why) if recovery.still_running() => {
+                            self.controller.still_unsettled(window, &why);
+                            continue;
+                        }
                         Some(why) => self.controller.settle_held(window, &why).await,
                     };
                 }
@@ -83,6 +84,7 @@ impl App {
                         error = &error as &dyn std::error::Error,
                         "held: the migration's end is not known yet"
                     );
+                    self.controller.still_unsettled(window, &error.to_string());
                     tokio::time::sleep(SETTLE_AGAIN).await;
                 }
             }

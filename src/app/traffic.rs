@@ -104,14 +104,10 @@ impl Traffic for Windows {
         // In a task of its own: a window that is being opened must be closed again also when
         // nobody wants it any more.
         self.tasks.spawn("window", async move {
-            let opening = controller.begin_window(request, begun);
-            tokio::pin!(opening);
-            let unwanted = tokio::select! {
-                outcome = &mut opening => answer.send(outcome).err(),
-                () = answer.closed() => Some(opening.await),
-            };
-            if let Some(Ok(window)) = unwanted {
-                controller.reopen_after(window).await;
+            let opening = controller.begin_window(request, begun, answer.closed());
+            let outcome = opening.await;
+            if let Err(Ok(unwanted)) = answer.send(outcome) {
+                controller.reopen_after(unwanted).await;
             }
         });
         if let Ok(draining) = draining.await {
@@ -119,7 +115,7 @@ impl Traffic for Windows {
         }
         match (&mut answered.answered).await {
             Ok(Ok(window)) => Ok(self.lend(window)),
-            Ok(Err(refused)) => Err(refusal(&refused)),
+            Ok(Err(refused)) => Err(refusal(refused)),
             Err(_) => Err(runner::Refused {
                 message: "the proxy is stopping".into(),
                 report: serde_json::Value::Null,
@@ -158,13 +154,16 @@ impl Drop for Wanted {
     }
 }
 
-fn refusal(refused: &Refused) -> runner::Refused {
-    let report = match refused {
+fn refusal(refused: Refused) -> runner::Refused {
+    let report = match &refused {
         Refused::NotDrained(report) => as_json(report),
-        Refused::Another(_) | Refused::Journal(_) => serde_json::Value::Null,
+        Refused::Another(_) | Refused::StillHeld(_) | Refused::Journal(_) => {
+            serde_json::Value::Null
+        }
     };
     runner::Refused {
-        message: refused.to_string(),
+        // With its causes: which file of the journal, and why.
+        message: format!("{:#}", anyhow::Error::new(refused)),
         report,
     }
 }

@@ -128,6 +128,9 @@ fn not_drained(body: &ErrorBody) -> String {
 }
 
 /// Let transactions start again; who waits goes on
+///
+/// Ends with 6 when a window works behind the hold or somebody else holds too, and with 0 when the
+/// database is open.
 #[derive(Args, Debug)]
 pub(super) struct Open {
     /// The database, or '*' for all.
@@ -161,6 +164,11 @@ impl Open {
             Err(error) if self.force && self.database == "*" && error.is_no_answer() => {
                 note(&format!("{error}"));
                 return break_glass::open(self.state_dir.as_deref()).await;
+            }
+            Err(ClientError::Refused { body, .. }) if body.error.code == "held" => {
+                let format = self.asking.format();
+                format.print(&body, |body| body.error.message.clone())?;
+                return Ok(Exit::NOT_GRANTED);
             }
             Err(error) => return Err(error.into()),
         };

@@ -67,8 +67,14 @@ fn held(hold: &HoldStatus) -> String {
         }
         None => {}
     }
-    if let Some(drain) = &hold.drain {
-        let _infallible = write!(text, "; {}", plain(&drain.detail));
+    match (&hold.stays, &hold.drain) {
+        (Some(why), _) => {
+            let _infallible = write!(text, "; stays held: {}", plain(why));
+        }
+        (None, Some(drain)) => {
+            let _infallible = write!(text, "; {}", plain(&drain.detail));
+        }
+        (None, None) => {}
     }
     text
 }

@@ -54,6 +54,17 @@ impl Ladder {
         }
         Ladder { steps }
     }
+
+    /// The same, but at its end after `limit`; steps that come later have no time and are not taken.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Ladder {
+        let mut left = limit;
+        for (_, time) in &mut self.steps {
+            *time = (*time).min(left);
+            left -= *time;
+        }
+        self
+    }
 }
 
 /// What the server says about our sessions.
@@ -165,17 +176,17 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn ladder(preset: Preset) -> Ladder {
+        Ladder::new(&config::Ladder {
+            preset,
+            wait: 2 * SECOND,
+            cancel: 3 * SECOND,
+            terminate: 4 * SECOND,
+        })
+    }
+
     fn escalation(preset: Preset, now: Instant) -> Escalation {
-        {
-            let (wait, cancel, terminate) = (2 * SECOND, 3 * SECOND, 4 * SECOND);
-            let settings = config::Ladder {
-                preset,
-                wait,
-                cancel,
-                terminate,
-            };
-            Escalation::begin(Ladder::new(&settings), now)
-        }
+        Escalation::begin(ladder(preset), now)
     }
 
     fn busy() -> Observation {
@@ -231,6 +242,20 @@ mod tests {
             escalation.observe(busy(), start + 6 * SECOND),
             Verdict::Act(Step::Terminate)
         );
+    }
+
+    #[test]
+    fn a_limit_ends_the_ladder_on_whatever_step_it_is() {
+        let start = Instant::now();
+        let mut escalation = Escalation::begin(ladder(Preset::Force).within(4 * SECOND), start);
+        for (seconds, expected) in [
+            (1, Verdict::LookAgain(start + 2 * SECOND)),
+            (3, Verdict::Act(Step::Cancel)),
+            (4, Verdict::Exhausted),
+        ] {
+            let verdict = escalation.observe(busy(), start + seconds * SECOND);
+            assert_eq!(verdict, expected, "after {seconds} s");
+        }
     }
 
     #[test]

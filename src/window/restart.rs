@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use super::controller::Controller;
 use super::journal::{HoldRecord, Record, WindowRecord};
 use crate::config::{Blocked, Then};
-use crate::gate::mode::{HoldSpec, Holder};
+use crate::gate::mode::{Generation, HoldSpec, Holder};
+
+/// Said of a window that was open when the last process died.
+const UNSETTLED: &str = "it is not known yet what became of the migration before the restart";
 
 /// A window that the last process left open: its work may have been done, or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,7 @@ pub struct LeftWindow {
     pub id: String,
     /// Why traffic was to stay held, if the work was over.
     pub stays: Option<String>,
+    generation: Generation,
 }
 
 impl Controller {
@@ -53,8 +57,9 @@ impl Controller {
             window = window.id,
             "held: a window was open before the restart"
         );
-        self.windows.stays(database, &window.id);
-        self.gates.of(database).hold(
+        let why = window.stays.as_deref().unwrap_or(UNSETTLED);
+        self.windows.left(database, &window.id, why);
+        let generation = self.gates.of(database).hold(
             Holder::Window,
             HoldSpec {
                 duration: hold.duration,
@@ -69,11 +74,27 @@ impl Controller {
             database: database.to_owned(),
             id: window.id.clone(),
             stays: window.stays.clone(),
+            generation,
         }
+    }
+
+    /// Whether a left window is still there. A person may have opened meanwhile, and somebody else
+    /// may work there now.
+    pub fn is_left(&self, left: &LeftWindow) -> bool {
+        self.windows.is_left(&left.database, &left.id)
+    }
+
+    /// It is still not known what became of a left window: says why, to who asks.
+    pub fn still_unsettled(&self, left: &LeftWindow, why: &str) {
+        let why = format!("{UNSETTLED}: {why}");
+        self.windows.stay(&left.database, &left.id, &why);
     }
 
     /// What became of a left window asks for a person: traffic stays held.
     pub async fn settle_held(self: &Arc<Self>, left: &LeftWindow, why: &str) {
+        if !self.windows.stay(&left.database, &left.id, why) {
+            return;
+        }
         tracing::error!(
             database = left.database,
             window = left.id,
@@ -85,10 +106,9 @@ impl Controller {
 
     /// It is known what became of a left window: traffic may flow.
     pub async fn settle(self: &Arc<Self>, left: &LeftWindow) {
-        self.windows
-            .take_from(&left.database, "settled after a restart");
+        self.windows.end(&left.database, &left.id);
         if let Some(gate) = self.gates.find(&left.database) {
-            gate.end_hold(Holder::Window, None);
+            gate.end_hold(Holder::Window, Some(left.generation));
         }
         self.forget_ended().await;
     }

@@ -54,9 +54,12 @@ pub struct Granted {
 /// Why there is no window.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// There is one already.
+    /// Somebody works in one already.
     #[error("the window {0} is open already")]
     Another(String),
+    /// Nobody works, and traffic is held until a person has looked.
+    #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
+    StillHeld(String),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -81,8 +84,9 @@ struct Open {
 enum State {
     /// Somebody works, and is told here when the window is lost.
     AtWork(watch::Sender<Option<String>>),
-    /// The work is over, and traffic stays held until a person opens it.
-    Stays,
+    /// Nobody works, and traffic stays held, for the reason given, until that is settled or a person
+    /// opens.
+    Stays(String),
 }
 
 impl Windows {
@@ -91,6 +95,21 @@ impl Windows {
         let open = self.open();
         let window = open.get(database)?;
         matches!(window.state, State::AtWork(_)).then(|| window.id.clone())
+    }
+
+    /// Why traffic is held although nobody works in the window.
+    fn why_held(&self, database: &str) -> Option<String> {
+        match &self.open().get(database)?.state {
+            State::AtWork(_) => None,
+            State::Stays(why) => Some(why.clone()),
+        }
+    }
+
+    /// Whether this very window is there, and nobody works in it.
+    pub(super) fn is_left(&self, database: &str, id: &str) -> bool {
+        let open = self.open();
+        open.get(database)
+            .is_some_and(|window| window.id == id && matches!(window.state, State::Stays(_)))
     }
 
     /// Ends the window of a database from outside; who works in it is told why.
@@ -104,21 +123,30 @@ impl Windows {
         }
     }
 
-    /// Notes a window whose work is over, or was when the last process died.
-    pub(super) fn stays(&self, database: &str, id: &str) {
-        self.open().insert(
-            database.to_owned(),
-            Open {
-                id: id.to_owned(),
-                state: State::Stays,
-            },
-        );
+    /// Notes a window that was open when the last process died.
+    pub(super) fn left(&self, database: &str, id: &str, why: &str) {
+        let window = Open {
+            id: id.to_owned(),
+            state: State::Stays(why.to_owned()),
+        };
+        self.open().insert(database.to_owned(), window);
+    }
+
+    /// Ends the work of this very window and notes why traffic stays held. False if it is no longer
+    /// there, because traffic was opened by force.
+    pub(super) fn stay(&self, database: &str, id: &str, why: &str) -> bool {
+        let mut open = self.open();
+        let window = open.get_mut(database).filter(|window| window.id == id);
+        let found = window.map(|window| window.state = State::Stays(why.to_owned()));
+        found.is_some()
     }
 
     fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
         let mut open = self.open();
-        if let Some(other) = open.get(database) {
-            return Err(Refused::Another(other.id.clone()));
+        match open.get(database).map(|other| (&other.state, &other.id)) {
+            Some((State::AtWork(_), id)) => return Err(Refused::Another(id.clone())),
+            Some((State::Stays(why), _)) => return Err(Refused::StillHeld(why.clone())),
+            None => {}
         }
         let (lost, told) = watch::channel(None);
         let state = State::AtWork(lost);
@@ -132,7 +160,7 @@ impl Windows {
         Ok(told)
     }
 
-    fn end(&self, database: &str, id: &str) {
+    pub(super) fn end(&self, database: &str, id: &str) {
         let mut open = self.open();
         if open.get(database).is_some_and(|window| window.id == id) {
             open.remove(database);
@@ -146,14 +174,15 @@ impl Windows {
 
 impl Controller {
     /// Holds and drains a database; returns when nothing but the window may run in it. When that is
-    /// not reached, traffic flows again. `begun` gets the drain to watch.
+    /// not reached, or `given_up` comes first, traffic flows again. `begun` gets the drain to watch.
     ///
-    /// Not cancel safe: a caller that gives up leaves the database held until `duration` is over
-    /// and an alert says so.
+    /// Not cancel safe: dropping it leaves the database held until `duration` is over and an alert
+    /// says so. That is what `given_up` is for.
     pub async fn begin_window(
         self: &Arc<Self>,
         request: WindowRequest,
         begun: oneshot::Sender<Draining>,
+        given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
         let id = format!("w{:016x}", rand::random::<u64>());
         let database = request.database.clone();
@@ -174,12 +203,13 @@ impl Controller {
         let held_at = Instant::now();
         let gate = self.gates.of(&database);
         let generation = gate.hold(Holder::Window, request.spec());
+        let ladder = request.ladder.clone().within(request.duration);
         let drain = self.drain(
-            gate,
+            Arc::clone(&gate),
             Holder::Window,
             generation,
             held_at,
-            request.ladder.clone(),
+            ladder,
         );
         tracing::info!(
             database,
@@ -189,7 +219,13 @@ impl Controller {
         );
         // Nobody has to watch.
         let _ = begun.send(drain.clone());
-        let report = drain.ended().await;
+        let report = tokio::select! {
+            report = drain.clone().ended() => report,
+            () = given_up => {
+                gate.end_hold(Holder::Window, Some(generation));
+                drain.ended().await
+            }
+        };
         let ends_at = held_at + request.duration;
         let granted = Granted {
             id,
@@ -227,11 +263,9 @@ impl Controller {
     /// Ends the work of a window whose traffic must stay held until a person has looked.
     pub async fn stay_held_after(self: &Arc<Self>, window: Granted, why: &str) {
         let Granted { id, database, .. } = window;
-        if self.windows.at_work(&database).as_ref() != Some(&id) {
-            // It was opened by force meanwhile.
+        if !self.windows.stay(&database, &id, why) {
             return;
         }
-        self.windows.stays(&database, &id);
         tracing::error!(
             database,
             window = id,
@@ -239,6 +273,12 @@ impl Controller {
             "traffic stays held: look, then `pgdrain open`"
         );
         self.note_stays(&database, why).await;
+    }
+
+    /// Why traffic is held in a database although nobody works in its window: somebody has to look,
+    /// or it is not known yet what became of the work.
+    pub fn why_held(&self, database: &str) -> Option<String> {
+        self.windows.why_held(database)
     }
 
     /// Writes down why traffic stays held.

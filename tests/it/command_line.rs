@@ -196,6 +196,10 @@ async fn an_open_that_does_not_open_ends_with_6() {
         &["still held by somebody else"],
     )
     .await;
+    let refused = json!({ "error": { "code": "held", "message": "The window w1 works in shop." } });
+    let named = ["The window w1 works in shop."];
+    check("open shop", &[(409, refused.clone())], 6, &named).await;
+    check("open shop --json", &[(409, refused)], 6, &["\"held\""]).await;
 }
 
 #[tokio::test]

@@ -29,6 +29,10 @@ pub struct HoldStatus {
     pub reason: String,
     /// Whether its end has passed and it stays.
     pub overdue: bool,
+    /// Why it stays although the window's work is over: somebody has to look, or it is not known yet
+    /// how the work ended. Absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
     /// How its drain goes.
     pub drain: Option<DrainReport>,
 }
