@@ -30,4 +30,5 @@ mod runner_survives;
 mod support_works;
 mod tidy;
 mod told_or_done;
+mod twenty_holds_under_load;
 mod vanished_clients;
