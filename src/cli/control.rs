@@ -162,6 +162,10 @@ impl Open {
                 note(&format!("{error}"));
                 return break_glass::open(self.state_dir.as_deref()).await;
             }
+            Err(error) if error.has_code("held") => {
+                note(&format!("{error}"));
+                return Ok(Exit::NOT_GRANTED);
+            }
             Err(error) => return Err(error.into()),
         };
         self.asking
