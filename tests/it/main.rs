@@ -11,6 +11,7 @@ mod boundary_model;
 mod cluster_is_thrown_away;
 mod command_line;
 mod demo;
+mod drained_is_proved;
 mod every_hold_ends;
 mod full_pipelines;
 mod held_clients;
