@@ -6,6 +6,7 @@
 )]
 mod support;
 
+mod a_crash_is_a_case;
 mod admission_under_loom;
 mod boundary_model;
 mod cluster_is_thrown_away;
