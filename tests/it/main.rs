@@ -23,6 +23,7 @@ mod runner_applies;
 mod runner_fails;
 mod runner_stops;
 mod runner_survives;
+mod stops_and_reloads;
 mod support_works;
 mod tidy;
 mod told_or_done;
