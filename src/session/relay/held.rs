@@ -127,6 +127,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if held.server == Server::Ending {
             return Step::Stuck;
         }
+        if !self.door.is_open()
+            && let Some((Blocked::Reject, _)) = self.door.gate.blocked()
+        {
+            self.refuse(&Refusal::HoldRejects);
+            return Step::Moved;
+        }
         match self.hear_out(cx) {
             Ok(None) => {}
             Ok(Some(step)) => return step,

@@ -253,10 +253,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.life = Life::Stopping;
         }
         if signals.contains(Signals::KILL) {
-            self.dismiss(&Refusal::ShuttingDown, Remains::Nothing);
+            self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
         if self.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary() {
-            self.dismiss(&Refusal::ShuttingDown, Remains::HalfOpen);
+            let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
+            let refusal = if waits {
+                Refusal::HeldShuttingDown
+            } else {
+                Refusal::ShuttingDown
+            };
+            self.dismiss(&refusal, Remains::HalfOpen);
         }
     }
 
