@@ -27,8 +27,9 @@ pub struct Authenticated {
     pub client_key: Option<CancelKey>,
     /// What the client sent ahead of the first `ReadyForQuery`.
     pub from_client: BytesMut,
-    /// What the server sent behind it.
-    pub from_server: BytesMut,
+    /// What the client is still to be sent: the end of the login, which makes it begin, and what the
+    /// server sent behind it. By then others must know the session, for a cancel may follow at once.
+    pub to_client: BytesMut,
 }
 
 /// Why a login did not succeed.
@@ -89,15 +90,17 @@ where
     };
     loop {
         let step = login.server_messages()?;
+        if let Step::Ready = step {
+            return Ok(login.finish());
+        }
         client
             .write_all(&login.to_client)
             .await
             .map_err(Failed::Client)?;
         login.to_client.clear();
         match step {
-            Step::More => {}
+            Step::More | Step::Ready => {}
             Step::ServerRefused => return Err(Failed::ByServer),
-            Step::Ready => return Ok(login.finish()),
         }
         if let Some(answer) = login.client_answer()? {
             server.write_all(&answer).await.map_err(Failed::Server)?;
@@ -222,12 +225,13 @@ impl Login {
         Ok(Some(self.from_client.split_to(length)))
     }
 
-    fn finish(self) -> Authenticated {
+    fn finish(mut self) -> Authenticated {
+        self.to_client.unsplit(self.from_server);
         Authenticated {
             server_key: self.server_key,
             client_key: self.client_key,
             from_client: self.from_client,
-            from_server: self.from_server,
+            to_client: self.to_client,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::break_glass;
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
-use super::output::note;
+use super::output::{Format, note};
 use crate::admin::types::{
     self, ErrorBody, HoldRequest, ModeName, ModeRequest, ModeResults, OpenRequest,
 };
@@ -166,8 +166,10 @@ impl Open {
                 return break_glass::open(self.state_dir.as_deref()).await;
             }
             Err(ClientError::Refused { body, .. }) if body.error.code == "held" => {
-                let format = self.asking.format();
-                format.print(&body, |body| body.error.message.clone())?;
+                match self.asking.format() {
+                    Format::Text => note(&body.error.message),
+                    json @ Format::Json => json.print(&body, |_| String::new())?,
+                }
                 return Ok(Exit::NOT_GRANTED);
             }
             Err(error) => return Err(error.into()),

@@ -213,7 +213,7 @@ impl Host {
             end: End::ServerLeft,
             _room: room,
         };
-        let (client, server) = ((client, login.from_client), (stream, login.from_server));
+        let (client, server) = ((client, login.from_client), (stream, login.to_client));
         Settled {
             relay: Relay::new(client, server, session, gate, config, common),
             farewell,

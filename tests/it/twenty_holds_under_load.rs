@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::holds::DB;
 use crate::support::load::Load;
-use crate::support::poll::{PATIENCE, within};
+use crate::support::poll::{PATIENCE, until, within};
 use crate::support::shop::Shop;
 
 const CLIENTS: u64 = 64;
@@ -92,9 +92,16 @@ async fn pgbench_through_holds(protocol: &str) {
         String::from_utf8_lossy(&filled.stderr)
     );
 
-    let run = ["-n", "-c", "16", "-j", "2", "-t", "400", "-M", protocol];
+    let run = ["-n", "-c", "16", "-j", "2", "-t", "500", "-M", protocol];
     let running = pgbench(&run).spawn().expect("it ran a moment ago");
     let ended = tokio::task::spawn_blocking(|| running.wait_with_output());
+    // It prepares statements one connection after the other: one that is held there would keep a
+    // transaction of another from going on, which only its own end of patience could resolve.
+    until("pgbench to be at work", PATIENCE, async || {
+        let done = shop.proxy.status(DB).await["transactions_total"].as_u64();
+        done.is_some_and(|done| done > 1000)
+    })
+    .await;
     let mut holds = 0;
     while !ended.is_finished() {
         shop.proxy.hold_drained(DB, json!({})).await;
@@ -110,7 +117,7 @@ async fn pgbench_through_holds(protocol: &str) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
     assert!(
-        text.contains("number of transactions actually processed: 6400/6400"),
+        text.contains("number of transactions actually processed: 8000/8000"),
         "{text}"
     );
     assert!(holds >= 5, "only {holds} holds came in between");

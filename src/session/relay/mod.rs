@@ -167,10 +167,11 @@ pub struct Relay<C, S> {
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
-    /// A session at its first boundary. What either side sent ahead of it comes first.
+    /// A session at its first boundary. What the client sent ahead of it, and what it is still to be
+    /// sent, come first.
     pub fn new(
         (client, from_client): (C, BytesMut),
-        (server, from_server): (S, BytesMut),
+        (server, for_client): (S, BytesMut),
         session: Arc<Session>,
         gate: Arc<Gate>,
         config: Arc<Config>,
@@ -181,8 +182,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let mut to_client = Backlog::default();
         // At a boundary the server sends whole asynchronous messages; a length that cannot be one
         // shows again with the next bytes.
-        let _ = server_scan.read(&mut tracker, &from_server);
-        to_client.push(&from_server);
+        let _ = server_scan.read(&mut tracker, &for_client);
+        to_client.push(&for_client);
         Relay {
             client,
             server,
