@@ -1,12 +1,15 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup build demo test lint docs bench
+.PHONY: help setup versions build demo test lint docs bench
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 setup: ## Install what building and testing need and this machine lacks
 	@.ci/setup
+
+versions: ## Fetch newer Postgres versions for the tests, where npm is there
+	@.ci/versions
 
 build: setup ## Build the release binary
 	cargo build --release --locked
@@ -25,4 +28,4 @@ docs: ## Build the documentation of every item, private ones too
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
 
 bench: setup ## Run the benchmarks
-	cargo bench --locked
+	cargo bench --locked --bench '*'

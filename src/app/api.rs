@@ -12,7 +12,7 @@ use crate::admin::types::{
     Sessions, Status,
 };
 use crate::admin::{Answer, Api, ApiError, Databases};
-use crate::config::{Config, HumanDuration};
+use crate::config::{AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
 use crate::gate::Gate;
@@ -292,22 +292,22 @@ fn target(databases: &Databases) -> Target {
 /// What the body leaves out, the configuration says.
 fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
     let set = &config.hold;
-    let or = |asked: Option<HumanDuration>, set| asked.map_or(set, |asked| asked.0);
+    let asked = AskedLadder {
+        preset: body.ladder,
+        wait: body.wait,
+        cancel: body.cancel,
+        terminate: body.terminate,
+    };
     HoldRequest {
         spec: HoldSpec {
-            duration: or(body.duration, set.duration),
+            duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
             blocked: body.blocked.unwrap_or(set.blocked),
             client_deadline: set.client_deadline,
             by: body.by.unwrap_or_else(|| "unknown".into()),
             reason: body.reason,
         },
-        ladder: Ladder::new(
-            body.ladder.unwrap_or(set.ladder.preset),
-            or(body.wait, set.ladder.wait),
-            or(body.cancel, set.ladder.cancel),
-            or(body.terminate, set.ladder.terminate),
-        ),
+        ladder: Ladder::new(&set.ladder.with(&asked)),
     }
 }
 

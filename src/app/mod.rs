@@ -70,6 +70,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let admin = TcpListener::bind(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
 
+    raise_file_limit(config.limits.connections);
     let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
     let gates = Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics)));
@@ -125,6 +126,23 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     // Nobody is left to be found there.
     let _ = Endpoints::remove(&state_dir);
     Ok(())
+}
+
+/// Files that are open besides the two sockets of each session.
+const FILES_BESIDES: u64 = 128;
+
+/// Each session takes two files, and systems start a process with few: asks for all it may have.
+fn raise_file_limit(connections: usize) {
+    let needed = 2 * connections as u64 + FILES_BESIDES;
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) if limit < needed => tracing::warn!(
+            limit,
+            needed,
+            "too few open files are allowed for limits.connections; raise the limit (ulimit -n)"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
+    }
 }
 
 impl App {

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 
-use crate::config::{HumanDuration, Preset, Shared};
+use crate::config::Shared;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::runner::{self, Finish, Grant, Traffic, WindowStage};
@@ -24,15 +22,6 @@ pub(super) struct Windows {
     lent: Mutex<BTreeMap<String, Granted>>,
 }
 
-/// The ladder as a request may give it; what it leaves out, the configuration says.
-#[derive(Debug, Default, Deserialize)]
-struct AskedLadder {
-    ladder: Option<Preset>,
-    wait: Option<HumanDuration>,
-    cancel: Option<HumanDuration>,
-    terminate: Option<HumanDuration>,
-}
-
 impl Windows {
     pub(super) fn new(controller: Arc<Controller>, config: Arc<Shared>, tasks: Tasks) -> Windows {
         Windows {
@@ -45,20 +34,12 @@ impl Windows {
 
     fn request(&self, asked: &runner::WindowRequest) -> WindowRequest {
         let hold = self.config.load().hold.clone();
-        // The runner passes on what its own request held, which was checked there.
-        let ladder: AskedLadder = serde_json::from_value(asked.drain.clone()).unwrap_or_default();
-        let or = |asked: Option<HumanDuration>, set: Duration| asked.map_or(set, |asked| asked.0);
         WindowRequest {
             database: asked.database.clone(),
             duration: asked.duration,
             blocked: hold.blocked,
             client_deadline: hold.client_deadline,
-            ladder: Ladder::new(
-                ladder.ladder.unwrap_or(hold.ladder.preset),
-                or(ladder.wait, hold.ladder.wait),
-                or(ladder.cancel, hold.ladder.cancel),
-                or(ladder.terminate, hold.ladder.terminate),
-            ),
+            ladder: Ladder::new(&hold.ladder.with(&asked.drain)),
             unproved: false,
             by: asked.by.clone(),
             reason: asked.reason.clone(),

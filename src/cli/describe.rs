@@ -219,7 +219,7 @@ mod tests {
                     "last_permit_released_at": null, "drained_at": null,
                     "waited_for": [{
                         "pid": 4711, "user": "app", "application_name": "worker\u001b[2J",
-                        "client": "10.0.0.7:50122", "state": "idle in transaction",
+                        "client": "10.0.0.7:50122", "state": "in_transaction",
                         "transaction_age_ms": 95000, "statement_started_at": null
                     }],
                     "cancelled": [], "terminated": [], "bypass": [],

@@ -19,10 +19,48 @@ const WAIT: &str = "10s";
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Follows one migration.
-pub(super) struct Follower<'a> {
+/// What happens in one migration, piece by piece.
+pub(super) struct News<'a> {
     client: &'a Client,
     id: &'a str,
+    /// The last event that was given.
+    seen: u64,
+}
+
+impl<'a> News<'a> {
+    pub(super) fn new(client: &'a Client, id: &'a str) -> Self {
+        Self {
+            client,
+            id,
+            seen: 0,
+        }
+    }
+
+    /// Waits for what has not been given yet; without any events, nothing happened for a while.
+    ///
+    /// # Errors
+    /// When nobody can tell any more how it goes.
+    pub(super) async fn next(&mut self) -> Result<RunView, ClientError> {
+        let (id, seen) = (self.id, self.seen);
+        let path = path(&["v1", "migrations", id]) + &format!("?after={seen}&wait={WAIT}");
+        let mut tries = 0;
+        let news: RunView = loop {
+            tries += 1;
+            match self.client.get(&path).await {
+                Err(error) if error.is_no_answer() && tries < TRIES => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => break answer?,
+            }
+        };
+        self.seen = news.events.last().map_or(seen, |last| last.seq);
+        Ok(news)
+    }
+}
+
+/// Follows one migration.
+pub(super) struct Follower<'a> {
+    news: News<'a>,
     view: View,
 }
 
@@ -34,7 +72,8 @@ impl<'a> Follower<'a> {
             Format::Text if terminal => View::Bar(bar()),
             Format::Text => View::Lines,
         };
-        Self { client, id, view }
+        let news = News::new(client, id);
+        Self { news, view }
     }
 
     /// Shows every event until the migration is over, and gives its last view; `None` when Ctrl-C
@@ -42,11 +81,11 @@ impl<'a> Follower<'a> {
     ///
     /// # Errors
     /// When nobody can tell any more how it goes.
-    pub(super) async fn follow(self) -> anyhow::Result<Option<RunView>> {
-        let mut seen = 0;
+    pub(super) async fn follow(mut self) -> anyhow::Result<Option<RunView>> {
         loop {
+            let seen = self.news.seen;
             let news = tokio::select! {
-                news = self.news(seen) => news?,
+                news = self.news.next() => news?,
                 _ = tokio::signal::ctrl_c() => {
                     self.view.end();
                     return Ok(None);
@@ -57,25 +96,10 @@ impl<'a> Follower<'a> {
             }
             for event in &news.events {
                 self.view.show(event)?;
-                seen = event.seq;
             }
             if news.exit_code.is_some() {
                 self.view.end();
                 return self.finish(news).map(Some);
-            }
-        }
-    }
-
-    async fn news(&self, after: u64) -> Result<RunView, ClientError> {
-        let path = path(&["v1", "migrations", self.id]) + &format!("?after={after}&wait={WAIT}");
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.client.get(&path).await {
-                Err(error) if error.is_no_answer() && tries < TRIES => {
-                    tokio::time::sleep(PAUSE).await;
-                }
-                answer => return answer,
             }
         }
     }
@@ -173,7 +197,7 @@ fn advance(bar: &ProgressBar, event: &Event) {
 }
 
 /// An event as a line, or as several: the time stands before the first.
-fn sentence(event: &Event) -> String {
+pub(super) fn sentence(event: &Event) -> String {
     let lines: Vec<_> = event.text.lines().map(plain).collect();
     let at: Timestamp = event.at;
     format!(

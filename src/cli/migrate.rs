@@ -1,6 +1,6 @@
 //! `pgdrain migrate`: reads the files, posts them, and follows what the runner does with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -18,8 +18,7 @@ use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migration
 use crate::config::HumanDuration;
 use crate::runner::source::{PostedFile, golang_migrate};
 use crate::runner::types::{
-    Direction, MigrationRequest, RunState, RunSummary, Span, StatusReport, StatusRequest,
-    TrafficMode,
+    Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
 };
 
 /// Apply migrations alone in the database, or revert them
@@ -94,33 +93,40 @@ fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
 impl Run {
     async fn start(self, direction: Direction) -> anyhow::Result<Exit> {
         let client = self.asking.client()?;
-        let span = |time: Option<HumanDuration>| time.map(|HumanDuration(time)| Span(time));
         let request = MigrationRequest {
             direction,
             steps: self.steps,
-            files: self.files.read()?,
+            files: read_files(&self.files.dir)?,
             traffic: self.traffic,
-            window: span(self.duration),
-            ladder: self.ladder.ladder.map(|preset| preset.to_string()),
-            wait: span(self.ladder.wait),
-            cancel: span(self.ladder.cancel),
-            terminate: span(self.ladder.terminate),
-            lock_timeout: span(self.lock_timeout),
-            statement_timeout: span(self.statement_timeout),
+            window: self.duration,
+            ladder: self.ladder.ladder,
+            wait: self.ladder.wait,
+            cancel: self.ladder.cancel,
+            terminate: self.ladder.terminate,
+            lock_timeout: self.lock_timeout,
+            statement_timeout: self.statement_timeout,
             reason: self.reason,
             by: Some(operator()),
         };
         let database = &self.files.database;
-        let path = path(&["v1", "databases", database, "migrations"]);
-        let started = client
-            .send(Method::POST, &path, &request, Patience::Short)
-            .await;
-        let MigrationStarted { id } = match started {
+        let MigrationStarted { id } = match start(&client, database, &request).await {
             Ok(started) => started,
             Err(error) => return not_started(error, database),
         };
         follow(&client, &self.asking, &id, database).await
     }
+}
+
+/// Starts a migration.
+pub(super) async fn start(
+    client: &Client,
+    database: &str,
+    request: &MigrationRequest,
+) -> Result<MigrationStarted, ClientError> {
+    let path = path(&["v1", "databases", database, "migrations"]);
+    client
+        .send(Method::POST, &path, request, Patience::Short)
+        .await
 }
 
 /// Another migration runs there: nothing was done, and later it may be.
@@ -143,24 +149,17 @@ struct Files {
     dir: PathBuf,
 }
 
-impl Files {
-    /// Every fault of the files at once.
-    fn read(&self) -> anyhow::Result<Vec<PostedFile>> {
-        match golang_migrate::read_directory(&self.dir) {
-            Ok(files) if files.is_empty() => {
-                bail!(
-                    "{} holds no migration files (NUMBER_name.up.sql)",
-                    self.dir.display()
-                )
-            }
-            Ok(files) => Ok(files),
-            Err(faults) => {
-                let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-                bail!(
-                    "the files of {} cannot be used:{faults}",
-                    self.dir.display()
-                )
-            }
+/// Reads the migration files of a directory; tells every fault of them at once.
+pub(super) fn read_files(directory: &Path) -> anyhow::Result<Vec<PostedFile>> {
+    let place = directory.display();
+    match golang_migrate::read_directory(directory) {
+        Ok(files) if files.is_empty() => {
+            bail!("{place} holds no migration files (NUMBER_name.up.sql)")
+        }
+        Ok(files) => Ok(files),
+        Err(faults) => {
+            let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            bail!("the files of {place} cannot be used:{faults}")
         }
     }
 }
@@ -176,7 +175,7 @@ struct Status {
 impl Status {
     async fn show(self) -> anyhow::Result<Exit> {
         let request = StatusRequest {
-            files: self.files.read()?,
+            files: read_files(&self.files.dir)?,
         };
         let path = path(&[
             "v1",

@@ -36,6 +36,7 @@ enum Command {
     Hold(control::Hold),
     Open(control::Open),
     Migrate(migrate::Migrate),
+    Demo(demo::Demo),
 }
 
 /// Runs a command line and says how it ended; errors go to standard error.
@@ -60,6 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
+        Command::Demo(command) => wait_for(command.run()),
     };
     ended.unwrap_or_else(|error| {
         output::note(&format!("error: {error:#}"));
@@ -111,6 +113,7 @@ mod tests {
             "migrate status shop --dir migrations --json",
             "migrate attach shop",
             "migrate cancel shop",
+            "demo --pg-bin /usr/lib/postgresql/15/bin --keep",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
         }

@@ -89,9 +89,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // Messages are small and somebody waits for each.
-                stream.set_nodelay(true)?;
-                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+                Ok((Stream::tcp(stream)?, Peer::Tcp(address)))
             }
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;

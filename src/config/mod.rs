@@ -27,8 +27,8 @@ pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use secret::Secret;
 pub use settings::{
-    Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords, Role, Target,
-    Upstream,
+    AskedLadder, Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords,
+    Role, Target, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;

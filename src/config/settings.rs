@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::address::{Host, ListenAddress};
 use super::passfile::Passfile;
+use super::quantity::HumanDuration;
 use super::secret::Secret;
 use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
 
@@ -113,6 +114,33 @@ pub struct Ladder {
     pub cancel: Duration,
     /// How long it waits after sessions were terminated.
     pub terminate: Duration,
+}
+
+/// The parts of a ladder that one command asks for; the settings say the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedLadder {
+    /// How far it goes.
+    pub preset: Option<Preset>,
+    /// How long it waits for transactions to end.
+    pub wait: Option<HumanDuration>,
+    /// How long it waits after it cancelled statements.
+    pub cancel: Option<HumanDuration>,
+    /// How long it waits after it terminated sessions.
+    pub terminate: Option<HumanDuration>,
+}
+
+impl Ladder {
+    /// These settings, but for what was asked for.
+    #[must_use]
+    pub fn with(&self, asked: &AskedLadder) -> Ladder {
+        let or = |asked: Option<HumanDuration>, set| asked.map_or(set, Duration::from);
+        Ladder {
+            preset: asked.preset.unwrap_or(self.preset),
+            wait: or(asked.wait, self.wait),
+            cancel: or(asked.cancel, self.cancel),
+            terminate: or(asked.terminate, self.terminate),
+        }
+    }
 }
 
 /// What is limited.

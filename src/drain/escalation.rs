@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Preset, words};
+use crate::config::{self, Preset, words};
 
 words! {
     /// One rung: what is done to those in the way.
@@ -36,7 +36,13 @@ pub struct Ladder {
 impl Ladder {
     /// *gentle* waits; *firm* waits and cancels; *force* also terminates.
     #[must_use]
-    pub fn new(preset: Preset, wait: Duration, cancel: Duration, terminate: Duration) -> Ladder {
+    pub fn new(settings: &config::Ladder) -> Ladder {
+        let config::Ladder {
+            preset,
+            wait,
+            cancel,
+            terminate,
+        } = *settings;
         let mut steps = vec![(Step::Wait, wait)];
         match preset {
             Preset::Gentle => {}
@@ -170,8 +176,17 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn ladder(preset: Preset) -> Ladder {
+        Ladder::new(&config::Ladder {
+            preset,
+            wait: 2 * SECOND,
+            cancel: 3 * SECOND,
+            terminate: 4 * SECOND,
+        })
+    }
+
     fn escalation(preset: Preset, now: Instant) -> Escalation {
-        Escalation::begin(Ladder::new(preset, 2 * SECOND, 3 * SECOND, 4 * SECOND), now)
+        Escalation::begin(ladder(preset), now)
     }
 
     fn busy() -> Observation {
@@ -232,8 +247,7 @@ mod tests {
     #[test]
     fn a_limit_ends_the_ladder_on_whatever_step_it_is() {
         let start = Instant::now();
-        let ladder = Ladder::new(Preset::Force, 2 * SECOND, 3 * SECOND, 4 * SECOND);
-        let mut escalation = Escalation::begin(ladder.within(4 * SECOND), start);
+        let mut escalation = Escalation::begin(ladder(Preset::Force).within(4 * SECOND), start);
         for (seconds, expected) in [
             (1, Verdict::LookAgain(start + 2 * SECOND)),
             (3, Verdict::Act(Step::Cancel)),

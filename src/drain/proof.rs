@@ -14,7 +14,7 @@ use crate::session::registry::{self, Session, Sessions};
 pub(super) struct View {
     /// What it proves.
     pub proof: Proof,
-    /// Backends of ours that are in a transaction.
+    /// Backends of ours that are in a transaction, or that we left and that are not gone.
     pub busy: Vec<Backend>,
     /// Sessions that did not come through us and are in a transaction.
     pub bypass: Vec<Blocker>,
@@ -69,7 +69,9 @@ fn compare(
     let departed = sessions.departed_of(database);
     for gone in &departed {
         match seen.get(&gone.pid) {
-            Some(backend) => view.count(backend),
+            // Also one that is shown idle: a statement may lie in its socket that it has not read
+            // yet, and it would run whatever became of its client.
+            Some(backend) => view.busy(backend),
             None => view.unknown(format!("the backend {} is at another server", gone.pid)),
         }
     }
@@ -119,17 +121,19 @@ impl View {
     fn count(&mut self, backend: &Backend) {
         match backend.activity {
             Activity::Idle => {}
-            Activity::Active | Activity::IdleInTransaction => {
-                self.busy.push(backend.clone());
-                if self.proof == Proof::Clear {
-                    self.proof = Proof::Busy;
-                }
-            }
+            Activity::Active | Activity::IdleInTransaction => self.busy(backend),
             Activity::Unknown => self.unknown(format!(
                 "the server does not show what the backend {} does: \
                  the control role needs pg_read_all_stats",
                 backend.pid
             )),
+        }
+    }
+
+    fn busy(&mut self, backend: &Backend) {
+        self.busy.push(backend.clone());
+        if self.proof == Proof::Clear {
+            self.proof = Proof::Busy;
         }
     }
 

@@ -200,6 +200,7 @@ impl Gate {
                     self.admission.turn(false);
                     self.queue.wake_all();
                 }
+                Effect::Reject => self.queue.wake_all(),
                 Effect::SetTimer {
                     holder,
                     generation,

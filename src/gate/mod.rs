@@ -9,6 +9,8 @@ pub mod mode;
 mod queue;
 pub mod state;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -77,6 +77,8 @@ pub enum Effect {
     Close,
     /// Transactions may start: those that wait first.
     Open,
+    /// Those who wait are refused from now on.
+    Reject,
     /// Tell this state again at that time.
     SetTimer {
         /// Whose hold it is.
@@ -188,6 +190,8 @@ impl State {
     fn begin(&mut self, holder: Holder, spec: HoldSpec, now: Instant, effects: &mut Vec<Effect>) {
         if self.holds.is_empty() {
             effects.push(Effect::Close);
+        } else if spec.blocked == Blocked::Reject {
+            effects.push(Effect::Reject);
         }
         self.last = Generation(self.last.0 + 1);
         let generation = self.last;
@@ -384,7 +388,7 @@ mod tests {
             client_deadline: Duration::from_secs(5),
             ..spec(Then::Open)
         };
-        state.apply(
+        let effects = state.apply(
             Event::Hold {
                 holder: Holder::Operator,
                 spec: strict,
@@ -395,5 +399,6 @@ mod tests {
             state.blocked(),
             Some((Blocked::Reject, Duration::from_secs(5)))
         );
+        assert!(effects.contains(&Effect::Reject), "{effects:?}");
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::AskedLadder;
+
 /// Opens and ends exclusive windows.
 pub trait Traffic: Send + Sync + 'static {
     /// Holds, drains, and makes the window exclusive.
@@ -27,9 +29,8 @@ pub struct WindowRequest {
     pub database: String,
     /// How long the window may last, counted from the hold.
     pub duration: Duration,
-    /// How running transactions are ended: an object with the keys `ladder`, `wait`, `cancel`,
-    /// `terminate` as far as they were given. The runner does not look inside.
-    pub drain: serde_json::Value,
+    /// How running transactions are ended.
+    pub drain: AskedLadder,
     /// Why, for logs and for those who wait.
     pub reason: Option<String>,
     /// Who asks.

@@ -101,8 +101,5 @@ async fn connect_host(host: &Host) -> io::Result<(Stream, Endpoint)> {
 }
 
 async fn tcp(address: SocketAddr) -> io::Result<Stream> {
-    let stream = TcpStream::connect(address).await?;
-    // Messages are small and somebody waits for each.
-    stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(stream))
+    Stream::tcp(TcpStream::connect(address).await?)
 }

@@ -75,7 +75,7 @@ impl Activity {
         match self {
             Activity::Idle => "idle",
             Activity::Active => "active",
-            Activity::IdleInTransaction => "idle in transaction",
+            Activity::IdleInTransaction => "in_transaction",
             Activity::Unknown => "unknown",
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
-use atomic_waker::AtomicWaker;
 use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
@@ -102,7 +102,7 @@ pub struct Session {
     pub meter: Meter,
     born: Instant,
     signals: AtomicU8,
-    waker: AtomicWaker,
+    waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
@@ -172,7 +172,7 @@ impl Session {
             meter: Meter::default(),
             born: Instant::now(),
             signals: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
+            waker: Mutex::default(),
             cancels: Mutex::default(),
         }
     }
@@ -268,7 +268,9 @@ impl Session {
     /// Wants something of the session, and wakes it.
     pub fn signal(&self, signals: Signals) {
         self.signals.fetch_or(signals.0, Ordering::AcqRel);
-        self.waker.wake();
+        if let Some(waker) = &*self.waker_place() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Wants its statement cancelled; the receiver is told when that was done or found needless.
@@ -294,9 +296,14 @@ impl Session {
         Signals(self.signals.swap(0, Ordering::AcqRel))
     }
 
-    /// Where the session is woken.
-    pub fn waker(&self) -> &AtomicWaker {
-        &self.waker
+    /// Says who is woken by signals from now on, each time again. To be called before
+    /// [`Session::take_signals`].
+    pub fn wake_with(&self, waker: &Waker) {
+        *self.waker_place() = Some(waker.clone());
+    }
+
+    fn waker_place(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cancels(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {

@@ -70,7 +70,7 @@ enum Copy {
 struct Batch {
     /// Messages that the server answers one by one: Parse, Bind, Describe, Execute, Close.
     expected: u32,
-    /// A CopyDone or CopyFail is among them.
+    /// A CopyDone or CopyFail came behind them.
     copy_end: bool,
     /// The server skips everything up to the Sync that is still to come.
     skipping: bool,
@@ -80,6 +80,8 @@ struct Batch {
 struct Unit {
     batch: Batch,
     end: End,
+    /// A CopyDone or CopyFail came behind it, before anything else.
+    copy_end_behind: bool,
 }
 
 impl Unit {
@@ -259,6 +261,7 @@ impl Tracker {
                 ..batch
             },
             end,
+            copy_end_behind: false,
         });
     }
 
@@ -271,9 +274,11 @@ impl Tracker {
     fn copy_end(&mut self) {
         if self.copy == Copy::In {
             self.copy = Copy::No;
-        } else if self.is_busy() {
+        } else if self.open != Batch::default() {
             // Sent before the server asked for data: its Sync will be answered.
             self.open.copy_end = true;
+        } else if let Some(last) = self.units.back_mut() {
+            last.copy_end_behind = true;
         }
     }
 
@@ -302,56 +307,44 @@ impl Tracker {
         self.answered = 0;
     }
 
-    /// The server begins to read COPY data, and ignores the Syncs that were sent ahead.
+    /// The server begins to read COPY data, and ignores Syncs up to its end.
     fn copy_in(&mut self) {
-        let by_execute = match self.units.front() {
-            None => return self.await_copy_data(),
-            Some(unit) => self.answered < unit.batch.expected,
+        let batch = *self.front();
+        let by_query = self.answered >= batch.expected;
+        let is_last = self.answered + 1 == batch.expected;
+        let ended = match self.units.front() {
+            Some(unit) if by_query => self.ignore_syncs(1, unit.copy_end_behind),
+            Some(unit) if is_last && unit.end == End::Sync && !batch.copy_end => {
+                self.reopen_front()
+            }
+            // Without an end of the data the server is about to refuse what comes instead.
+            Some(_) | None => batch.copy_end,
         };
-        if !by_execute {
-            return self.ignore_syncs_behind_query();
-        }
-        let last = self.front().expected - self.answered == 1;
-        if last && self.units.front().is_some_and(|unit| unit.end == End::Sync) {
-            self.reopen_front();
-        } else {
-            // The message behind the COPY is one it cannot take: the server is about to fail.
-            self.copy = Copy::In;
-        }
-    }
-
-    /// COPY by a Query: the Syncs behind it, up to the end of the data, are ignored.
-    fn ignore_syncs_behind_query(&mut self) {
-        while self.units.get(1).is_some_and(Unit::is_bare_sync) {
-            self.units.remove(1);
-        }
-        self.await_copy_data();
+        self.copy = if ended { Copy::No } else { Copy::In };
     }
 
     /// COPY by the last Execute of the oldest unit: its Sync is ignored, so the unit has not ended
-    /// and goes on into the next one.
-    fn reopen_front(&mut self) {
+    /// and goes on into the next one. True when the end of the data has been sent.
+    fn reopen_front(&mut self) -> bool {
         self.answered = 0;
-        self.units.pop_front();
-        while self.units.front().is_some_and(Unit::is_bare_sync) {
-            self.units.pop_front();
-        }
+        let front = self.units.pop_front();
+        let ended = self.ignore_syncs(0, front.is_some_and(|unit| unit.copy_end_behind));
         let next = self
             .units
             .front_mut()
             .map_or(&mut self.open, |unit| &mut unit.batch);
         // The completion of the COPY is still owed, ahead of what that batch holds.
         next.expected = next.expected.saturating_add(1);
-        if !next.copy_end {
-            self.copy = Copy::In;
-        }
+        ended
     }
 
-    fn await_copy_data(&mut self) {
-        let next_ends = self.units.get(1).is_some_and(|unit| unit.batch.copy_end);
-        if !self.open.copy_end && !next_ends {
-            self.copy = Copy::In;
+    /// Forgets the Syncs at this place, up to the end of the data; true when that has been sent.
+    fn ignore_syncs(&mut self, at: usize, mut ended: bool) -> bool {
+        while !ended && self.units.get(at).is_some_and(Unit::is_bare_sync) {
+            let sync = self.units.remove(at);
+            ended = sync.is_some_and(|sync| sync.copy_end_behind);
         }
+        ended
     }
 }
 
@@ -420,6 +413,11 @@ mod tests {
             ">PBES <12G >dSdcS <CZI",
             // All of it sent blindly.
             ">PBESddcS <12G <CZI",
+            // Sent ahead, in front of the Sync; or refused when its end was on its way.
+            ">PBEdcS <12GCZI",
+            ">Qdc <GCZI",
+            ">Q <E >c <ZI",
+            ">QScPBES <GCZI12CZI",
             ">QddcQ <G <CZI <CZI",
             // ... and failing: skip to the Sync behind the data.
             ">PBES <12G >d <E >cS <ZI",
@@ -459,6 +457,8 @@ mod tests {
             ">PBES <12G >dc <C",
             ">PBES <12G >dcS <C",
             ">PBESddcS <12G <C",
+            ">PBEdcSQ <12GCZI",
+            ">QcS <GCZI",
             ">Q <G >dc <C",
             ">QQ <G >dc <CZI",
         ] {

@@ -194,12 +194,7 @@ impl Controller {
 
     fn may_open(&self, target: &Target) -> Result<(), OpenRefused> {
         if let Target::Database(name) = target
-            && let Some(gate) = self.gates.find(name)
-            && gate
-                .holds()
-                .1
-                .iter()
-                .any(|(holder, _)| *holder == Holder::Everywhere)
+            && self.is_held_with_all(name)
         {
             return Err(OpenRefused::Everywhere {
                 database: name.clone(),
@@ -212,6 +207,19 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    /// Whether a hold on every database is on this one, or will be once somebody asks for it.
+    fn is_held_with_all(&self, database: &str) -> bool {
+        match self.gates.find(database) {
+            Some(gate) => {
+                let (_, holds) = gate.holds();
+                holds
+                    .iter()
+                    .any(|(holder, _)| *holder == Holder::Everywhere)
+            }
+            None => self.gates.standing_hold(Instant::now()).is_some(),
+        }
     }
 
     fn open_now(&self, target: &Target, force: bool) {

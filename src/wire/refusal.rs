@@ -30,6 +30,10 @@ pub enum Refusal {
     HeldMidMessage,
     /// The proxy is stopping and the session was at a boundary.
     ShuttingDown,
+    /// The proxy is stopping and the statement was still held.
+    HeldShuttingDown,
+    /// The proxy has stopped and the session was not at a boundary in time.
+    CutOff,
     /// As many connections are open as may.
     TooManyConnections,
     /// No server could be reached.
@@ -106,6 +110,13 @@ impl Refusal {
                 .detail("The statement had been sent to the server in part and was not executed."),
             Self::ShuttingDown => fatal("57P01", "the proxy is shutting down")
                 .detail("No statement of this session was left running."),
+            Self::HeldShuttingDown => {
+                fatal("57P01", "the proxy is shutting down").detail(NOT_EXECUTED)
+            }
+            Self::CutOff => fatal("57P01", "the proxy is shutting down").detail(
+                "The transaction had not ended in time: it is rolled back, unless its end had been \
+                 sent to the server.",
+            ),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
             Self::ServerUnreachable => fatal("57P03", "the database server cannot be reached")
                 .hint("The connection was refused before it began; try again."),

@@ -87,7 +87,7 @@ fn drain(outcome: &str) -> Value {
         "last_permit_released_at": null, "drained_at": null, "cancelled": [], "terminated": [],
         "bypass": [], "detail": "one transaction still runs", "waited_for": [{
             "pid": 4711, "user": "app", "application_name": "worker", "client": "10.0.0.7:50122",
-            "state": "idle in transaction", "transaction_age_ms": 95000, "statement_started_at": null
+            "state": "in_transaction", "transaction_age_ms": 95000, "statement_started_at": null
         }],
     })
 }

@@ -6,8 +6,18 @@
 )]
 mod support;
 
+mod a_crash_is_a_case;
+mod admission_under_loom;
+mod boundary_model;
 mod cluster_is_thrown_away;
 mod command_line;
+mod demo;
+mod drained_is_proved;
+mod every_hold_ends;
+mod every_version;
+mod full_pipelines;
+mod held_clients;
+mod holds_at_boundaries;
 mod hostile_input;
 mod known_state_followed;
 mod known_state_proxy_killed;
@@ -21,5 +31,9 @@ mod runner_applies;
 mod runner_fails;
 mod runner_stops;
 mod runner_survives;
+mod stops_and_reloads;
 mod support_works;
 mod tidy;
+mod told_or_done;
+mod twenty_holds_under_load;
+mod vanished_clients;

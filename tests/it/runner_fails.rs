@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use pgdrain::config::{HumanDuration, Preset};
 use pgdrain::runner::preflight::CheckOutcome;
 use pgdrain::runner::types::{
-    Direction, EventKind, MigrationRequest, RunState, RunView, Span, TrafficMode,
+    Direction, EventKind, MigrationRequest, RunState, RunView, TrafficMode,
 };
 use pgdrain::runner::{Options, StartError};
 
@@ -234,7 +235,7 @@ async fn a_file_that_cannot_be_run_is_a_mistake_of_the_caller() {
     let mut garbled = file("1_a.up.sql", "select 1");
     garbled.sql.push(';');
     let request = MigrationRequest {
-        lock_timeout: Some(Span(Duration::ZERO)),
+        lock_timeout: Some(HumanDuration(Duration::ZERO)),
         steps: Some(0),
         ..request(Direction::Up, &[garbled.clone()])
     };
@@ -259,7 +260,7 @@ async fn lock_timeout_ends_the_wait_for_a_lock() {
     let other = site.postgres.connect(DATABASE).await;
     other.batch_execute("begin; select * from t").await.unwrap();
     let request = MigrationRequest {
-        lock_timeout: Some(Span(Duration::from_millis(100))),
+        lock_timeout: Some(HumanDuration(Duration::from_millis(100))),
         traffic: TrafficMode::Open,
         ..request(
             Direction::Up,
@@ -288,7 +289,7 @@ async fn a_concurrent_index_is_not_ended_by_lock_timeout() {
         .await
         .unwrap();
     let request = MigrationRequest {
-        lock_timeout: Some(Span(Duration::from_millis(50))),
+        lock_timeout: Some(HumanDuration(Duration::from_millis(50))),
         ..request(
             Direction::Up,
             &[file("1_a.up.sql", "create index concurrently t_a on t (a)")],
@@ -313,8 +314,8 @@ async fn a_window_that_is_refused_leaves_everything_as_it_was() {
     let site = Site::start().await;
     site.windows.set(Behaviour::Refuse);
     let request = MigrationRequest {
-        ladder: Some("firm".to_owned()),
-        wait: Some(Span(Duration::from_secs(90))),
+        ladder: Some(Preset::Firm),
+        wait: Some(HumanDuration(Duration::from_secs(90))),
         ..request(Direction::Up, &[file("1_a.up.sql", "create table a ()")])
     };
     let id = site.runner.start(DATABASE, request).unwrap();

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use crate::config::{AskedLadder, HumanDuration, Preset};
 use crate::runner::source::PostedFile;
 
 /// Towards newer or older versions.
@@ -67,25 +68,6 @@ pub enum StepTraffic {
     Exclusive,
 }
 
-/// A duration written as people do: `5m`, `1h 30m`, `250ms`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|error| de::Error::custom(format!("{text:?} is no duration: {error}")))
-    }
-}
-
 /// Body of `POST /v1/databases/{db}/migrations`. Unknown keys are refused: a misspelt
 /// `lock_timeout` must not silently mean the default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,25 +85,25 @@ pub struct MigrationRequest {
     pub traffic: TrafficMode,
     /// How long a window may last; when it ends the running file is cancelled.
     #[serde(default, rename = "for")]
-    pub window: Option<Span>,
-    /// How running transactions are ended; handed to the window as it is.
+    pub window: Option<HumanDuration>,
+    /// How running transactions are ended.
     #[serde(default)]
-    pub ladder: Option<String>,
+    pub ladder: Option<Preset>,
     /// How long the drain waits for transactions.
     #[serde(default)]
-    pub wait: Option<Span>,
+    pub wait: Option<HumanDuration>,
     /// How long the drain waits after cancelling statements.
     #[serde(default)]
-    pub cancel: Option<Span>,
+    pub cancel: Option<HumanDuration>,
     /// How long the drain waits after terminating sessions.
     #[serde(default)]
-    pub terminate: Option<Span>,
+    pub terminate: Option<HumanDuration>,
     /// How long a statement waits for each lock; not applied to CONCURRENTLY statements.
     #[serde(default)]
-    pub lock_timeout: Option<Span>,
+    pub lock_timeout: Option<HumanDuration>,
     /// How long a statement may run; `0s` is without limit.
     #[serde(default)]
-    pub statement_timeout: Option<Span>,
+    pub statement_timeout: Option<HumanDuration>,
     /// Why, for logs and for those who wait.
     #[serde(default)]
     pub reason: Option<String>,
@@ -165,23 +147,14 @@ impl MigrationRequest {
         }
     }
 
-    /// How running transactions are ended, as the window is told: the keys that were given.
-    pub(in crate::runner) fn drain(&self) -> serde_json::Value {
-        let mut drain = serde_json::Map::new();
-        if let Some(ladder) = &self.ladder {
-            drain.insert("ladder".to_owned(), ladder.as_str().into());
+    /// How running transactions are ended, as far as the request says.
+    pub(in crate::runner) fn drain(&self) -> AskedLadder {
+        AskedLadder {
+            preset: self.ladder,
+            wait: self.wait,
+            cancel: self.cancel,
+            terminate: self.terminate,
         }
-        for (key, span) in [
-            ("wait", self.wait),
-            ("cancel", self.cancel),
-            ("terminate", self.terminate),
-        ] {
-            if let Some(Span(span)) = span {
-                let text = humantime::format_duration(span).to_string();
-                drain.insert(key.to_owned(), text.into());
-            }
-        }
-        drain.into()
     }
 }
 

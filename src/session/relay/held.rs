@@ -2,19 +2,24 @@
 
 use std::pin::Pin;
 use std::task::Context;
+use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{Phase, Relay, Step};
+use super::{GateDoor, Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;
-use crate::session::scan::{Discard, Discarded, Pause};
+use crate::session::scan::{Discard, Discarded, Door, Pause};
 use crate::stream::Socket;
 use crate::wire::backend::READY_IDLE;
+use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
+
+/// How long the end of a client may take to come in behind its last bytes.
+const GRACE: Duration = Duration::from_millis(10);
 
 /// A client in the queue of its gate.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub(super) struct Held {
     /// The server has part of the message already: the client cannot be answered and go on.
     mid_message: bool,
     pub(super) server: Server,
+    heard: Heard,
 }
 
 /// What the server of a held client is up to.
@@ -33,6 +39,32 @@ pub(super) enum Server {
     Idle,
     /// It has sent an error although it was asked nothing: it is about to end the connection.
     Ending,
+}
+
+/// How much was read of what the client has sent. Its end is seen only behind all of it.
+#[derive(Debug)]
+enum Heard {
+    /// All of it.
+    All,
+    /// As much as is kept, and there may be more.
+    Part,
+    /// Its first message to the end, by now; the client's end may be on its way.
+    Whole(Pin<Box<Sleep>>),
+}
+
+/// A gate that lets nothing start, for the moment.
+struct NotYet<'a>(&'a GateDoor);
+
+impl Door for NotYet<'_> {
+    fn has_permit(&self) -> bool {
+        false
+    }
+    fn admit(&mut self) -> bool {
+        false
+    }
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -58,12 +90,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         };
         self.session.set_activity(Activity::Held);
         self.session.set_held(true);
-        let deadline = Box::pin(tokio::time::sleep(wait));
+        let deadline = Box::pin(sleep(wait));
         self.phase = Phase::Held(Box::new(Held {
             place,
             deadline,
             mid_message,
             server: Server::Idle,
+            heard: Heard::All,
         }));
         // The gate may have opened before we were in its queue: ask again.
         Step::Moved
@@ -80,20 +113,31 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 FromClient::Broke(error) => return self.client_broke(&error),
             }
         }
-        if self.kept.len() >= self.config.hold.bytes_per_client && self.client.peer_has_closed(cx) {
+        if self.may_have_more() && self.client.peer_has_closed(cx) {
             return self.leave(Remains::Nothing);
         }
         let Phase::Held(held) = &mut self.phase else {
             return Step::Moved;
         };
-        if held.deadline.as_mut().poll(cx).is_ready() {
+        self.door.gate.refresh(&held.place, cx.waker());
+        if held.deadline.as_mut().poll(cx).is_ready() && !self.door.is_open() {
             self.refuse(&Refusal::HoldExpired);
             return Step::Moved;
         }
         if held.server == Server::Ending {
             return Step::Stuck;
         }
-        self.door.gate.refresh(&held.place, cx.waker());
+        if !self.door.is_open()
+            && let Some((Blocked::Reject, _)) = self.door.gate.blocked()
+        {
+            self.refuse(&Refusal::HoldRejects);
+            return Step::Moved;
+        }
+        match self.hear_out(cx) {
+            Ok(None) => {}
+            Ok(Some(step)) => return step,
+            Err(error) => return self.client_misbehaved(error),
+        }
         let kept = std::mem::take(&mut self.kept);
         let before = kept.len();
         match self.forward(cx, &kept) {
@@ -106,6 +150,56 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             }
             Err(error) => self.client_misbehaved(error),
         }
+    }
+
+    /// Whether as much is kept as may be, so that the client's end may lie behind more.
+    fn may_have_more(&self) -> bool {
+        self.kept.len() >= self.config.hold.bytes_per_client.min(SCRATCH)
+    }
+
+    /// Before a client goes on that sent more than is kept, the rest of its first message is read:
+    /// only behind it shows whether the client has left. `None` when nothing is in its way.
+    fn hear_out(&mut self, cx: &mut Context<'_>) -> Result<Option<Step>, BadLength> {
+        let (open, more) = (self.door.is_open(), self.may_have_more());
+        let Phase::Held(held) = &mut self.phase else {
+            return Ok(None);
+        };
+        match &mut held.heard {
+            Heard::All if !more => return Ok(None),
+            Heard::Whole(grace) if open => {
+                let pending = grace.as_mut().poll(cx).is_pending();
+                return Ok(pending.then_some(Step::Stuck));
+            }
+            Heard::All | Heard::Part | Heard::Whole(_) => held.heard = Heard::Part,
+        }
+        Ok(if self.forward_in_part(cx)? {
+            Some(Step::Moved)
+        } else if self.kept.is_empty() {
+            Some(Step::Stuck)
+        } else if open && let Phase::Held(held) = &mut self.phase {
+            held.heard = Heard::Whole(Box::pin(sleep(GRACE)));
+            Some(Step::Moved)
+        } else {
+            None
+        })
+    }
+
+    /// Lets all go on that does not make a message whole. True when bytes went on.
+    fn forward_in_part(&mut self, cx: &mut Context<'_>) -> Result<bool, BadLength> {
+        let mut door = NotYet(&self.door);
+        let scan = &mut self.client_scan;
+        let taken = scan.take(&mut self.tracker, &mut door, &self.kept)?;
+        if taken.bytes == 0 {
+            return Ok(false);
+        }
+        let rest = self.kept.split_off(taken.bytes);
+        let part = std::mem::replace(&mut self.kept, rest);
+        // As in `forward`: a broken server shows when it is read.
+        let _ = self.to_server.write_through(&mut self.server, cx, &part);
+        if let Phase::Held(held) = &mut self.phase {
+            held.mid_message = !self.client_scan.at_message_start();
+        }
+        Ok(true)
     }
 
     /// Leaves the queue.

@@ -29,6 +29,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
 
 use self::backlog::Backlog;
 use self::held::Held;
@@ -118,7 +119,7 @@ enum Phase {
     Held(Box<Held>),
     Discarding(Discard),
     Leaving(Box<Leaving>),
-    Closing(Pin<Box<tokio::time::Sleep>>),
+    Closing(Pin<Box<Sleep>>),
 }
 
 /// Whether the session may go on after its next boundary.
@@ -160,6 +161,8 @@ pub struct Relay<C, S> {
     ours: Vec<u8>,
     phase: Phase,
     life: Life,
+    /// When a client that is not read is looked at next.
+    look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
 }
 
@@ -196,6 +199,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             life: Life::Serving,
+            look: None,
             waker: None,
         }
     }
@@ -233,7 +237,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()))
         {
-            self.session.waker().register(cx.waker());
+            self.session.wake_with(cx.waker());
             self.waker = Some(cx.waker().clone());
         }
     }
@@ -249,10 +253,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.life = Life::Stopping;
         }
         if signals.contains(Signals::KILL) {
-            self.dismiss(&Refusal::ShuttingDown, Remains::Nothing);
+            self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
         if self.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary() {
-            self.dismiss(&Refusal::ShuttingDown, Remains::HalfOpen);
+            let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
+            let refusal = if waits {
+                Refusal::HeldShuttingDown
+            } else {
+                Refusal::ShuttingDown
+            };
+            self.dismiss(&refusal, Remains::HalfOpen);
         }
     }
 

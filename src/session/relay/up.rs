@@ -1,7 +1,11 @@
 //! From the client to the server.
 
+use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::leaving::Remains;
 use super::{Phase, Relay, SCRATCH, Step, read_scratch};
@@ -10,6 +14,9 @@ use crate::session::scan::{Door, Pause};
 use crate::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
+
+/// How often a client that is not read is looked at: nothing wakes us when it leaves.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one read from the client came to.
 pub(super) enum FromClient {
@@ -74,7 +81,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 .saturating_sub(self.kept.len())
         };
         if limit == 0 {
-            return FromClient::Nothing;
+            return self.poll_unread(cx);
         }
         // The closure needs all of the relay but its client socket.
         let flows = matches!(self.phase, Phase::Flowing) && self.kept.is_empty();
@@ -112,6 +119,22 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 FromClient::Some
             }
         }
+    }
+
+    /// A client that has sent more than is kept is not read, so that its end does not show; behind
+    /// a closed gate it is looked for.
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> FromClient {
+        if self.door.is_open() {
+            return FromClient::Nothing;
+        }
+        if self.client.peer_has_closed(cx) {
+            return FromClient::Ended;
+        }
+        let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
+        while look.as_mut().poll(cx).is_ready() {
+            look.as_mut().reset(Instant::now() + LOOK_AGAIN);
+        }
+        FromClient::Nothing
     }
 
     /// Forwards what may go on of `bytes` and keeps the rest.

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgdrain::config::Host;
+use pgdrain::config::{AskedLadder, Host, HumanDuration};
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
-    Direction, EventKind, MigrationRequest, RunState, RunView, Span, TrafficMode,
+    Direction, EventKind, MigrationRequest, RunState, RunView, TrafficMode,
 };
 use pgdrain::runner::{
     Connector, Endpoint, Finish, Grant, Options, Refused, Runner, Traffic, WindowRequest,
@@ -64,6 +64,11 @@ impl Windows {
     }
 }
 
+/// What the window was asked, as a report that a test can look into.
+fn told(drain: &AskedLadder) -> serde_json::Value {
+    serde_json::json!({ "ladder": drain.preset, "wait": drain.wait })
+}
+
 impl Traffic for Windows {
     async fn begin(&self, request: WindowRequest) -> Result<Grant, Refused> {
         self.write("begin");
@@ -83,7 +88,7 @@ impl Traffic for Windows {
                 let message = "process 7 is in the way".to_owned();
                 return Err(Refused {
                     message,
-                    report: request.drain,
+                    report: told(&request.drain),
                 });
             }
         };
@@ -91,7 +96,7 @@ impl Traffic for Windows {
             id: "w1".to_owned(),
             ends_at: Instant::now() + duration,
             lost: self.lost.subscribe(),
-            report: request.drain,
+            report: told(&request.drain),
         })
     }
 
@@ -269,7 +274,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         steps: None,
         files: files.to_vec(),
         traffic: TrafficMode::Auto,
-        window: Some(Span(Duration::from_secs(60))),
+        window: Some(HumanDuration(Duration::from_secs(60))),
         ladder: None,
         wait: None,
         cancel: None,

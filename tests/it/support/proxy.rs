@@ -20,6 +20,7 @@ use super::wire::Wire;
 pub(crate) struct Proxy {
     upstream: String,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     dir: TempDir,
     running: Option<Running>,
 }
@@ -54,16 +55,45 @@ impl Proxy {
         Self::before(&upstream, args).await
     }
 
+    /// The same with settings by environment variables, whose names are written without
+    /// `PGDRAIN_`.
+    pub(crate) async fn start_set(postgres: &Postgres, settings: &[(&str, &str)]) -> Self {
+        let upstream = format!("postgres://postgres@{}", postgres.addr());
+        Self::before_set(&upstream, settings).await
+    }
+
     /// In front of anything.
     pub(crate) async fn before(upstream: &str, args: &[&str]) -> Self {
-        let mut proxy = Self {
-            upstream: upstream.to_owned(),
-            args: args.iter().map(ToString::to_string).collect(),
-            dir: tempfile::tempdir().expect("a temporary directory"),
-            running: None,
-        };
+        let mut proxy = Self::not_started(upstream);
+        proxy.args = args.iter().map(ToString::to_string).collect();
         proxy.launch().await;
         proxy
+    }
+
+    /// In front of anything, with settings as for [`Proxy::start_set`].
+    pub(crate) async fn before_set(upstream: &str, settings: &[(&str, &str)]) -> Self {
+        let mut proxy = Self::not_started(upstream);
+        for (name, value) in settings {
+            proxy.set(&format!("PGDRAIN_{name}"), value);
+        }
+        proxy.launch().await;
+        proxy
+    }
+
+    /// In front of anything, once it is launched.
+    pub(crate) fn not_started(upstream: &str) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: tempfile::tempdir().expect("a temporary directory"),
+            running: None,
+        }
+    }
+
+    /// Sets an environment variable for the next launch.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the process again on the same state directory, on new ports, and waits until it
@@ -107,6 +137,7 @@ impl Proxy {
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
             .args(&self.args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle"))
             .stderr(log);

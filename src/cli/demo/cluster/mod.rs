@@ -189,6 +189,12 @@ impl Cluster {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// Everything it owns, removed with it. Whoever owns the cluster may keep more in there.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The directory of its Unix socket, for a `host=` of libpq; the port is the same as for TCP.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {

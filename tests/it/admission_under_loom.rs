@@ -1,0 +1,206 @@
+//! Admission against closing and reopening, in every order in which threads can take turns.
+//!
+//! loom runs a model again and again, each time with another order, and fails it when two threads
+//! touch a cell at once, or when all that are left wait. To end within seconds it takes a thread's
+//! turn away at most three times where that thread could have gone on.
+
+#[path = "../../src/gate/admission.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a part of the crate, seen from outside"
+)]
+mod admission;
+
+/// What `admission.rs` is written against: here loom's.
+mod sync {
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
+}
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Notify;
+use loom::thread;
+
+use self::admission::{Admission, Closed, Epoch, Left};
+use self::sync::{AtomicU64, Ordering};
+
+/// The word of a gate, or a bad one that a model has to see through.
+trait Word: Default + Send + Sync + 'static {
+    type Permit;
+    fn admit(&self) -> Result<Self::Permit, Closed>;
+    fn release(&self, permit: Self::Permit) -> Left;
+    fn turn(&self, closed: bool);
+    fn permits(&self) -> u32;
+}
+
+impl Word for Admission {
+    type Permit = Epoch;
+    fn admit(&self) -> Result<Epoch, Closed> {
+        self.admit()
+    }
+    fn release(&self, permit: Epoch) -> Left {
+        self.release(permit)
+    }
+    fn turn(&self, closed: bool) {
+        self.turn(closed);
+    }
+    fn permits(&self) -> u32 {
+        self.permits()
+    }
+}
+
+/// A gate as its driver uses it, with a table for each session that only its transactions and an
+/// exclusive window may touch. loom sees it when two do.
+struct Model<W> {
+    word: W,
+    told: Notify,
+    tables: [UnsafeCell<()>; 2],
+}
+
+impl<W: Word> Model<W> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            word: W::default(),
+            told: Notify::new(),
+            tables: [UnsafeCell::new(()), UnsafeCell::new(())],
+        })
+    }
+
+    /// One transaction, if the gate lets it start.
+    fn transaction(&self, session: usize) {
+        match self.word.admit() {
+            Ok(permit) => {
+                self.tables[session].with_mut(|_| ());
+                self.note(self.word.release(permit));
+            }
+            Err(Closed(left)) => self.note(left),
+        }
+    }
+
+    fn note(&self, left: Left) {
+        match left {
+            Left::Others => {}
+            Left::Nobody => self.told.notify(),
+        }
+    }
+
+    /// Closes the gate and works alone once nobody is left inside.
+    fn window(&self) {
+        self.word.turn(true);
+        while self.word.permits() != 0 {
+            self.told.wait();
+        }
+        for table in &self.tables {
+            table.with_mut(|_| ());
+        }
+    }
+}
+
+/// Sessions with that many transactions each, beside windows that follow one another.
+fn try_all<W: Word>(transactions: &'static [usize], windows: usize) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        let model = Model::<W>::new();
+        let sessions: Vec<_> = transactions
+            .iter()
+            .enumerate()
+            .map(|(session, transactions)| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || {
+                    for _ in 0..*transactions {
+                        model.transaction(session);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..windows {
+            model.window();
+            model.word.turn(false);
+        }
+        for session in sessions {
+            session.join().expect("no panic");
+        }
+        assert_eq!(model.word.permits(), 0, "every permit came back");
+    });
+}
+
+#[test]
+fn two_sessions_and_a_window_never_meet_and_the_window_is_told() {
+    try_all::<Admission>(&[1, 1], 1);
+}
+
+#[test]
+fn a_session_and_windows_one_after_the_other_never_meet() {
+    try_all::<Admission>(&[2], 2);
+}
+
+#[test]
+fn two_sessions_and_two_windows_never_meet() {
+    try_all::<Admission>(&[1, 1], 2);
+}
+
+/// Looks whether it is closed, and counts afterwards without looking again.
+#[derive(Default)]
+struct LooksOnce {
+    closed: AtomicU64,
+    permits: AtomicU64,
+}
+
+impl Word for LooksOnce {
+    type Permit = ();
+    fn admit(&self) -> Result<(), Closed> {
+        if self.closed.load(Ordering::SeqCst) != 0 {
+            return Err(Closed(Left::Others));
+        }
+        self.permits.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+    fn release(&self, (): ()) -> Left {
+        if self.permits.fetch_sub(1, Ordering::SeqCst) == 1 {
+            Left::Nobody
+        } else {
+            Left::Others
+        }
+    }
+    fn turn(&self, closed: bool) {
+        self.closed.store(closed.into(), Ordering::SeqCst);
+    }
+    fn permits(&self) -> u32 {
+        u32::try_from(self.permits.load(Ordering::SeqCst)).expect("few sessions")
+    }
+}
+
+/// Takes a late permit back and tells nobody.
+#[derive(Default)]
+struct TellsNobody(Admission);
+
+impl Word for TellsNobody {
+    type Permit = Epoch;
+    fn admit(&self) -> Result<Epoch, Closed> {
+        self.0.admit().map_err(|Closed(_)| Closed(Left::Others))
+    }
+    fn release(&self, permit: Epoch) -> Left {
+        self.0.release(permit)
+    }
+    fn turn(&self, closed: bool) {
+        self.0.turn(closed);
+    }
+    fn permits(&self) -> u32 {
+        self.0.permits()
+    }
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn the_models_see_a_permit_that_was_not_taken_back() {
+    try_all::<LooksOnce>(&[1, 1], 1);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn the_models_see_a_window_that_nobody_tells() {
+    try_all::<TellsNobody>(&[1, 1], 1);
+}
