@@ -3,9 +3,10 @@
 
 use pgdrain::cli::demo::cluster::process::Signal;
 
+use crate::support::following::Following;
 use crate::support::poll::{SOON, until};
 use crate::support::proxy::Proxy;
-use crate::support::shop::{DATABASE, Following, Shop, assert_closed, assert_let_in};
+use crate::support::shop::{DATABASE, Shop, assert_closed, assert_let_in};
 
 /// Runs until somebody takes the lock off `written` that `blocked` puts there.
 const WAITER: &str = "create table a ();\nalter table written add column note text;";

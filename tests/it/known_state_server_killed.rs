@@ -3,7 +3,8 @@
 
 use pgdrain::cli::demo::cluster::Shutdown;
 
-use crate::support::shop::{DATABASE, Following, Shop, assert_closed, assert_let_in};
+use crate::support::following::Following;
+use crate::support::shop::{DATABASE, Shop, assert_closed, assert_let_in};
 use crate::support::wire::Wire;
 
 const SLEEPER: &str = "create table a ();\nselect pg_sleep(600);";

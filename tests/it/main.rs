@@ -22,6 +22,7 @@ mod hostile_input;
 mod known_state_followed;
 mod known_state_proxy_killed;
 mod known_state_refused;
+mod known_state_restarted;
 mod known_state_server_killed;
 mod known_state_under_load;
 mod known_state_window_end;

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod fake_postgres;
+pub(crate) mod following;
 pub(crate) mod holds;
 pub(crate) mod load;
 pub(crate) mod message;

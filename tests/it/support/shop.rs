@@ -4,15 +4,13 @@
 //! Only the application's clients come through the proxy; what a test asks for itself goes direct.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use pgdrain::cli::demo::cluster::process::{self, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
 use super::cluster::Postgres;
+use super::following::Following;
 use super::message;
 use super::migrations::text;
 use super::poll::{PATIENCE, SOON, eventually, until, within};
@@ -199,6 +197,16 @@ impl Shop {
         self.direct = self.postgres.connect(DATABASE).await;
     }
 
+    /// Ends the proxy as by a crash of its machine, and starts it again on the same state. `held` are
+    /// clients that wait at its gate, whose connections close; `up` follows a migration.
+    pub(crate) async fn relaunch(&mut self, held: Vec<Wire>, up: Following) -> Ran {
+        self.proxy.kill();
+        let up = up.ended().await;
+        assert_closed(held, None).await;
+        self.proxy.launch().await;
+        up
+    }
+
     /// A client of the application.
     pub(crate) async fn client(&self) -> Wire {
         Wire::login(self.proxy.addr(), "postgres", DATABASE).await
@@ -255,55 +263,6 @@ pub(crate) async fn assert_closed(clients: Vec<Wire>, sqlstate: Option<&str>) {
         let rest = client.read_to_end().await;
         let states: Vec<_> = rest.iter().map(message::Message::sqlstate).collect();
         assert_eq!(states, Vec::from_iter(sqlstate), "{rest:?}");
-    }
-}
-
-/// A command that runs; killed when dropped.
-pub(crate) struct Following {
-    line: String,
-    child: Child,
-}
-
-impl Following {
-    /// Starts a control command.
-    pub(crate) fn start(proxy: &Proxy, args: &[&str]) -> Self {
-        let mut command = Command::from(proxy.command(args));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.kill_on_drop(true).spawn();
-        Self {
-            line: args.join(" "),
-            child: child.expect("the binary starts"),
-        }
-    }
-
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it was not waited for");
-        process::send(signal, &[pid]).expect("a shell");
-    }
-
-    /// Waits for its end.
-    pub(crate) async fn ended(self) -> Ran {
-        let output = within(&self.line, PATIENCE, self.child.wait_with_output()).await;
-        let output = output.expect("a child of ours");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-}
-
-impl Ran {
-    /// It ended with this code and said all of this.
-    #[track_caller]
-    pub(crate) fn assert(&self, code: i32, said: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        for part in said {
-            let found = self.stdout.contains(part) || self.stderr.contains(part);
-            assert!(found, "no {part:?} in {self:#?}");
-        }
     }
 }
 
