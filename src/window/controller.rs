@@ -352,13 +352,15 @@ impl Controller {
         }
     }
 
-    /// Changes the journal.
-    pub(super) async fn record(
+    /// Changes the journal, and does what it now says before anybody can compare the two.
+    pub(super) async fn record<T>(
         &self,
         change: impl FnOnce(&mut Record),
-    ) -> Result<(), JournalError> {
+        act: impl FnOnce() -> T,
+    ) -> Result<T, JournalError> {
         let mut journal = self.journal.lock().await;
-        write(&mut journal, change).await
+        write(&mut journal, change).await?;
+        Ok(act())
     }
 
     /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
