@@ -364,8 +364,8 @@ impl Controller {
     }
 
     /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
-    /// traffic closed: what it still names has an end of its own.
-    pub(super) async fn forget_ended(&self) {
+    /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
+    pub async fn forget_ended(&self) {
         let mut journal = self.journal.lock().await;
         let gates = self.gates.all();
         let held = |name: &str, holder: Holder| {
