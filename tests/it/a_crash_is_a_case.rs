@@ -124,8 +124,8 @@ async fn a_hold_goes_on_after_a_crash_for_the_rest_of_its_time() {
 async fn a_hold_whose_time_passed_meanwhile_is_over_or_overdue_as_it_was_told() {
     let postgres = Postgres::start().await;
     let mut proxy = Proxy::start(&postgres).await;
-    proxy.hold(DB, json!({"for": "1s"})).await;
-    let stay = json!({"for": "1s", "then": "stay"});
+    proxy.hold(DB, json!({"for": "3s"})).await;
+    let stay = json!({"for": "3s", "then": "stay"});
     proxy.hold("template1", stay).await;
     let end = moment(&proxy.status("template1").await["holds"][0]["until"]);
     proxy.kill();
