@@ -187,6 +187,7 @@ impl App {
                     _ = due.tick() => {
                         app.metrics.run_upkeep();
                         app.controller.forget_departed().await;
+                        app.controller.forget_ended().await;
                     }
                     () = stop.cancelled() => return,
                 }

@@ -352,18 +352,20 @@ impl Controller {
         }
     }
 
-    /// Changes the journal.
-    pub(super) async fn record(
+    /// Changes the journal, and does what it now says before anybody can compare the two.
+    pub(super) async fn record<T>(
         &self,
         change: impl FnOnce(&mut Record),
-    ) -> Result<(), JournalError> {
+        act: impl FnOnce() -> T,
+    ) -> Result<T, JournalError> {
         let mut journal = self.journal.lock().await;
-        write(&mut journal, change).await
+        write(&mut journal, change).await?;
+        Ok(act())
     }
 
     /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
-    /// traffic closed: what it still names has an end of its own.
-    pub(super) async fn forget_ended(&self) {
+    /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
+    pub async fn forget_ended(&self) {
         let mut journal = self.journal.lock().await;
         let gates = self.gates.all();
         let held = |name: &str, holder: Holder| {

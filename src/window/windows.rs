@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use super::controller::{Controller, Draining};
-use super::journal::{JournalError, WindowRecord};
+use super::journal::{JournalError, Record, WindowRecord};
 use crate::config::{Blocked, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
@@ -193,16 +193,21 @@ impl Controller {
             by: request.by.clone(),
             stays: None,
         };
-        let noted = self.record(|journal| {
+        let note = |journal: &mut Record| {
             journal.windows.insert(database.clone(), record);
-        });
-        if let Err(error) = noted.await {
-            self.windows.end(&database, &id);
-            return Err(error.into());
-        }
-        let held_at = Instant::now();
-        let gate = self.gates.of(&database);
-        let generation = gate.hold(Holder::Window, request.spec());
+        };
+        let hold = || {
+            let (held_at, gate) = (Instant::now(), self.gates.of(&database));
+            let generation = gate.hold(Holder::Window, request.spec());
+            (held_at, gate, generation)
+        };
+        let (held_at, gate, generation) = match self.record(note, hold).await {
+            Ok(held) => held,
+            Err(error) => {
+                self.windows.end(&database, &id);
+                return Err(error.into());
+            }
+        };
         let ladder = request.ladder.clone().within(request.duration);
         let drain = self.drain(
             Arc::clone(&gate),
@@ -283,12 +288,12 @@ impl Controller {
 
     /// Writes down why traffic stays held.
     pub(super) async fn note_stays(&self, database: &str, why: &str) {
-        let noted = self.record(|journal| {
+        let note = |journal: &mut Record| {
             if let Some(window) = journal.windows.get_mut(database) {
                 window.stays = Some(why.to_owned());
             }
-        });
-        if let Err(error) = noted.await {
+        };
+        if let Err(error) = self.record(note, || ()).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the journal does not say why traffic stays held");
         }

@@ -61,6 +61,28 @@ fn break_journal(proxy: &Proxy) {
     fs::create_dir(proxy.state_dir().join("journal.json.new")).expect("a directory");
 }
 
+/// Waits until the journal names no hold.
+async fn until_forgotten(proxy: &Proxy) {
+    until("the journal to forget what was opened", SOON, async || {
+        let journal = fs::read_to_string(proxy.state_dir().join("journal.json"));
+        let journal: Value = serde_json::from_str(&journal.expect("a journal")).expect("JSON");
+        journal["everywhere"].is_null() && journal["databases"] == json!({})
+    })
+    .await;
+}
+
+/// A hold that ended by itself is no more in the journal either: a clock that goes back would
+/// bring it back.
+#[tokio::test]
+async fn a_hold_that_ended_by_itself_is_forgotten() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    proxy.hold("*", json!({"for": "50ms"})).await;
+    proxy.hold(DB, json!({"for": "50ms"})).await;
+    until_forgotten(&proxy).await;
+    proxy.session(DB).await.execute(ONE).await;
+}
+
 #[tokio::test]
 async fn a_hold_goes_on_after_a_crash_for_the_rest_of_its_time() {
     let postgres = Postgres::start().await;
@@ -102,8 +124,8 @@ async fn a_hold_goes_on_after_a_crash_for_the_rest_of_its_time() {
 async fn a_hold_whose_time_passed_meanwhile_is_over_or_overdue_as_it_was_told() {
     let postgres = Postgres::start().await;
     let mut proxy = Proxy::start(&postgres).await;
-    proxy.hold(DB, json!({"for": "1s"})).await;
-    let stay = json!({"for": "1s", "then": "stay"});
+    proxy.hold(DB, json!({"for": "3s"})).await;
+    let stay = json!({"for": "3s", "then": "stay"});
     proxy.hold("template1", stay).await;
     let end = moment(&proxy.status("template1").await["holds"][0]["until"]);
     proxy.kill();
@@ -192,6 +214,8 @@ async fn a_journal_that_cannot_be_written_keeps_nothing_closed() {
         proxy.session("template1").await.execute(ONE).await;
         fs::remove_dir(proxy.state_dir().join("journal.json.new")).expect("it was empty");
     }
+    // A disk that works again is told, so that a crash brings nothing back.
+    until_forgotten(&proxy).await;
     assert!(
         proxy
             .log()
@@ -206,12 +230,7 @@ async fn a_journal_that_cannot_be_written_keeps_nothing_closed() {
         .status();
     assert!(kill.expect("a shell").success());
     assert_served(session).await;
-    until("the journal to forget what was opened", SOON, async || {
-        let journal = fs::read_to_string(proxy.state_dir().join("journal.json"));
-        let journal: Value = serde_json::from_str(&journal.expect("a journal")).expect("JSON");
-        journal["everywhere"].is_null() && journal["databases"] == json!({})
-    })
-    .await;
+    until_forgotten(&proxy).await;
     proxy.launch().await;
     proxy.session(DB).await.execute(ONE).await;
 }

@@ -36,11 +36,11 @@ fn moment(value: &Value) -> jiff::Timestamp {
 async fn a_hold_that_opens_serves_the_held_at_its_end() {
     let postgres = Postgres::start().await;
     let proxy = Proxy::start(&postgres).await;
-    let drain = proxy.hold_drained(DB, json!({"for": "1s"})).await;
+    let drain = proxy.hold_drained(DB, json!({"for": "3s"})).await;
     let mut session = held(&proxy, DB).await;
     assert_served(&mut session).await;
     let served_at = jiff::Timestamp::now();
-    let least = jiff::SignedDuration::from_secs(1);
+    let least = jiff::SignedDuration::from_secs(3);
     assert!(served_at.duration_since(moment(&drain["held_at"])) >= least);
     let status = proxy.status(DB).await;
     assert_eq!(
@@ -53,7 +53,7 @@ async fn a_hold_that_opens_serves_the_held_at_its_end() {
 async fn a_hold_that_stays_is_overdue_and_holds_until_it_is_opened() {
     let postgres = Postgres::start().await;
     let proxy = Proxy::start(&postgres).await;
-    let hold = json!({"for": "1s", "then": "stay"});
+    let hold = json!({"for": "3s", "then": "stay"});
     proxy.hold_drained(DB, hold).await;
     let first = proxy.status(DB).await["holds"][0].clone();
     assert_eq!(
@@ -86,13 +86,13 @@ async fn a_hold_that_stays_is_overdue_and_holds_until_it_is_opened() {
 async fn a_renewed_hold_outlives_the_first_ones_timer() {
     let postgres = Postgres::start().await;
     let proxy = Proxy::start(&postgres).await;
-    proxy.hold_drained(DB, json!({"for": "1s"})).await;
+    proxy.hold_drained(DB, json!({"for": "3s"})).await;
     let first = proxy.status(DB).await["holds"][0].clone();
     proxy.hold_drained(DB, json!({"for": "5m"})).await;
     let mut session = held(&proxy, DB).await;
     // Another hold of the same length, begun later, comes to its end: so did the first one's timer.
     proxy.session("template1").await;
-    proxy.hold("template1", json!({"for": "1s"})).await;
+    proxy.hold("template1", json!({"for": "3s"})).await;
     proxy.until_mode("template1", "open").await;
     assert!(jiff::Timestamp::now() > moment(&first["until"]));
 
@@ -142,7 +142,7 @@ async fn a_hold_on_everything_covers_databases_seen_later_and_is_opened_as_one()
 async fn a_hold_on_everything_ends_by_itself_for_databases_seen_later_too() {
     let postgres = Postgres::start().await;
     let proxy = Proxy::start(&postgres).await;
-    proxy.hold("*", json!({"for": "1s"})).await;
+    proxy.hold("*", json!({"for": "3s"})).await;
     let mut session = held(&proxy, DB).await;
     assert_served(&mut session).await;
     proxy.session("template1").await.execute(ONE).await;
