@@ -32,6 +32,7 @@ mod runner_fails;
 mod runner_stops;
 mod runner_survives;
 mod stops_and_reloads;
+mod stops_are_bounded;
 mod support_works;
 mod tidy;
 mod told_or_done;

@@ -8,7 +8,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{GateDoor, Phase, Relay, SCRATCH, Step};
+use super::{GateDoor, Life, Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;
@@ -71,8 +71,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// The gate did not let the transaction at the front of `kept` start.
     pub(super) fn park(&mut self, cx: &mut Context<'_>, mid_message: bool) -> Step {
         let Some((blocked, wait)) = self.door.gate.blocked() else {
-            // It opened meanwhile.
-            return Step::Moved;
+            return match self.door.life {
+                // It opened meanwhile.
+                Life::Serving => Step::Moved,
+                // The server has to come to its end first; then the session does.
+                Life::Stopping => Step::Stuck,
+            };
         };
         let place = match blocked {
             Blocked::Queue => self

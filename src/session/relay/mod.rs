@@ -71,11 +71,13 @@ pub enum End {
     ServerLeft,
 }
 
-/// The permit of a session, given back when it is dropped.
+/// The permit of a session, given back when it is dropped. To a session that is to stop the gate is
+/// closed.
 #[derive(Debug)]
 struct GateDoor {
     gate: Arc<Gate>,
     permit: Option<Epoch>,
+    life: Life,
 }
 
 impl GateDoor {
@@ -94,7 +96,7 @@ impl Door for GateDoor {
 
     #[inline]
     fn admit(&mut self) -> bool {
-        if self.permit.is_none() {
+        if self.permit.is_none() && self.life == Life::Serving {
             self.permit = self.gate.admit();
         }
         self.permit.is_some()
@@ -102,7 +104,7 @@ impl Door for GateDoor {
 
     #[inline]
     fn is_open(&self) -> bool {
-        self.gate.is_open()
+        self.life == Life::Serving && self.gate.is_open()
     }
 }
 
@@ -160,7 +162,6 @@ pub struct Relay<C, S> {
     /// Messages of ours that wait for a place between the server's.
     ours: Vec<u8>,
     phase: Phase,
-    life: Life,
     /// When a client that is not read is looked at next.
     look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
@@ -190,7 +191,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             session,
             config,
             common,
-            door: GateDoor { gate, permit: None },
+            door: GateDoor {
+                gate,
+                permit: None,
+                life: Life::Serving,
+            },
             tracker,
             client_scan: ClientScan::default(),
             server_scan,
@@ -199,7 +204,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             kept: from_client.to_vec(),
             ours: Vec::new(),
             phase: Phase::Flowing,
-            life: Life::Serving,
             look: None,
             waker: None,
         }
@@ -251,12 +255,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.cancel();
         }
         if signals.contains(Signals::STOP) {
-            self.life = Life::Stopping;
+            self.door.life = Life::Stopping;
         }
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
-        if self.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary() {
+        if self.door.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary()
+        {
             let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
             let refusal = if waits {
                 Refusal::HeldShuttingDown
