@@ -45,8 +45,8 @@ pub struct Unreachable {
 }
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
-/// `connect_retry` has passed. Cancel safe.
-pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint), Unreachable> {
+/// `connect_retry` has passed. Says which of them it was. Cancel safe.
+pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint, &Host), Unreachable> {
     let give_up = Instant::now() + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
@@ -54,7 +54,7 @@ pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint), Unreacha
         for host in &upstream.hosts {
             let attempt = (Instant::now() + upstream.connect_timeout).min(give_up);
             match timeout_at(attempt, connect_host(host)).await {
-                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Ok((stream, endpoint))) => return Ok((stream, endpoint, host)),
                 Ok(Err(error)) => last = Some(error),
                 Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
             }

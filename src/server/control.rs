@@ -191,15 +191,13 @@ impl Control {
 
     async fn open(&self) -> Result<Connection, ControlError> {
         let role = self.target.control.as_ref().ok_or(ControlError::NoRole)?;
-        let (stream, endpoint) = connect(&self.target.upstream).await?;
+        let (stream, endpoint, host) = connect(&self.target.upstream).await?;
         let mut config = tokio_postgres::Config::new();
         config
             .user(&role.user)
             .dbname(&role.database)
             .application_name("pgdrain control");
-        if let Some(host) = self.target.upstream.hosts.first()
-            && let Some(password) = role.password(host, &role.database)
-        {
+        if let Some(password) = role.password(host, &role.database) {
             config.password(password.expose());
         }
         let (client, connection) = config.connect_raw(stream, NoTls).await?;

@@ -155,7 +155,7 @@ impl Host {
         let target: Target = config
             .target(startup.database())
             .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint) = connect(&target.upstream).await.map_err(|error| {
+        let (mut server, endpoint, _) = connect(&target.upstream).await.map_err(|error| {
             self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
