@@ -18,7 +18,7 @@ use super::wire::Wire;
 /// A `pgdrain serve`, running or ended. Dropping it kills the process; if the test panics, its log
 /// is printed first.
 pub(crate) struct Proxy {
-    upstream: String,
+    upstream: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     dir: TempDir,
@@ -80,15 +80,20 @@ impl Proxy {
         proxy
     }
 
-    /// In front of anything, once it is launched.
+    /// In front of anything, once it is launched; without an upstream it has to be set.
     pub(crate) fn not_started(upstream: &str) -> Self {
         Self {
-            upstream: upstream.to_owned(),
+            upstream: (!upstream.is_empty()).then(|| upstream.to_owned()),
             args: Vec::new(),
             env: Vec::new(),
             dir: tempfile::tempdir().expect("a temporary directory"),
             running: None,
         }
+    }
+
+    /// Adds an argument for the next launch.
+    pub(crate) fn arg(&mut self, arg: &str) {
+        self.args.push(arg.to_owned());
     }
 
     /// Sets an environment variable for the next launch.
@@ -130,18 +135,29 @@ impl Proxy {
             .append(true)
             .open(self.log_path());
         let log = log.expect("a log file");
-        let mut command = pgdrain();
+        let mut command = self.serve();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(["--upstream", &self.upstream])
-            .arg("--state-dir")
-            .arg(self.dir.path().join("state"))
-            .args(&self.args)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle"))
             .stderr(log);
         command.spawn().expect("the binary starts")
+    }
+
+    /// Starts one more process on the same state directory, which has to end by itself.
+    pub(crate) async fn serve_in_vain(&self) -> Ran {
+        run("pgdrain serve", self.serve()).await
+    }
+
+    fn serve(&self) -> Command {
+        let mut command = pgdrain();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(self.dir.path().join("state"))
+            .args(&self.args)
+            .args(self.upstream.iter().flat_map(|url| ["--upstream", url]))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
     }
 
     /// Where clients connect.
@@ -193,17 +209,7 @@ impl Proxy {
 
     /// Runs a control command to its end.
     pub(crate) async fn run(&self, args: &[&str]) -> Ran {
-        let output = tokio::process::Command::from(self.command(args))
-            .kill_on_drop(true)
-            .output();
-        let output = within(&format!("pgdrain {args:?}"), PATIENCE, output).await;
-        let output = output.expect("the binary starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
+        run(&format!("pgdrain {args:?}"), self.command(args)).await
     }
 
     /// Sends a signal to the process.
@@ -267,6 +273,21 @@ impl Drop for Proxy {
                 self.log()
             );
         }
+    }
+}
+
+/// Runs a command to its end.
+async fn run(what: &str, command: Command) -> Ran {
+    let output = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .output();
+    let output = within(what, PATIENCE, output).await;
+    let output = output.expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        code: output.status.code(),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
     }
 }
 
