@@ -14,7 +14,7 @@ use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
 use crate::server::cancel::cancel;
 use crate::server::control::Control;
-use crate::session::registry::{Session, SessionId, Sessions};
+use crate::session::registry::{Session, SessionId, Sessions, Signals};
 use crate::tasks::Tasks;
 
 /// How soon the server is asked again while it shows our sessions at work although no permit is
@@ -134,7 +134,14 @@ impl Drain {
                     self.control.cancel(&orphans).await
                 }
             }
-            Step::Terminate => self.control.terminate(&pids).await,
+            Step::Terminate => {
+                let ordered = self.control.terminate(&pids).await;
+                if ordered.is_ok() {
+                    let before = &progress.borrow().terminated;
+                    free_of_their_clients(&sessions, before);
+                }
+                ordered
+            }
         };
         if let Err(error) = ordered {
             tracing::warn!(
@@ -215,6 +222,16 @@ impl Drain {
             report.outcome = outcome;
             report.detail = detail;
         });
+    }
+}
+
+/// Sessions that were terminated before and are still here: their clients may not be reading.
+fn free_of_their_clients(sessions: &[Arc<Session>], terminated: &[Blocker]) {
+    for session in sessions {
+        let pid = session.pid();
+        if pid.is_some() && terminated.iter().any(|before| before.pid == pid) {
+            session.signal(Signals::TERMINATED);
+        }
     }
 }
 

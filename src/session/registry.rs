@@ -69,6 +69,8 @@ impl Signals {
     pub const STOP: Signals = Signals(2);
     /// End now.
     pub const KILL: Signals = Signals(4);
+    /// Its server session was terminated a while ago: do not wait for the client to read on.
+    pub const TERMINATED: Signals = Signals(8);
 
     /// Whether `other` is among them.
     #[must_use]

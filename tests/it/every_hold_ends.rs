@@ -262,3 +262,23 @@ async fn a_hold_that_rejects_answers_at_once_and_leaves_the_session() {
     proxy.open(DB).await;
     session.execute(ONE).await;
 }
+
+#[tokio::test]
+async fn a_forceful_drain_is_not_kept_up_by_a_client_that_does_not_read() {
+    let mut postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let mut deaf = proxy.session(DB).await;
+    let rows = "SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
+    deaf.send(&message::query(rows)).await;
+    let watcher = postgres.connect(DB).await;
+    until("a backend that cannot send", SOON, async || {
+        let stuck = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+        let row = watcher.query_one(stuck, &[]).await.expect("a count");
+        row.get::<_, i64>(0) > 0
+    })
+    .await;
+    let force = json!({"ladder": "force", "wait": "100ms", "cancel": "100ms", "terminate": "20s"});
+    let drain = proxy.hold_drained(DB, force).await;
+    assert_eq!(drain["terminated"][0]["pid"], deaf.key().0, "{drain}");
+    postgres.until_gone(deaf.key().0).await;
+}

@@ -102,6 +102,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Phase::Flowing if unsent => self.say_goodbye(&Refusal::ServerLost),
             Phase::Flowing | Phase::Discarding(_) | Phase::Leaving(_) | Phase::Closing(_) => {}
         }
+        if self.door.has_permit() {
+            // The transaction ended with its server, whether the client reads of it or not.
+            self.door.release();
+            self.session.transaction_ended();
+        }
         self.session.set_activity(Activity::Closing);
         self.phase = Phase::Closing(Box::pin(tokio::time::sleep(LAST_WORDS)));
         // Whatever the server left unfinished, no message of ours could follow it.

@@ -260,6 +260,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
+        if signals.contains(Signals::TERMINATED) && !self.to_client.is_empty() {
+            // The end of the server lies behind what the client does not read.
+            self.leave(Remains::Nothing);
+        }
         if self.door.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary()
         {
             let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
