@@ -13,7 +13,7 @@ pub mod metrics;
 pub mod runner;
 pub mod server;
 pub mod session;
-pub mod stream;
 pub mod tasks;
+pub mod tls;
 pub mod window;
 pub mod wire;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::ListenAddress;
-use crate::stream::{Peer, Stream};
+use crate::tls::stream::{Peer, Stream};
 
 /// Pause after a failed accept: out of file descriptors, the next try would fail at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::{Host, Upstream};
-use crate::stream::Stream;
+use crate::tls::stream::Stream;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);

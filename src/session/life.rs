@@ -15,8 +15,8 @@ use crate::client::handshake::{NoWish, Wish, read_wish};
 use crate::config::{Config, Target};
 use crate::gate::{Gate, Gates};
 use crate::server::connect::{Endpoint, connect};
-use crate::stream::{Peer, Stream};
 use crate::tasks::Tasks;
+use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::{CancelKey, Startup};
 

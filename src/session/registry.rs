@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use crate::server::connect::Endpoint;
-use crate::stream::Peer;
+use crate::tls::stream::Peer;
 use crate::wire::startup::CancelKey;
 
 /// Numbers sessions over the life of the process.

@@ -12,8 +12,8 @@ use pgdrain::metrics::Metrics;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
-use pgdrain::stream::Peer;
 use pgdrain::tasks::Tasks;
+use pgdrain::tls::stream::Peer;
 use serde_json::json;
 use tokio::task::JoinSet;
 

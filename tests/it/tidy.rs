@@ -8,7 +8,7 @@ mod source;
 use self::source::{Complaint, Source};
 
 /// A module may name modules of lower floors only, never one beside it.
-const FLOORS: [(&str, u32); 19] = [
+const FLOORS: [(&str, u32); 18] = [
     ("wire", 0),
     ("classify", 0),
     ("config", 1),
@@ -16,7 +16,6 @@ const FLOORS: [(&str, u32); 19] = [
     ("tasks", 1),
     ("logging", 1),
     ("tls", 2),
-    ("stream", 2),
     ("auth", 2),
     ("client", 3),
     ("server", 3),
@@ -73,7 +72,7 @@ const REFUSALS: [&str; 9] = [
 ];
 
 /// Modules that speak to clients; others may compare with an SQLSTATE that a server sent.
-const CLIENT_FACING: [&str; 6] = ["stream", "auth", "client", "server", "gate", "session"];
+const CLIENT_FACING: [&str; 6] = ["tls", "auth", "client", "server", "gate", "session"];
 
 /// Where the errors of ours are written.
 const HOME_OF_REFUSALS: &str = "src/wire/refusal.rs";

@@ -9,7 +9,7 @@ use super::leaving::Remains;
 use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
 use crate::session::scan::{Door, Seen};
-use crate::stream::Socket;
+use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
 

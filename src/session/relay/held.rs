@@ -13,7 +13,7 @@ use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;
 use crate::session::scan::{Discard, Discarded, Door, Pause};
-use crate::stream::Socket;
+use crate::tls::stream::Socket;
 use crate::wire::backend::READY_IDLE;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::{End, Phase, Relay, Step};
 use crate::session::registry::Activity;
-use crate::stream::Socket;
+use crate::tls::stream::Socket;
 use crate::wire::frontend;
 use crate::wire::refusal::Refusal;
 

@@ -42,8 +42,8 @@ use crate::gate::Gate;
 use crate::gate::admission::Epoch;
 use crate::metrics::Metrics;
 use crate::server::cancel::cancel;
-use crate::stream::Socket;
 use crate::tasks::Tasks;
+use crate::tls::stream::Socket;
 use crate::wire::refusal::Refusal;
 
 /// What one read takes at most. Larger reads gain little and cost cache.

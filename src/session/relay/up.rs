@@ -11,7 +11,7 @@ use super::leaving::Remains;
 use super::{Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
 use crate::session::scan::{Door, Pause};
-use crate::stream::Socket;
+use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
 

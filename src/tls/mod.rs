@@ -1,0 +1,3 @@
+//! Sockets to clients and servers, plain or encrypted.
+
+pub mod stream;
