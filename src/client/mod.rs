@@ -2,3 +2,4 @@
 
 pub mod handshake;
 pub mod listener;
+pub mod origin;
