@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::admin::types::Endpoints;
+use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
-use crate::config::{Config, Shared, Source};
+use crate::config::{Config, Listen, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -63,9 +64,10 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let signals = signals::Signals::install().context("signal handlers")?;
     let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
     let mut listeners = Vec::new();
-    for address in &config.listen {
-        let bound = Listener::bind(address).await;
-        listeners.push(bound.with_context(|| format!("listening on {address}"))?);
+    for listen in &config.listen {
+        let bound = Listener::bind(&listen.address).await;
+        let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
+        listeners.push((bound, Arc::new(listen.clone())));
     }
     let admin = TcpListener::bind(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
@@ -90,7 +92,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let left = controller.take_up(&record);
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
-    let listen: Vec<String> = listeners.iter().map(Listener::name).collect();
+    let listen: Vec<String> = listeners.iter().map(|(bound, _)| bound.name()).collect();
     let app = Arc::new(App {
         config,
         controller,
@@ -147,7 +149,7 @@ fn raise_file_limit(connections: usize) {
 
 impl App {
     /// Takes clients on every socket until the proxy stops.
-    fn accept(self: &Arc<Self>, listeners: Vec<Listener>, gates: Arc<Gates>) {
+    fn accept(self: &Arc<Self>, listeners: Vec<(Listener, Arc<Listen>)>, gates: Arc<Gates>) {
         let common = Common {
             tasks: self.tasks.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -159,17 +161,23 @@ impl App {
             tasks: self.sessions_tasks.clone(),
             room: Arc::default(),
         });
-        for listener in listeners {
+        for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));
             let stop = self.sessions_tasks.shutdown_token();
             self.tasks.spawn("listener", async move {
                 loop {
-                    let (client, peer) = tokio::select! {
+                    let (stream, peer) = tokio::select! {
                         client = listener.accept() => client,
                         () = stop.cancelled() => return,
                     };
                     app.metrics.connection_accepted();
-                    let session = Arc::clone(&host).serve(client, peer, app.config.load());
+                    let listen = Arc::clone(&listen);
+                    let arrival = Arrival {
+                        stream,
+                        peer,
+                        listen,
+                    };
+                    let session = Arc::clone(&host).serve(arrival, app.config.load());
                     app.sessions_tasks.spawn("session", session);
                 }
             });

@@ -5,6 +5,7 @@
 mod address;
 mod bare;
 mod file;
+mod listen;
 mod passfile;
 mod problem;
 mod quantity;
@@ -22,6 +23,7 @@ mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
+pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
@@ -34,4 +36,4 @@ pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub(crate) use words::words;
-pub use words::{Blocked, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::address::{ListenAddress, TcpAddress};
+use super::address::TcpAddress;
+use super::listen::RawListen;
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
 use super::secret::Secret;
 use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
@@ -62,7 +63,7 @@ macro_rules! section {
 section! {
     /// The whole of it.
     Raw {
-        listen: Option<Vec<ListenAddress>>,
+        listen: Option<Vec<RawListen>>,
         state_dir: Option<PathBuf>,
         workers: Option<usize>,
         client_gone: Option<DurationOrNever>,

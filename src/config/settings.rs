@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{Host, ListenAddress};
+use super::address::Host;
+use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::secret::Secret;
@@ -16,7 +17,7 @@ use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients connect; at least one.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<Listen>,
     /// The directory of the journal, reports and `endpoints.json`.
     pub state_dir: PathBuf,
     /// Threads of the relay; at least one.

@@ -173,7 +173,11 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
         .load(&around(&variables[..5]))
         .expect("all well formed");
     let config = loaded.config;
-    let listen: Vec<_> = config.listen.iter().map(ListenAddress::to_string).collect();
+    let listen: Vec<_> = config
+        .listen
+        .iter()
+        .map(|listen| listen.address.to_string())
+        .collect();
     assert_eq!(listen, ["127.0.0.1:3", "[::1]:4"]);
     assert_eq!(config.upstream.hosts[0].to_string(), "variable:5432");
     assert_eq!(config.workers, 3);
@@ -302,7 +306,7 @@ fn a_reload_applies_what_it_can_and_names_the_rest() {
     assert_eq!(reloaded.restart, restart);
 
     let used = shared.load();
-    assert_eq!(used.listen[0].to_string(), "127.0.0.1:6432");
+    assert_eq!(used.listen[0].address.to_string(), "127.0.0.1:6432");
     assert_eq!(used.upstream.hosts[0].to_string(), "db:5432");
     assert_eq!(used.hold.duration, Duration::from_secs(60));
     assert_eq!(used.databases["a"].upstream, None);

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{ListenAddress, TcpAddress};
+use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
 use super::raw::{Raw, RawHold, RawLimits, RawLog};
 use super::settings::{Config, Hold, Ladder, Limits, Log};
 use super::surroundings::Surroundings;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -111,20 +112,17 @@ impl Check<'_> {
         }
     }
 
-    fn listen(
-        &mut self,
-        written: Option<Vec<ListenAddress>>,
-        admin: SocketAddr,
-    ) -> Vec<ListenAddress> {
+    fn listen(&mut self, written: Option<Vec<RawListen>>, admin: SocketAddr) -> Vec<Listen> {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, super::address::LISTEN_PORT));
-        let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default)]);
+        let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default).into()]);
         if listen.is_empty() {
             self.wrong("listen", "it names no address");
         }
         // Port 0 lets the system choose, which gives another port each time.
         let fixed = |address: &ListenAddress| !matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
         let mut seen = BTreeSet::new();
-        for address in listen.iter().filter(|address| fixed(address)) {
+        let addresses = listen.iter().map(|listen| &listen.address);
+        for address in addresses.filter(|address| fixed(address)) {
             if !seen.insert(address) {
                 self.wrong("listen", format!("{address} is named twice"));
             }
@@ -136,6 +134,13 @@ impl Check<'_> {
             }
         }
         listen
+            .into_iter()
+            .map(|raw| Listen {
+                address: raw.address,
+                tls: raw.tls.unwrap_or(ClientTls::Disable),
+                proxy_from: raw.proxy_protocol,
+            })
+            .collect()
     }
 
     fn admin(&mut self, written: Option<TcpAddress>) -> SocketAddr {

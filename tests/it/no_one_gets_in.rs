@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use pgdrain::client::arrival::Arrival;
 use pgdrain::client::listener::Listener;
 use pgdrain::config::{Config, Source, Surroundings};
 use pgdrain::gate::Gates;
@@ -52,11 +53,15 @@ impl Door {
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             loop {
-                let (client, _) = listener.accept().await;
-                let peer = Peer::Tcp(peer.parse().expect("an address"));
+                let (stream, _) = listener.accept().await;
+                let arrival = Arrival {
+                    stream,
+                    peer: Peer::Tcp(peer.parse().expect("an address")),
+                    listen: Arc::new(config.listen[0].clone()),
+                };
                 let (host, config) = (Arc::clone(&host), Arc::clone(&config));
                 // One after the other is enough here.
-                host.serve(client, peer, config).await;
+                host.serve(arrival, config).await;
             }
         });
         Self {
