@@ -167,7 +167,7 @@ impl App {
             self.tasks.spawn("listener", async move {
                 loop {
                     let (stream, peer) = tokio::select! {
-                        client = listener.accept() => client,
+                        client = listener.accept(&app.config) => client,
                         () = stop.cancelled() => return,
                     };
                     app.metrics.connection_accepted();

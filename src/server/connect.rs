@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::{Host, Upstream};
 use crate::tls::stream::Stream;
+use crate::tls::tcp::TcpOptions;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -46,14 +47,17 @@ pub struct Unreachable {
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
 /// `connect_retry` has passed. Says which of them it was. Cancel safe.
-pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint, &Host), Unreachable> {
+pub async fn connect<'a>(
+    upstream: &'a Upstream,
+    options: &TcpOptions,
+) -> Result<(Stream, Endpoint, &'a Host), Unreachable> {
     let give_up = Instant::now() + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
     loop {
         for host in &upstream.hosts {
             let attempt = (Instant::now() + upstream.connect_timeout).min(give_up);
-            match timeout_at(attempt, connect_host(host)).await {
+            match timeout_at(attempt, connect_host(host, options)).await {
                 Ok(Ok((stream, endpoint))) => return Ok((stream, endpoint, host)),
                 Ok(Err(error)) => last = Some(error),
                 Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
@@ -77,12 +81,13 @@ pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint, &Host), U
 /// Connects to this very server once. Cancel safe.
 pub async fn connect_endpoint(endpoint: &Endpoint) -> io::Result<Stream> {
     match endpoint {
-        Endpoint::Tcp(address) => tcp(*address).await,
+        // Too short a connection for probes.
+        Endpoint::Tcp(address) => tcp(*address, &TcpOptions::default()).await,
         Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
     }
 }
 
-async fn connect_host(host: &Host) -> io::Result<(Stream, Endpoint)> {
+async fn connect_host(host: &Host, options: &TcpOptions) -> io::Result<(Stream, Endpoint)> {
     let (name, port) = match host {
         Host::Unix(unix) => {
             let endpoint = Endpoint::Unix(unix.path());
@@ -92,7 +97,7 @@ async fn connect_host(host: &Host) -> io::Result<(Stream, Endpoint)> {
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((name, port)).await? {
-        match tcp(address).await {
+        match tcp(address, options).await {
             Ok(stream) => return Ok((stream, Endpoint::Tcp(address))),
             Err(error) => last = error,
         }
@@ -100,6 +105,6 @@ async fn connect_host(host: &Host) -> io::Result<(Stream, Endpoint)> {
     Err(last)
 }
 
-async fn tcp(address: SocketAddr) -> io::Result<Stream> {
-    Stream::tcp(TcpStream::connect(address).await?)
+async fn tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<Stream> {
+    Stream::tcp(TcpStream::connect(address).await?, options)
 }

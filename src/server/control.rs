@@ -191,7 +191,7 @@ impl Control {
 
     async fn open(&self) -> Result<Connection, ControlError> {
         let role = self.target.control.as_ref().ok_or(ControlError::NoRole)?;
-        let (stream, endpoint, host) = connect(&self.target.upstream).await?;
+        let (stream, endpoint, host) = connect(&self.target.upstream, &self.target.tcp).await?;
         let mut config = tokio_postgres::Config::new();
         config
             .user(&role.user)

@@ -54,14 +54,17 @@ impl Host {
         let target: Target = config
             .target(startup.database())
             .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint, _) = connect(&target.upstream).await.map_err(|error| {
-            self.common.metrics.server_connect_failed();
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "server not reached"
-            );
-            Failed::Refused(Refusal::ServerUnreachable)
-        })?;
+        let (mut server, endpoint, _) =
+            connect(&target.upstream, &target.tcp)
+                .await
+                .map_err(|error| {
+                    self.common.metrics.server_connect_failed();
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "server not reached"
+                    );
+                    Failed::Refused(Refusal::ServerUnreachable)
+                })?;
         let unchallenged = if config.allow_unauthenticated || peer.is_local() {
             Unchallenged::Allowed
         } else {

@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tcp::TcpOptions;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -51,19 +51,12 @@ impl fmt::Display for Peer {
 }
 
 impl Stream {
-    /// A TCP connection, set up as both sides of a relay want it: small messages are sent at once,
-    /// because somebody waits for each, and a peer that is gone without a word is noticed within
-    /// two minutes, not after the system's two hours.
+    /// A TCP connection, set up as both sides of a relay want it.
     ///
     /// # Errors
     /// When the system does not take a setting, which it does on a socket that has just died.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(10))
-            .with_retries(6);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    pub fn tcp(stream: TcpStream, options: &TcpOptions) -> io::Result<Stream> {
+        options.apply(&stream)?;
         Ok(Stream::Tcp(stream))
     }
 }
