@@ -104,7 +104,7 @@ impl Drain {
 
     /// Sessions in a transaction, as their permits tell.
     fn in_the_way(&self) -> Vec<Arc<Session>> {
-        let mut sessions = self.sessions.of(self.gate.database());
+        let mut sessions = self.sessions.held_with(self.gate.database());
         sessions.retain(|session| session.transaction_age().is_some());
         sessions
     }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::server::connect::Endpoint;
 use crate::tls::stream::Peer;
-use crate::wire::startup::CancelKey;
+use crate::wire::startup::{CancelKey, Replication};
 
 /// Numbers sessions over the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,10 @@ pub struct Session {
     pub user: String,
     /// The `application_name` it was opened with.
     pub application_name: String,
+    /// What kind of replication it was opened for, if any.
+    pub replication: Option<Replication>,
+    /// Whether holds stop it, and drains wait for it.
+    pub held_by_holds: bool,
     /// Where the client is.
     pub client: Peer,
     /// When it was logged in.
@@ -149,6 +153,10 @@ pub struct Login {
     pub user: String,
     /// Its `application_name`, or nothing.
     pub application_name: String,
+    /// What kind of replication it asked for, if any.
+    pub replication: Option<Replication>,
+    /// Whether holds stop it, and drains wait for it.
+    pub held_by_holds: bool,
     /// Where it comes from.
     pub client: Peer,
     /// The server it got.
@@ -166,6 +174,8 @@ impl Session {
             database: login.database,
             user: login.user,
             application_name: login.application_name,
+            replication: login.replication,
+            held_by_holds: login.held_by_holds,
             client: login.client,
             connected_at: SystemTime::now(),
             endpoint: login.endpoint,
@@ -369,7 +379,7 @@ impl Sessions {
     /// its process id stays ours until the server is found to have forgotten it.
     pub fn remove(&self, session: &Session, server_gone: bool) {
         if let Some(pid) = session.pid() {
-            if !server_gone {
+            if !server_gone && session.held_by_holds {
                 let (database, endpoint) = (session.database.clone(), session.endpoint.clone());
                 self.departed().push(Departed {
                     pid,
@@ -392,6 +402,13 @@ impl Sessions {
             .iter()
             .map(|entry| Arc::clone(entry.value()))
             .collect()
+    }
+
+    /// The sessions of one database that a hold stops, oldest first.
+    pub fn held_with(&self, database: &str) -> Vec<Arc<Session>> {
+        let mut found = self.of(database);
+        found.retain(|session| session.held_by_holds);
+        found
     }
 
     /// The sessions of one database, oldest first.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -26,17 +26,30 @@ pub enum Stream {
 pub enum Peer {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A TCP address that a proxy in front of us told, or the proxy's own where it told none.
+    Told(SocketAddr),
     /// Somebody on this machine.
     Unix,
 }
 
 impl Peer {
-    /// Whether the other end is on this machine for certain.
+    /// Whether the other end is on this machine for certain. Loopback in the mouth of a proxy is
+    /// the proxy's machine, not ours, and what connects to a proxy here comes from anywhere.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
             Peer::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Peer::Told(_) => false,
             Peer::Unix => true,
+        }
+    }
+
+    /// Its IP address; one of version 4 is that, however it was written.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) | Peer::Told(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
         }
     }
 }
@@ -44,7 +57,7 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Peer::Tcp(address) => address.fmt(f),
+            Peer::Tcp(address) | Peer::Told(address) => address.fmt(f),
             Peer::Unix => f.write_str("[local]"),
         }
     }

@@ -7,12 +7,13 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use pgdrain::client::arrival::Arrival;
 use pgdrain::client::listener::Listener;
-use pgdrain::config::{Config, Source, Surroundings};
+use pgdrain::config::{Config, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
 use pgdrain::metrics::Metrics;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
+use pgdrain::session::room::Rooms;
 use pgdrain::tasks::Tasks;
 use pgdrain::tls::stream::Peer;
 use serde_json::json;
@@ -45,15 +46,16 @@ impl Door {
                 metrics,
             }),
             tasks,
-            room: Arc::default(),
+            rooms: Rooms::default(),
         });
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         let listener = Listener::bind(&anywhere).await.expect("a free port");
         let addr = listener.tcp_address().expect("TCP");
         let mut accepting = JoinSet::new();
+        let shared = Shared::new((*config).clone());
         accepting.spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await;
+                let (stream, _) = listener.accept(&shared).await;
                 let arrival = Arrival {
                     stream,
                     peer: Peer::Tcp(peer.parse().expect("an address")),

@@ -264,8 +264,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             // The end of the server lies behind what the client does not read.
             self.leave(Remains::Nothing);
         }
-        if self.door.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary()
-        {
+        // A stream of changes has no boundary, and whoever reads it takes it up where it ended.
+        let may_end = self.tracker.at_boundary() || self.tracker.streams_both_ways();
+        if self.door.life == Life::Stopping && !self.door.has_permit() && may_end {
             let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
             let refusal = if waits {
                 Refusal::HeldShuttingDown
