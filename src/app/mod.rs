@@ -20,6 +20,7 @@ use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::runner::Runner;
+use crate::server::cancel::Cancels;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
 use crate::session::registry::{Sessions, Signals};
@@ -155,6 +156,7 @@ impl App {
     fn accept(self: &Arc<Self>, listeners: Vec<(Listener, Arc<Listen>)>, gates: Arc<Gates>) {
         let common = Common {
             tasks: self.tasks.clone(),
+            cancels: Cancels::new(self.config.load().limits.cancels),
             metrics: Arc::clone(&self.metrics),
         };
         let host = Arc::new(Host {

@@ -269,7 +269,6 @@ impl Controller {
             held_at,
             sessions: Arc::clone(&self.sessions),
             control: self.control(&database),
-            tasks: self.tasks.clone(),
         };
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
         self.tasks

@@ -10,6 +10,7 @@ use pgdrain::client::listener::Listener;
 use pgdrain::config::{Config, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
 use pgdrain::metrics::Metrics;
+use pgdrain::server::cancel::Cancels;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
@@ -43,6 +44,7 @@ impl Door {
             sessions: Arc::new(Sessions::default()),
             common: Arc::new(Common {
                 tasks: tasks.clone(),
+                cancels: Cancels::new(1),
                 metrics,
             }),
             tasks,

@@ -72,6 +72,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Ok(seen) => seen,
                 Err(bad) => return FromServer::Nonsense(bad),
             };
+            if seen.ready {
+                session.answered();
+            }
             if door.has_permit() && (tracker.at_boundary() || tracker.streams_both_ways()) {
                 door.release();
                 session.transaction_ended();
