@@ -19,6 +19,7 @@ mod backlog;
 mod down;
 mod held;
 mod leaving;
+mod stalled;
 mod up;
 
 use std::cell::RefCell;
@@ -35,6 +36,7 @@ use tokio::time::Sleep;
 use self::backlog::Backlog;
 use self::held::Held;
 use self::leaving::{Leaving, Remains};
+use self::stalled::Stalled;
 use super::registry::{Activity, Running, Session, Signals};
 use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
@@ -175,6 +177,8 @@ pub struct Relay<C, S> {
     phase: Phase,
     /// The cancel request that is on its way to the server, if one is.
     cancelling: Weak<Cancelling>,
+    /// Since when the client takes nothing.
+    stalled: Option<Box<Stalled>>,
     /// When a client that is not read is looked at next.
     look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
@@ -218,6 +222,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             cancelling: Weak::new(),
+            stalled: None,
             look: None,
             waker: None,
         }
