@@ -16,7 +16,7 @@ use crate::client::handshake::{NoWish, Wish};
 use crate::config::Config;
 use crate::gate::Gates;
 use crate::tasks::Tasks;
-use crate::tls::stream::{Peer, Stream};
+use crate::tls::stream::{Peer, Socket, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::CancelKey;
 
@@ -39,9 +39,21 @@ pub struct Host {
 }
 
 /// A session that is logged in, and its place among the others.
-pub(super) struct Settled {
-    pub(super) relay: Relay<Stream, Stream>,
+pub(super) struct Settled<C, S> {
+    pub(super) relay: Relay<C, S>,
     pub(super) farewell: Farewell,
+}
+
+impl<C: Socket, S: Socket> Settled<C, S> {
+    /// Relays to the end. Also when the relay panics, or is dropped, the session leaves nothing
+    /// behind: the permit is given back by its door, the rest by the farewell.
+    async fn run(self) {
+        let Settled {
+            relay,
+            mut farewell,
+        } = self;
+        farewell.end = relay.run().await;
+    }
 }
 
 /// Takes the session out of the registry, however its task ends.
@@ -84,22 +96,22 @@ impl Host {
             settled = settled => settled,
             () = stop.cancelled() => return,
         };
-        let Some(Settled {
-            relay,
-            mut farewell,
-        }) = settled
-        else {
+        let Some(settled) = settled else {
             return;
         };
         if stop.is_cancelled() {
             // It was not in the registry yet when the others were asked to stop.
-            farewell.session.signal(Signals::STOP);
+            settled.farewell.session.signal(Signals::STOP);
         }
-        farewell.end = relay.run().await;
+        settled.run().await;
     }
 
     /// Everything up to the first statement; `None` when the client got what it asked for, or no.
-    async fn settle(&self, arrival: Arrival, config: Arc<Config>) -> Option<Settled> {
+    async fn settle(
+        &self,
+        arrival: Arrival,
+        config: Arc<Config>,
+    ) -> Option<Settled<Stream, Stream>> {
         let deadline = Instant::now() + config.limits.login_time;
         let Arrived {
             arrival,

@@ -176,7 +176,7 @@ impl Host {
     }
 
     /// Puts the parts of a session together.
-    pub(super) fn register(&self, applicant: Applicant, server: Server) -> Settled {
+    pub(super) fn register(&self, applicant: Applicant, server: Server) -> Settled<Stream, Stream> {
         let Applicant {
             stream: client,
             peer,
