@@ -12,7 +12,7 @@ use super::address::TcpAddress;
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::secret::Secret;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -69,6 +69,7 @@ section! {
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
         application_name_add_client: Option<bool>,
+        tls: RawTls,
         upstream: RawUpstream,
         control: RawControl,
         migrate: RawMigrate,
@@ -78,6 +79,16 @@ section! {
         tcp: RawTcp,
         log: RawLog,
         databases: RawDatabases,
+    }
+}
+
+section! {
+    /// `[tls]`
+    RawTls {
+        mode: Option<ClientTls>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        client_ca: Option<PathBuf>,
     }
 }
 

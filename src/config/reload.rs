@@ -45,6 +45,8 @@ const ROWS: &[Row] = rows! {
     "allow_unauthenticated" Now allow_unauthenticated;
     "application_name_add_client" Now application_name_add_client;
     "upstream.url (hosts)" Restart upstream.hosts;
+    "tls" Now tls;
+    "upstream.url (tls)" Now upstream.tls;
     "upstream.url (user)" Now upstream.user;
     "upstream.url (password)" Now upstream.password;
     "upstream.url (database)" Now upstream.database;

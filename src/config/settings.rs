@@ -12,6 +12,8 @@ use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::secret::Secret;
 use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use crate::tls::acceptor::Acceptor;
+use crate::tls::connector::Connector;
 use crate::tls::tcp::TcpOptions;
 
 /// A configuration that was found valid. `config/reference.toml` explains every key.
@@ -29,6 +31,8 @@ pub struct Config {
     pub allow_unauthenticated: bool,
     /// Whether the client's address is added to `application_name`.
     pub application_name_add_client: bool,
+    /// How clients are encrypted.
+    pub tls: Tls,
     /// The server of every database that has none of its own.
     pub upstream: Upstream,
     /// Who watches and cancels, as far as it is said.
@@ -51,6 +55,13 @@ pub struct Config {
     pub passwords: Arc<Passwords>,
 }
 
+/// How clients are encrypted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// Answers their handshakes; `None` when there is no certificate, so that nobody is encrypted.
+    pub acceptor: Option<Acceptor>,
+}
+
 /// A Postgres server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
@@ -62,6 +73,10 @@ pub struct Upstream {
     pub password: Option<Secret>,
     /// The database that the URL names.
     pub database: Option<String>,
+    /// How connections to it are encrypted.
+    pub tls: Connector,
+    /// How TCP finds out that it is gone; [`Config::target`] fills it in.
+    pub tcp: TcpOptions,
     /// The longest time for one attempt at one host.
     pub connect_timeout: Duration,
     /// The longest time for all attempts, the pauses between them included.
@@ -203,8 +218,6 @@ pub struct Passwords {
 pub struct Target {
     /// Its server.
     pub upstream: Upstream,
-    /// How TCP finds out that the server is gone.
-    pub tcp: TcpOptions,
     /// Who watches and cancels; `None` when no user is known.
     pub control: Option<Role>,
     /// Who runs migrations; `None` when no user is known.
@@ -263,8 +276,10 @@ impl Config {
             })
         };
         Target {
-            upstream: upstream.clone(),
-            tcp: self.tcp.clone(),
+            upstream: Upstream {
+                tcp: self.tcp.clone(),
+                ..upstream.clone()
+            },
             control: role(&self.control.user, &self.control.password),
             migrate: role(&self.migrate.user, &self.migrate.password),
             owner: self.migrate.owner.clone(),

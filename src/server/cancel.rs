@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::connect::{Endpoint, connect_endpoint};
+use super::connect::{Route, connect_again};
+use crate::tls::connector::NotEncrypted;
 use crate::wire::frontend;
 use crate::wire::startup::CancelKey;
 
@@ -44,7 +45,7 @@ impl Cancels {
     /// statement (pgbouncer #245).
     pub async fn send(
         &self,
-        endpoint: &Endpoint,
+        route: &Route,
         key: &CancelKey,
         still_runs: impl Fn() -> bool,
     ) -> io::Result<Sent> {
@@ -56,11 +57,15 @@ impl Cancels {
             return Ok(Sent::Needless);
         }
         let send = async {
-            let mut stream = connect_endpoint(endpoint).await?;
+            let mut stream = connect_again(route).await.map_err(|error| match error {
+                NotEncrypted::Io(error) => error,
+                other => io::Error::other(other),
+            })?;
             if !still_runs() {
                 return Ok(Sent::Needless);
             }
             stream.write_all(&frontend::cancel_request(key)).await?;
+            stream.flush().await?;
             let mut end = [0; 64];
             while stream.read(&mut end).await? > 0 {}
             Ok(Sent::Yes)

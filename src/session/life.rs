@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::{Applicant, Places};
@@ -22,6 +23,9 @@ use crate::wire::startup::CancelKey;
 
 /// How long a cancel request may wait for the session it names.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may take to hear that it is closed.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// What every session of the process is made with.
 #[derive(Debug)]
@@ -118,18 +122,25 @@ impl Host {
             wish,
             address,
         } = self.arrive(arrival, &config, deadline).await?;
-        let Arrival { stream, peer, .. } = arrival;
+        let Arrival {
+            stream,
+            peer,
+            encryption,
+            ..
+        } = arrival;
+        let stream = stream?;
         let (startup, behind) = match wish {
             Ok(Wish::Session(startup, behind)) => (startup, behind),
             Ok(Wish::Cancel(key)) => {
                 self.cancel(&key).await;
+                close(stream).await;
                 return None;
             }
             Err(NoWish::Refused(refusal)) => {
                 self.tell(stream, peer, &refusal).await;
                 return None;
             }
-            Err(NoWish::Closed | NoWish::Io(_)) => return None,
+            Ok(Wish::Encryption) | Err(NoWish::Closed | NoWish::Io(_)) => return None,
         };
         let address = match address {
             Address::Within(place) => place,
@@ -142,6 +153,7 @@ impl Host {
         let mut applicant = Applicant {
             stream,
             peer,
+            encryption,
             startup,
             behind,
             address,
@@ -167,11 +179,12 @@ impl Host {
         deadline: Instant,
     ) -> Option<Arrived> {
         let (_silent, taken_away) = self.rooms.silent.enter(config.limits.logins);
+        let acceptor = config.tls.acceptor.as_ref();
         let coming = async {
             arrival.learn_origin().await?;
             let address = self.address(arrival.peer, config);
             match address {
-                Some(address) => Ok(Some((address, arrival.wish().await))),
+                Some(address) => Ok(Some((address, arrival.wish(acceptor).await))),
                 None => Ok(None),
             }
         };
@@ -236,4 +249,9 @@ impl Host {
             let _ = timeout(CANCEL_TIME, session.request_cancel()).await;
         }
     }
+}
+
+/// Ends a connection in order: who encrypts waits for a word of it.
+async fn close(mut stream: Stream) {
+    let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }

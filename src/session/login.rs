@@ -15,7 +15,8 @@ use super::room::{RoomTaken, Tallied};
 use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
 use crate::config::{Config, ReplicationHold, Target};
 use crate::gate::Gate;
-use crate::server::connect::{Endpoint, connect};
+use crate::server::connect::{Opened, Route, open};
+use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::{Replication, Startup};
@@ -33,6 +34,8 @@ const SEPARATOR: &[u8] = b" - ";
 pub(super) struct Applicant {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    /// What its encryption tells; `None` on a plain connection.
+    pub(super) encryption: Option<Encryption>,
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
@@ -45,7 +48,7 @@ pub(super) struct Applicant {
 /// A server that has let the client in.
 pub(super) struct Server {
     stream: Stream,
-    endpoint: Endpoint,
+    route: Route,
     login: Authenticated,
     places: Places,
 }
@@ -106,6 +109,7 @@ impl Host {
             behind,
             address,
             config,
+            ..
         } = applicant;
         let room = self.rooms.sessions.take(config.limits.connections);
         let room = room.ok_or_else(|| self.full("connections", Refusal::TooManyConnections))?;
@@ -113,29 +117,31 @@ impl Host {
         let _logging_in =
             logging_in.ok_or_else(|| self.full("logins", Refusal::TooManyConnections))?;
         let target = target(config, startup).ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint, _) =
-            connect(&target.upstream, &target.tcp)
-                .await
-                .map_err(|error| {
-                    self.common.metrics.server_connect_failed();
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "server not reached"
-                    );
-                    Failed::Refused(Refusal::ServerUnreachable)
-                })?;
+        let forwarded = forwarded(config, startup, *peer);
+        let opened = open(&target.upstream, forwarded.packet()).await;
+        let Opened {
+            mut stream,
+            route,
+            answer,
+        } = opened.map_err(|error| {
+            self.common.metrics.server_connect_failed();
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "server not reached"
+            );
+            Failed::Refused(Refusal::ServerUnreachable)
+        })?;
         let unchallenged = if config.allow_unauthenticated || peer.is_local() {
             Unchallenged::Allowed
         } else {
             Unchallenged::Refused
         };
         let behind = std::mem::take(behind);
-        let forwarded = forwarded(config, startup, *peer);
-        let login = login(client, &mut server, &forwarded, behind, unchallenged).await?;
+        let login = login((client, behind), (&mut stream, answer), unchallenged).await?;
         let places = self.places((room, address.take()), startup, config)?;
         Ok(Server {
-            stream: server,
-            endpoint,
+            stream,
+            route,
             login,
             places,
         })
@@ -186,7 +192,7 @@ impl Host {
         } = applicant;
         let Server {
             stream,
-            endpoint,
+            route,
             login,
             places,
         } = server;
@@ -211,7 +217,7 @@ impl Host {
             replication,
             held_by_holds,
             client: peer,
-            endpoint,
+            route,
             server_key: login.server_key,
             client_key: login.client_key,
         });

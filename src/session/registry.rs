@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::server::connect::Endpoint;
+use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::{CancelKey, Replication};
 
@@ -100,8 +100,8 @@ pub struct Session {
     pub client: Peer,
     /// When it was logged in.
     pub connected_at: SystemTime,
-    /// The server it is connected to.
-    pub endpoint: Endpoint,
+    /// The way to the server it is connected to.
+    pub route: Route,
     /// The key of the server's session.
     pub server_key: Option<CancelKey>,
     /// The key that the client was given.
@@ -169,8 +169,8 @@ pub struct Login {
     pub held_by_holds: bool,
     /// Where it comes from.
     pub client: Peer,
-    /// The server it got.
-    pub endpoint: Endpoint,
+    /// The way to the server it got.
+    pub route: Route,
     /// The key of the server's session.
     pub server_key: Option<CancelKey>,
     /// The key that the client was given.
@@ -188,7 +188,7 @@ impl Session {
             held_by_holds: login.held_by_holds,
             client: login.client,
             connected_at: SystemTime::now(),
-            endpoint: login.endpoint,
+            route: login.route,
             server_key: login.server_key,
             client_key: login.client_key,
             meter: Meter::default(),
@@ -409,7 +409,8 @@ impl Sessions {
         session.meter.ended.store(true, Ordering::Relaxed);
         if let Some(pid) = session.pid() {
             if !server_gone && session.held_by_holds {
-                let (database, endpoint) = (session.database.clone(), session.endpoint.clone());
+                let (database, endpoint) =
+                    (session.database.clone(), session.route.endpoint.clone());
                 self.departed().push(Departed {
                     pid,
                     database,

@@ -282,7 +282,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
-        if signals.contains(Signals::TERMINATED) && !self.to_client.is_empty() {
+        let unread = !self.to_client.is_empty() || self.client.has_unsent();
+        if signals.contains(Signals::TERMINATED) && unread {
             // The end of the server lies behind what the client does not read.
             self.leave(Remains::Nothing);
         }
@@ -332,7 +333,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 return;
             };
             let still_runs = || session.still_runs(under_way.running);
-            let sent = common.cancels.send(&session.endpoint, key, still_runs);
+            let sent = common.cancels.send(&session.route, key, still_runs);
             match sent.await {
                 Ok(Sent::Yes) => {}
                 Ok(Sent::Needless) => {
