@@ -61,6 +61,20 @@ pub(super) struct Places {
     _address: Option<Tallied<IpAddr>>,
 }
 
+#[cfg(test)]
+impl Places {
+    /// As a session takes them that nothing limits.
+    pub(super) fn for_tests(rooms: &super::room::Rooms) -> Places {
+        let user = rooms.users.take("anna".into(), None);
+        Places {
+            _session: rooms.sessions.take(usize::MAX).expect("no limit"),
+            _database: rooms.databases.take("shop".into(), None),
+            _user: user.expect("no limit"),
+            _address: None,
+        }
+    }
+}
+
 /// Where the client's server is. The log of a cluster belongs to none of its databases, and what
 /// clients name then (`replication`, as libpq has it) is nobody's.
 fn target(config: &Config, startup: &Startup) -> Option<Target> {
