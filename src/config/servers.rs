@@ -14,7 +14,7 @@ use super::upstream::{self, UpstreamUrl};
 use super::validate::Check;
 
 /// A server is tried this long before the next host gets its turn.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client waits this long for a server before it is told that there is none.
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
 

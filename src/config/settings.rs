@@ -72,7 +72,7 @@ pub struct Upstream {
     pub tls: Connector,
     /// The longest time for one attempt at one host.
     pub connect_timeout: Duration,
-    /// The longest time for all attempts, the pauses between them included.
+    /// How long attempts are begun anew, the pauses between them included.
     pub connect_retry: Duration,
 }
 

@@ -72,10 +72,10 @@ pub struct Opened {
 
 /// No host of the upstream took the connection in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to {hosts} within {within:?}")]
+#[error("no connection to {hosts} in {after:?}")]
 pub struct Unreachable {
     hosts: String,
-    within: Duration,
+    after: Duration,
     #[source]
     last: Option<NotEncrypted>,
 }
@@ -132,14 +132,15 @@ pub fn is_another_way(attempt: Attempt, stream: &Stream) -> bool {
 }
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
-/// `connect_retry` has passed. Cancel safe.
+/// `connect_retry` has passed; each of them gets its full `connect_timeout` once. Cancel safe.
 pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<'_>, Unreachable> {
-    let give_up = Instant::now() + upstream.connect_retry;
+    let begun = Instant::now();
+    let give_up = begun + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
     loop {
         for host in &upstream.hosts {
-            let until = (Instant::now() + upstream.connect_timeout).min(give_up);
+            let until = Instant::now() + upstream.connect_timeout;
             match timeout_at(until, connect_host(host, &upstream.tls, attempt)).await {
                 Ok(Ok((stream, route))) => {
                     return Ok(Connected {
@@ -155,10 +156,9 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
         let again = Instant::now() + backoff;
         if again >= give_up {
             let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
-            let within = upstream.connect_retry;
             return Err(Unreachable {
                 hosts: hosts.join(", "),
-                within,
+                after: begun.elapsed(),
                 last,
             });
         }
