@@ -5,6 +5,7 @@
 mod address;
 mod bare;
 mod file;
+mod limits;
 mod listen;
 mod passfile;
 mod problem;
@@ -26,7 +27,7 @@ mod words;
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
-pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
+pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use secret::Secret;
 pub use settings::{
@@ -37,4 +38,6 @@ pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub(crate) use words::words;
-pub use words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{
+    Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, UnknownWord,
+};

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::config::{Host, Upstream};
 use crate::tls::connector::{Attempt, Connector, NotEncrypted};
 use crate::tls::stream::Stream;
+use crate::tls::tcp::TcpOptions;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -141,7 +142,8 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
     loop {
         for host in &upstream.hosts {
             let until = Instant::now() + upstream.connect_timeout;
-            match timeout_at(until, connect_host(host, &upstream.tls, attempt)).await {
+            let connected = connect_host(host, &upstream.tls, &upstream.tcp, attempt);
+            match timeout_at(until, connected).await {
                 Ok(Ok((stream, route))) => {
                     return Ok(Connected {
                         stream,
@@ -169,14 +171,17 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
 
 /// Connects to a server that we are on already, once, encrypted if that way is. Cancel safe.
 pub async fn connect_again(route: &Route) -> Result<Stream, NotEncrypted> {
+    // Too short a connection for probes.
+    let options = TcpOptions::default();
     match (&route.endpoint, &route.secure) {
         (Endpoint::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         (Endpoint::Tcp(address), None) => {
-            tcp(*address, &Connector::disabled(), "", Attempt::Plain).await
+            let connector = Connector::disabled();
+            tcp(*address, &options, (&connector, "", Attempt::Plain)).await
         }
         (Endpoint::Tcp(address), Some(secure)) => {
             let (connector, host) = &**secure;
-            tcp(*address, connector, host, Attempt::Encrypt).await
+            tcp(*address, &options, (connector, host, Attempt::Encrypt)).await
         }
     }
 }
@@ -186,6 +191,7 @@ pub async fn connect_again(route: &Route) -> Result<Stream, NotEncrypted> {
 pub async fn connect_host(
     host: &Host,
     connector: &Connector,
+    options: &TcpOptions,
     attempt: Attempt,
 ) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
@@ -201,14 +207,14 @@ pub async fn connect_host(
     let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut last = NotEncrypted::Io(nowhere);
     for address in lookup_host((name, port)).await? {
-        let mut connected = tcp(address, connector, name, attempt).await;
+        let mut connected = tcp(address, options, (connector, name, attempt)).await;
         if attempt == Attempt::Offer
             && matches!(
                 connected,
                 Err(NotEncrypted::Handshake(_) | NotEncrypted::Answer)
             )
         {
-            connected = tcp(address, connector, name, Attempt::Plain).await;
+            connected = tcp(address, options, (connector, name, Attempt::Plain)).await;
         }
         match connected {
             Ok(stream) => {
@@ -225,11 +231,10 @@ pub async fn connect_host(
 
 async fn tcp(
     address: SocketAddr,
-    connector: &Connector,
-    host: &str,
-    attempt: Attempt,
+    options: &TcpOptions,
+    (connector, host, attempt): (&Connector, &str, Attempt),
 ) -> Result<Stream, NotEncrypted> {
-    let stream = Stream::tcp(TcpStream::connect(address).await?)?;
+    let stream = Stream::tcp(TcpStream::connect(address).await?, options)?;
     match stream {
         Stream::Tcp(tcp) => connector.secure(tcp, host, attempt).await,
         Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
