@@ -1,3 +1,4 @@
-//! How a client comes to be trusted. For now there is one way: the server decides.
+//! How a client comes to be trusted: by the server, or by us.
 
 pub mod passthrough;
+pub mod scram;

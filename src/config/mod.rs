@@ -15,6 +15,7 @@ mod secret;
 mod servers;
 mod settings;
 mod source;
+mod stored;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use settings::{
     Role, Target, Upstream,
 };
 pub use source::{Loaded, Source};
+pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub(crate) use words::words;
