@@ -3,6 +3,7 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod auth;
 mod bare;
 mod file;
 mod listen;
@@ -11,6 +12,7 @@ mod problem;
 mod quantity;
 mod raw;
 mod reload;
+mod rules;
 mod secret;
 mod servers;
 mod settings;
@@ -20,6 +22,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod users;
 mod validate;
 mod words;
 
@@ -28,14 +31,16 @@ pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
+pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use secret::Secret;
 pub use settings::{
-    AskedLadder, Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords,
-    Role, Target, Upstream,
+    AskedLadder, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
+    MigrateRole, Passwords, Role, Target, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
+pub use users::Users;
 pub(crate) use words::words;
-pub use words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};

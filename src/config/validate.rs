@@ -39,6 +39,7 @@ pub(super) fn validate(
     let upstream = check.upstream(&raw.upstream);
     let databases = check.databases(raw.databases, &raw.upstream);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
+    let auth = check.auth(raw.auth);
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
     let passwords = check.passwords(around);
@@ -56,6 +57,7 @@ pub(super) fn validate(
                 upstream,
                 control,
                 migrate,
+                auth,
                 admin_listen,
                 hold,
                 limits,
@@ -85,7 +87,12 @@ impl Check<'_> {
         });
     }
 
-    fn within(&mut self, key: &str, value: usize, allowed: std::ops::RangeInclusive<usize>) {
+    pub(super) fn within(
+        &mut self,
+        key: &str,
+        value: usize,
+        allowed: std::ops::RangeInclusive<usize>,
+    ) {
         if !allowed.contains(&value) {
             let (low, high) = allowed.into_inner();
             self.wrong(key, format!("{value} is not between {low} and {high}"));
