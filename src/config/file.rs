@@ -108,10 +108,10 @@ fn holds(item: &mut Spanned<DeValue<'_>>, place: usize) -> bool {
     if item.span().contains(&place) {
         return true;
     }
-    match item.get_mut() {
-        DeValue::Table(table) => take_out(table, place, "").is_some(),
-        _ => false,
+    if let DeValue::Table(table) = item.get_mut() {
+        return take_out(table, place, "").is_some();
     }
+    false
 }
 
 /// Notes the line of every key.

@@ -36,9 +36,10 @@ pub struct Rule {
 }
 
 /// Names of databases or users.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Names {
     /// Every name.
+    #[default]
     All,
     /// These names.
     These(Vec<String>),
@@ -88,12 +89,6 @@ impl From<RawRule> for Rule {
             tls: raw.tls,
             method: raw.method,
         }
-    }
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Names::All
     }
 }
 

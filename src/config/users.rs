@@ -16,6 +16,8 @@ const FILE_MAX: u64 = 256 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     by_name: BTreeMap<String, Stored>,
+    hold_plain: bool,
+    hold_scram: bool,
 }
 
 /// What a file gave.
@@ -27,6 +29,20 @@ pub(super) struct Reading {
 }
 
 impl Users {
+    /// These users.
+    pub fn of(users: impl IntoIterator<Item = (impl Into<String>, Stored)>) -> Users {
+        let users = users
+            .into_iter()
+            .map(|(name, stored)| (name.into(), stored));
+        let by_name: BTreeMap<String, Stored> = users.collect();
+        let any = |kind: fn(&Stored) -> bool| by_name.values().any(kind);
+        Users {
+            hold_plain: any(|stored| matches!(stored, Stored::Plain(_))),
+            hold_scram: any(|stored| matches!(stored, Stored::Scram(_))),
+            by_name,
+        }
+    }
+
     /// What is kept of this user's password.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Stored> {
@@ -36,15 +52,13 @@ impl Users {
     /// Whether there is any user whose password is kept as it is.
     #[must_use]
     pub fn hold_plain(&self) -> bool {
-        let mut kept = self.by_name.values();
-        kept.any(|stored| matches!(stored, Stored::Plain(_)))
+        self.hold_plain
     }
 
     /// Whether there is any user with a SCRAM verifier.
     #[must_use]
     pub fn hold_scram(&self) -> bool {
-        let mut kept = self.by_name.values();
-        kept.any(|stored| matches!(stored, Stored::Scram(_)))
+        self.hold_scram
     }
 
     /// Whether there is nobody.
@@ -130,9 +144,7 @@ impl Users {
             return Err(mistakes);
         }
         let users = users.into_iter();
-        Ok(Users {
-            by_name: users.map(|(name, (_, stored))| (name, stored)).collect(),
-        })
+        Ok(Users::of(users.map(|(name, (_, stored))| (name, stored))))
     }
 }
 

@@ -11,7 +11,7 @@ use super::life::{Farewell, Host, Settled};
 use super::registry::Login;
 use super::relay::{End, Relay};
 use super::room::RoomTaken;
-use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
+use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
 use crate::config::{Config, Target};
 use crate::gate::Gate;
 use crate::server::connect::{Endpoint, connect};
@@ -68,7 +68,11 @@ impl Host {
             Unchallenged::Refused
         };
         let behind = std::mem::take(behind);
-        let login = login(client, &mut server, startup, behind, unchallenged).await?;
+        let encrypted = Encrypted {
+            client: false,
+            server: false,
+        };
+        let login = login(client, &mut server, startup, behind, (unchallenged, encrypted)).await?;
         Ok(Server {
             stream: server,
             endpoint,

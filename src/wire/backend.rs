@@ -30,6 +30,8 @@ pub mod tag {
     pub const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
     /// `NoData`.
     pub const NO_DATA: u8 = b'n';
+    /// `NoticeResponse`.
+    pub const NOTICE: u8 = b'N';
     /// `ParseComplete`.
     pub const PARSE_COMPLETE: u8 = b'1';
     /// `PortalSuspended`.
