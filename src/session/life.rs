@@ -10,10 +10,12 @@ use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
 use super::room::{Room, RoomTaken};
 use crate::auth::passthrough::Failed;
+use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::handshake::{NoWish, Wish};
 use crate::config::Config;
 use crate::gate::Gates;
+use crate::server::lookup::Lookups;
 use crate::tasks::Tasks;
 use crate::tls::stream::Stream;
 use crate::wire::refusal::Refusal;
@@ -35,6 +37,10 @@ pub struct Host {
     pub tasks: Tasks,
     /// How many sessions are open, or about to be.
     pub room: Arc<Room>,
+    /// Where the server is asked for clients' secrets.
+    pub lookups: Arc<Lookups>,
+    /// How users that do not exist look like those that do.
+    pub disguise: Disguise,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -104,6 +110,7 @@ impl Host {
             peer,
             startup,
             behind,
+            encryption: None,
             config,
         };
         let login = timeout_at(deadline, self.log_in(&mut applicant)).await;

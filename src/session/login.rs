@@ -11,12 +11,14 @@ use super::life::{Farewell, Host, Settled};
 use super::registry::Login;
 use super::relay::{End, Relay};
 use super::room::RoomTaken;
+use crate::auth::Encryption;
 use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
-use crate::config::{Config, Target};
+use crate::auth::rules::{self, method};
+use crate::config::{self, AuthMethod, Config, Target, Upstream};
 use crate::gate::Gate;
 use crate::server::connect::{Endpoint, connect};
 use crate::tls::stream::{Peer, Stream};
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{NotProved, Origin, Refusal};
 use crate::wire::startup::Startup;
 
 /// A client that wants a session.
@@ -27,57 +29,139 @@ pub(super) struct Applicant {
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
+    /// Its encryption, if it has one.
+    pub(super) encryption: Option<Encryption>,
     /// As it is at its arrival; the session keeps it.
     pub(super) config: Arc<Config>,
 }
 
 /// A server that has let the client in.
+pub(super) struct LoggedIn {
+    pub(super) stream: Stream,
+    pub(super) endpoint: Endpoint,
+    pub(super) login: Authenticated,
+}
+
+/// The same, and the client's place.
 pub(super) struct Server {
-    stream: Stream,
-    endpoint: Endpoint,
-    login: Authenticated,
+    logged_in: LoggedIn,
     room: RoomTaken,
 }
 
+impl Applicant {
+    fn for_rules(&self) -> rules::Applicant<'_> {
+        rules::Applicant {
+            database: self.startup.database(),
+            user: self.startup.user(),
+            address: match self.peer {
+                Peer::Tcp(address) => Some(address.ip()),
+                Peer::Unix => None,
+            },
+            tls: self.encryption.is_some(),
+        }
+    }
+
+    /// Where it comes from, as the texts of refusals tell it.
+    fn origin(&self) -> Origin {
+        let rules::Applicant {
+            database,
+            user,
+            address,
+            tls,
+        } = self.for_rules();
+        Origin {
+            host: address.map_or("[local]".into(), |ip| ip.to_canonical().to_string()),
+            user: user.to_owned(),
+            database: database.to_owned(),
+            tls,
+        }
+    }
+}
+
 impl Host {
-    /// Logs the client in at the server of its database. Not cancel safe.
+    /// Logs the client in at the server of its database, in the way that the rules say. Not cancel
+    /// safe.
     pub(super) async fn log_in(&self, applicant: &mut Applicant) -> Result<Server, Failed> {
+        let (config, startup) = (Arc::clone(&applicant.config), &applicant.startup);
+        let room = self.room.take(config.limits.connections);
+        let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
+        let target: Target = config
+            .target(startup.database())
+            .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
+        let logged_in = match method(&config.auth.rules, applicant.for_rules()) {
+            None => {
+                return Err(Failed::Refused(
+                    NotProved::NoRule(applicant.origin()).into(),
+                ));
+            }
+            Some(AuthMethod::Reject) => {
+                let why = NotProved::RuleRejects(applicant.origin());
+                return Err(Failed::Refused(why.into()));
+            }
+            Some(AuthMethod::PassThrough) => self.pass_through(applicant, &target).await?,
+            Some(
+                method @ (AuthMethod::ScramSha256
+                | AuthMethod::Md5
+                | AuthMethod::Password
+                | AuthMethod::Cert
+                | AuthMethod::Trust),
+            ) => self.terminate(applicant, &target, method).await?,
+        };
+        Ok(Server { logged_in, room })
+    }
+
+    /// The client proves itself to the server.
+    async fn pass_through(
+        &self,
+        applicant: &mut Applicant,
+        target: &Target,
+    ) -> Result<LoggedIn, Failed> {
         let Applicant {
             stream: client,
             peer,
             startup,
             behind,
             config,
+            encryption,
         } = applicant;
-        let room = self.room.take(config.limits.connections);
-        let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
-        let target: Target = config
-            .target(startup.database())
-            .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint, _) = connect(&target.upstream).await.map_err(|error| {
+        let (mut server, endpoint, _) = self.reach(&target.upstream).await?;
+        let unchallenged = if config.allow_unauthenticated || peer.is_local() {
+            Unchallenged::Allowed
+        } else {
+            Unchallenged::Refused
+        };
+        let encrypted = Encrypted {
+            client: encryption.is_some(),
+            server: false,
+        };
+        let behind = std::mem::take(behind);
+        let login = login(
+            client,
+            &mut server,
+            startup,
+            behind,
+            (unchallenged, encrypted),
+        )
+        .await?;
+        Ok(LoggedIn {
+            stream: server,
+            endpoint,
+            login,
+        })
+    }
+
+    /// Connects to a server; who cannot be reached is told of in the log alone.
+    pub(super) async fn reach<'a>(
+        &self,
+        upstream: &'a Upstream,
+    ) -> Result<(Stream, Endpoint, &'a config::Host), Failed> {
+        connect(upstream).await.map_err(|error| {
             self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "server not reached"
             );
             Failed::Refused(Refusal::ServerUnreachable)
-        })?;
-        let unchallenged = if config.allow_unauthenticated || peer.is_local() {
-            Unchallenged::Allowed
-        } else {
-            Unchallenged::Refused
-        };
-        let behind = std::mem::take(behind);
-        let encrypted = Encrypted {
-            client: false,
-            server: false,
-        };
-        let login = login(client, &mut server, startup, behind, (unchallenged, encrypted)).await?;
-        Ok(Server {
-            stream: server,
-            endpoint,
-            login,
-            room,
         })
     }
 
@@ -90,12 +174,12 @@ impl Host {
             config,
             ..
         } = applicant;
-        let Server {
+        let Server { logged_in, room } = server;
+        let LoggedIn {
             stream,
             endpoint,
             login,
-            room,
-        } = server;
+        } = logged_in;
         // The server has accepted the name: only now may it get a gate.
         let gate: Arc<Gate> = self.gates.of(startup.database());
         let session = self.sessions.add(Login {

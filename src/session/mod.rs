@@ -6,4 +6,5 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod scan;
+mod terminated;
 pub mod transaction;
