@@ -16,7 +16,7 @@ use crate::wire::backend::{self, Authentication, request, tag};
 use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend;
 use crate::wire::refusal::{NotPassedOn, Refusal};
-use crate::wire::startup::{CancelKey, Startup};
+use crate::wire::startup::CancelKey;
 
 /// What the login left behind.
 #[derive(Debug)]
@@ -71,28 +71,25 @@ pub struct Encrypted {
     pub server: bool,
 }
 
-/// Sends the start-up packet and passes messages until the server is ready for queries. `behind` is
-/// what the client sent behind its start-up packet.
+/// Passes messages between a client and a server that was sent its start-up packet, until the
+/// server is ready for queries. With each connection comes what was read of it already.
 ///
 /// Not cancel safe: a login that is given up leaves both connections unusable.
 pub async fn login<C, S>(
-    client: &mut C,
-    server: &mut S,
-    startup: &Startup,
-    behind: BytesMut,
+    (client, from_client): (&mut C, BytesMut),
+    (server, from_server): (&mut S, BytesMut),
     (unchallenged, encrypted): (Unchallenged, Encrypted),
 ) -> Result<Authenticated, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    server
-        .write_all(startup.packet())
-        .await
-        .map_err(Failed::Server)?;
+    if from_server.is_empty() {
+        return Err(Failed::ByServer);
+    }
     let mut login = Login {
-        from_client: behind,
-        from_server: BytesMut::new(),
+        from_client,
+        from_server,
         to_client: BytesMut::new(),
         proof: Proof::NotAsked(unchallenged),
         encrypted,
@@ -109,6 +106,7 @@ where
             .write_all(&login.to_client)
             .await
             .map_err(Failed::Client)?;
+        client.flush().await.map_err(Failed::Client)?;
         login.to_client.clear();
         match step {
             Step::More | Step::Ready => {}
@@ -116,6 +114,7 @@ where
         }
         if let Some(answer) = login.client_answer()? {
             server.write_all(&answer).await.map_err(Failed::Server)?;
+            server.flush().await.map_err(Failed::Server)?;
         }
         // What a client sends behind its answers waits for the relay.
         let client_may_send = login.from_client.len() < MESSAGE_MAX;

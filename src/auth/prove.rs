@@ -33,19 +33,17 @@ pub enum ServerSide<'a> {
     Encrypted(Option<&'a [u8]>),
 }
 
-/// Sends the start-up packet and logs in, answering whatever the server asks as libpq does: also
-/// with the password as it is, if the server asks for that. Whether anybody can listen is up to the
-/// encryption of the connection.
+/// Logs in at a server that was sent the start-up packet, answering whatever it asks as libpq does:
+/// also with the password as it is, if the server asks for that. Whether anybody can listen is up to
+/// the encryption of the connection. With each connection comes what was read of it already.
 ///
-/// `from_client` is what the client has sent ahead of the first `ReadyForQuery`. It is told nothing
-/// before the server has let it in, but what the server says instead.
+/// The client is told nothing before the server has let it in, but what the server says instead.
 ///
 /// Not cancel safe: a login that is given up leaves both connections unusable.
 pub async fn login<C, S>(
-    client: &mut C,
-    server: &mut S,
+    (client, from_client): (&mut C, BytesMut),
+    (server, from_server): (&mut S, BytesMut),
     startup: &Startup,
-    from_client: BytesMut,
     (proof, side): (&Proof, ServerSide<'_>),
 ) -> Result<Authenticated, Failed>
 where
@@ -57,10 +55,9 @@ where
         server,
         startup,
         from_client,
-        from_server: BytesMut::new(),
+        from_server,
         side,
     };
-    login.send(&startup.settled_packet()).await?;
     login.prove(proof).await?;
     login.greeting().await
 }

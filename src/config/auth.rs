@@ -21,7 +21,8 @@ const QUERY: &str = "select rolname, rolpassword, rolvaliduntil from pg_catalog.
 const ITERATIONS: usize = 4096;
 
 impl Check<'_> {
-    pub(super) fn auth(&mut self, raw: RawAuth) -> Auth {
+    /// `client_ca` says whether clients can show a certificate.
+    pub(super) fn auth(&mut self, raw: RawAuth, client_ca: bool) -> Auth {
         let iterations = raw.iterations.unwrap_or(ITERATIONS);
         self.within("auth.iterations", iterations, 1..=ITERATIONS_MAX as usize);
         let iterations = u32::try_from(iterations).unwrap_or(ITERATIONS_MAX);
@@ -76,7 +77,7 @@ impl Check<'_> {
                 "it does not ask for a user: $1 stands for the name",
             );
         }
-        self.rules(&rules, has_file || query.is_some());
+        self.rules(&rules, has_file || query.is_some(), client_ca);
         Auth {
             rules,
             users: Arc::new(users),
@@ -130,7 +131,7 @@ impl Check<'_> {
         })
     }
 
-    fn rules(&mut self, rules: &[Rule], knows_secrets: bool) {
+    fn rules(&mut self, rules: &[Rule], knows_secrets: bool, client_ca: bool) {
         for (number, rule) in (1..).zip(rules) {
             let asks_secret = matches!(
                 rule.method,
@@ -145,6 +146,10 @@ impl Check<'_> {
                         rule.method
                     ),
                 );
+            }
+            if rule.method == AuthMethod::Cert && !client_ca {
+                let text = format!("rule {number} (cert) needs tls.client_ca");
+                self.wrong("auth.rules", text);
             }
             if rule.method == AuthMethod::Cert && rule.tls == Some(false) {
                 let text = format!("rule {number} (cert) is for connections without TLS");

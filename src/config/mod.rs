@@ -21,6 +21,7 @@ mod stored;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod upstream;
 mod users;
 mod validate;
@@ -35,7 +36,7 @@ pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
-    MigrateRole, Passwords, Role, Target, Upstream,
+    MigrateRole, Passwords, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};

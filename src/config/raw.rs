@@ -13,7 +13,7 @@ use super::listen::RawListen;
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -69,6 +69,7 @@ section! {
         workers: Option<usize>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
+        tls: RawTls,
         upstream: RawUpstream,
         control: RawControl,
         migrate: RawMigrate,
@@ -78,6 +79,16 @@ section! {
         limits: RawLimits,
         log: RawLog,
         databases: RawDatabases,
+    }
+}
+
+section! {
+    /// `[tls]`
+    RawTls {
+        mode: Option<ClientTls>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        client_ca: Option<PathBuf>,
     }
 }
 

@@ -329,6 +329,9 @@ fn every_key_is_known_to_reload() {
             "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
             // One connection asks, as one role with one statement.
             key if key.starts_with("auth.query_") => row == "auth.query",
+            // A listener has its mode; the files make one acceptor.
+            "tls.mode" => row == "listen",
+            "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
             _ => row == key || row.starts_with(&format!("{key} (")),
         };
         assert!(reload::rows().any(known), "{key}");
@@ -362,6 +365,7 @@ fn mistakes_about_who_gets_in_are_named() {
              [[auth.rules]]\ntls = false\nmethod = 'cert'\n[[auth.rules]]\nmethod = 'md5'\n",
             &[
                 "line 3: auth.rules: rule 1 (scram-sha-256) needs to know passwords",
+                "line 3: auth.rules: rule 3 (cert) needs tls.client_ca",
                 "line 3: auth.rules: rule 3 (cert) is for connections without TLS",
                 "line 3: auth.rules: rule 4 (md5) needs to know passwords",
             ],
@@ -495,6 +499,10 @@ fn the_reference_shows_every_key() {
             "query_database",
             "server_passfile",
             "rules",
+            "mode",
+            "certificate",
+            "key",
+            "client_ca",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
         let open = without_default.contains(&name) || key.starts_with("databases");

@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::connect::{Unreachable, connect};
+use super::driver::{Driver, log_in};
 use super::own::{OwnBackend, OwnBackends};
 use crate::config::{BadStored, Host, Role, Stored, Target};
 use crate::tasks::Tasks;
@@ -132,17 +133,28 @@ impl Lookups {
         Ok(open)
     }
 
-    async fn open(&self, target: &Target, role: &Role, sql: &str) -> Result<Open, LookupError> {
-        let (stream, _, host) = connect(&target.upstream).await?;
-        let mut config = tokio_postgres::Config::new();
-        config
-            .user(&role.user)
-            .dbname(&role.database)
-            .application_name("pgdrain auth");
-        if let Some(password) = role.password(host, &role.database) {
-            config.password(password.expose());
+    async fn log_in(target: &Target, role: &Role) -> Result<(Client, Driver), LookupError> {
+        let mut attempts = target.upstream.tls.attempts().iter().peekable();
+        while let Some(attempt) = attempts.next() {
+            let connected = connect(&target.upstream, *attempt).await?;
+            let mut config = tokio_postgres::Config::new();
+            config
+                .user(&role.user)
+                .dbname(&role.database)
+                .application_name("pgdrain auth");
+            if let Some(password) = role.password(connected.host, &role.database) {
+                config.password(password.expose());
+            }
+            let next = attempts.peek().copied();
+            if let Some(logged_in) = log_in(&config, connected.stream, next).await? {
+                return Ok(logged_in);
+            }
         }
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        unreachable!("the last attempt succeeds or fails")
+    }
+
+    async fn open(&self, target: &Target, role: &Role, sql: &str) -> Result<Open, LookupError> {
+        let (client, connection) = Self::log_in(target, role).await?;
         let stop = self.tasks.shutdown_token();
         self.tasks.spawn("auth connection", async move {
             let ended = tokio::select! {

@@ -3,5 +3,6 @@
 pub mod cancel;
 pub mod connect;
 pub mod control;
+pub mod driver;
 pub mod lookup;
 pub mod own;

@@ -11,12 +11,12 @@ use super::life::{Farewell, Host, Settled};
 use super::registry::Login;
 use super::relay::{End, Relay};
 use super::room::RoomTaken;
-use crate::auth::Encryption;
 use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
 use crate::auth::rules::{self, method};
-use crate::config::{self, AuthMethod, Config, Target, Upstream};
+use crate::config::{AuthMethod, Config, Target, Upstream};
 use crate::gate::Gate;
-use crate::server::connect::{Endpoint, connect};
+use crate::server::connect::{Opened, Route, open};
+use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::{NotProved, Origin, Refusal};
 use crate::wire::startup::Startup;
@@ -26,11 +26,11 @@ use crate::wire::startup::Startup;
 pub(super) struct Applicant {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    /// What its encryption tells; `None` on a plain connection.
+    pub(super) encryption: Option<Encryption>,
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
-    /// Its encryption, if it has one.
-    pub(super) encryption: Option<Encryption>,
     /// As it is at its arrival; the session keeps it.
     pub(super) config: Arc<Config>,
 }
@@ -38,7 +38,7 @@ pub(super) struct Applicant {
 /// A server that has let the client in.
 pub(super) struct LoggedIn {
     pub(super) stream: Stream,
-    pub(super) endpoint: Endpoint,
+    pub(super) route: Route,
     pub(super) login: Authenticated,
 }
 
@@ -124,7 +124,12 @@ impl Host {
             config,
             encryption,
         } = applicant;
-        let (mut server, endpoint, _) = self.reach(&target.upstream).await?;
+        let Opened {
+            mut stream,
+            route,
+            answer,
+            ..
+        } = self.reach(&target.upstream, startup.packet()).await?;
         let unchallenged = if config.allow_unauthenticated || peer.is_local() {
             Unchallenged::Allowed
         } else {
@@ -132,30 +137,26 @@ impl Host {
         };
         let encrypted = Encrypted {
             client: encryption.is_some(),
-            server: false,
+            server: matches!(stream, Stream::Tls(_)),
         };
         let behind = std::mem::take(behind);
-        let login = login(
-            client,
-            &mut server,
-            startup,
-            behind,
-            (unchallenged, encrypted),
-        )
-        .await?;
+        let how = (unchallenged, encrypted);
+        let login = login((client, behind), (&mut stream, answer), how).await?;
         Ok(LoggedIn {
-            stream: server,
-            endpoint,
+            stream,
+            route,
             login,
         })
     }
 
-    /// Connects to a server; who cannot be reached is told of in the log alone.
+    /// Connects to a server and sends a start-up packet; who cannot be reached is told of in the
+    /// log alone.
     pub(super) async fn reach<'a>(
         &self,
         upstream: &'a Upstream,
-    ) -> Result<(Stream, Endpoint, &'a config::Host), Failed> {
-        connect(upstream).await.map_err(|error| {
+        packet: &[u8],
+    ) -> Result<Opened<'a>, Failed> {
+        open(upstream, packet).await.map_err(|error| {
             self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -177,7 +178,7 @@ impl Host {
         let Server { logged_in, room } = server;
         let LoggedIn {
             stream,
-            endpoint,
+            route,
             login,
         } = logged_in;
         // The server has accepted the name: only now may it get a gate.
@@ -190,7 +191,7 @@ impl Host {
                 .unwrap_or_default()
                 .to_owned(),
             client: peer,
-            endpoint,
+            route,
             server_key: login.server_key,
             client_key: login.client_key,
         });

@@ -5,8 +5,11 @@ use super::login::{Applicant, LoggedIn};
 use crate::auth::passthrough::Failed;
 use crate::auth::prove::{self, ServerSide};
 use crate::auth::users::Accounts;
-use crate::auth::{Proof, verify};
+use crate::auth::{Certificate, Encryption, Proof, verify};
 use crate::config::{AuthMethod, Config, Stored, Target};
+use crate::server::connect::Opened;
+use crate::tls::stream::Stream;
+use crate::tls::{self, Names};
 use crate::wire::refusal::NotProved;
 
 impl Host {
@@ -27,16 +30,26 @@ impl Host {
             config,
             ..
         } = applicant;
-        let (mut server, endpoint, host) = self.reach(&target.upstream).await?;
+        let packet = startup.settled_packet();
+        let Opened {
+            mut stream,
+            route,
+            host,
+            answer,
+        } = self.reach(&target.upstream, &packet).await?;
         let (database, user) = (startup.database(), startup.user());
         let configured = config.auth.server_password(host, database, user);
         let proof = configured.map_or(proof, |password| Proof::Password(password.clone()));
-        let from_client = std::mem::take(behind);
-        let side = ServerSide::Plain;
-        let login = prove::login(client, &mut server, startup, from_client, (&proof, side)).await?;
+        let end_point = stream.server_end_point();
+        let side = match &stream {
+            Stream::Tls(_) => ServerSide::Encrypted(end_point.as_deref()),
+            Stream::Tcp(_) | Stream::Unix(_) => ServerSide::Plain,
+        };
+        let (client, server) = ((client, std::mem::take(behind)), (&mut stream, answer));
+        let login = prove::login(client, server, startup, (&proof, side)).await?;
         Ok(LoggedIn {
-            stream: server,
-            endpoint,
+            stream,
+            route,
             login,
         })
     }
@@ -55,7 +68,9 @@ impl Host {
             encryption,
             ..
         } = applicant;
-        let (user, encryption) = (startup.user(), encryption.as_ref());
+        let user = startup.user();
+        let encryption = encryption.as_ref().map(told);
+        let encryption = encryption.as_ref();
         match method {
             AuthMethod::Trust => Ok(kept(config, user)),
             AuthMethod::Cert => {
@@ -104,6 +119,18 @@ impl Host {
                 Err(Failed::Refused(NotProved::LookupFailed.into()))
             }
         }
+    }
+}
+
+/// What a client's encryption tells, for whom it counts in a login.
+fn told(encryption: &tls::Encryption) -> Encryption {
+    let certificate = |names: &Names| Certificate {
+        common_name: names.common.clone(),
+        alternative_names: names.alternative.clone(),
+    };
+    Encryption {
+        end_point: encryption.end_point.clone(),
+        certificate: encryption.client.as_ref().map(certificate),
     }
 }
 

@@ -65,16 +65,6 @@ impl Peer {
         let (code, data) = body.split_first_chunk().expect("a code");
         (i32::from_be_bytes(*code), data.to_vec())
     }
-
-    /// A start-up packet.
-    async fn startup(&mut self) -> Vec<u8> {
-        let length = self.stream.read_u32().await.expect("a length");
-        let mut packet = vec![0; length as usize];
-        packet[..4].copy_from_slice(&length.to_be_bytes());
-        let rest = self.stream.read_exact(&mut packet[4..]).await;
-        rest.expect("the rest of the packet");
-        packet
-    }
 }
 
 /// A start-up packet of this minor version.
