@@ -62,11 +62,13 @@ pub struct Connected<'a> {
 
 /// A connection whose server has begun to answer a start-up packet.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<'a> {
     /// The connection.
     pub stream: Stream,
     /// The way there.
     pub route: Route,
+    /// The host that it was found by.
+    pub host: &'a Host,
     /// The first of what it said; nothing when it closed without a word.
     pub answer: BytesMut,
 }
@@ -94,12 +96,14 @@ pub enum NotOpened {
 
 /// Connects and sends a start-up packet. If the server refuses it at once, the next way that
 /// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
-pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpened> {
+pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
     let mut attempts = upstream.tls.attempts().iter().copied().peekable();
     let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
     loop {
         let Connected {
-            mut stream, route, ..
+            mut stream,
+            route,
+            host,
         } = connect(upstream, attempt).await?;
         stream.write_all(startup).await?;
         stream.flush().await?;
@@ -113,6 +117,7 @@ pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpen
                 return Ok(Opened {
                     stream,
                     route,
+                    host,
                     answer,
                 });
             }
