@@ -73,21 +73,23 @@ pub struct Connected<'a> {
 
 /// A connection whose server has begun to answer a start-up packet.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<'a> {
     /// The connection.
     pub stream: Stream,
     /// The way there.
     pub route: Route,
+    /// The host that it was found by.
+    pub host: &'a Host,
     /// The first of what it said; nothing when it closed without a word.
     pub answer: BytesMut,
 }
 
 /// No host of the upstream took the connection in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to {hosts} within {within:?}")]
+#[error("no connection to {hosts} in {after:?}")]
 pub struct Unreachable {
     hosts: String,
-    within: Duration,
+    after: Duration,
     #[source]
     last: Option<NotEncrypted>,
 }
@@ -105,12 +107,14 @@ pub enum NotOpened {
 
 /// Connects and sends a start-up packet. If the server refuses it at once, the next way that
 /// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
-pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpened> {
+pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
     let mut attempts = upstream.tls.attempts().iter().copied().peekable();
     let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
     loop {
         let Connected {
-            mut stream, route, ..
+            mut stream,
+            route,
+            host,
         } = connect(upstream, attempt).await?;
         stream.write_all(startup).await?;
         stream.flush().await?;
@@ -124,6 +128,7 @@ pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpen
                 return Ok(Opened {
                     stream,
                     route,
+                    host,
                     answer,
                 });
             }
@@ -144,20 +149,17 @@ pub fn is_another_way(attempt: Attempt, stream: &Stream) -> bool {
 }
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
-/// `connect_retry` has passed. Cancel safe.
+/// `connect_retry` has passed; each of them gets its full `connect_timeout` once. Cancel safe.
 pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<'_>, Unreachable> {
-    let give_up = Instant::now() + upstream.connect_retry;
+    let begun = Instant::now();
+    let give_up = begun + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
     loop {
         for host in &upstream.hosts {
-            let until = (Instant::now() + upstream.connect_timeout).min(give_up);
-            match timeout_at(
-                until,
-                connect_host(host, &upstream.tls, &upstream.tcp, attempt),
-            )
-            .await
-            {
+            let until = Instant::now() + upstream.connect_timeout;
+            let connected = connect_host(host, &upstream.tls, &upstream.tcp, attempt);
+            match timeout_at(until, connected).await {
                 Ok(Ok((stream, route))) => {
                     return Ok(Connected {
                         stream,
@@ -172,10 +174,9 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
         let again = Instant::now() + backoff;
         if again >= give_up {
             let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
-            let within = upstream.connect_retry;
             return Err(Unreachable {
                 hosts: hosts.join(", "),
-                within,
+                after: begun.elapsed(),
                 last,
             });
         }

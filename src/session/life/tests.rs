@@ -78,11 +78,19 @@ struct Peers {
 
 impl World {
     fn new() -> World {
+        World::with(&[])
+    }
+
+    /// With settings, a key and a value each.
+    fn with(settings: &[(&'static str, &str)]) -> World {
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
         let around = Surroundings::of_process();
         let source = Source::new(None)
             .flag("--upstream", "upstream.url", "postgres://db")
             .flag("--state-dir", "state_dir", "/nowhere");
+        let source = settings
+            .iter()
+            .fold(source, |source, (key, value)| source.flag(key, key, *value));
         let common = Common {
             tasks: tasks.clone(),
             cancels: Cancels::new(1),
@@ -195,4 +203,30 @@ async fn one_sessions_panic_ends_that_session_alone() {
     let mut later = world.session(9);
     later.asks().await;
     later.is_answered().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_byte_that_a_client_takes_gives_it_the_whole_time_again() {
+    let world = World::with(&[("limits.client_stalled", "10s"), ("client_gone", "never")]);
+    let mut reader = world.session(7);
+    reader.asks().await;
+    // More than the pipe holds: a row of 100 KiB.
+    let row = [&b"D\0\x01\x90\x04"[..], &[b'x'; 100 << 10]].concat();
+    reader.server.write_all(&row[..90 << 10]).await.expect("taken");
+    let mut byte = [0; 1];
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        let read = reader.client.read(&mut byte).await.expect("alive");
+        assert_eq!(read, 1, "it reads slowly, and it reads");
+    }
+    assert!(!reader.task.is_finished());
+    // It takes no more: the server is told, although the statement is never answered.
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    reader.server.read_to_end(&mut rest).await.expect("an end");
+    assert!(began.elapsed() < Duration::from_secs(11));
+    drop(reader.server);
+    reader.task.await.expect("no panic");
+    assert!(world.sessions.is_empty());
+    assert_eq!(world.gate.permits(), 0);
 }
