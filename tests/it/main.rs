@@ -8,6 +8,10 @@ mod support;
 
 mod a_crash_is_a_case;
 mod admission_under_loom;
+mod auth_bound;
+mod auth_query;
+mod auth_rules;
+mod auth_terminated;
 mod boundary_model;
 mod cancel_bounds;
 mod cluster_is_thrown_away;
