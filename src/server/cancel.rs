@@ -59,7 +59,11 @@ impl Cancels {
         let send = async {
             let mut stream = connect_again(route).await.map_err(|error| match error {
                 NotEncrypted::Io(error) => error,
-                other => io::Error::other(other),
+                other @ (NotEncrypted::Declined
+                | NotEncrypted::Answer
+                | NotEncrypted::NotNamed
+                | NotEncrypted::HostName(_)
+                | NotEncrypted::Handshake(_)) => io::Error::other(other),
             })?;
             if !still_runs() {
                 return Ok(Sent::Needless);

@@ -46,7 +46,9 @@ async fn cancel_arrives(script: &mut Script) -> (u32, Server) {
     let packet = within("a cancel request", SOON, server.wire.next_startup()).await;
     match opening(&packet.expect("a packet")) {
         Opening::Cancel { pid, .. } => (pid, server),
-        other => panic!("a cancel request, not {other:?}"),
+        other @ (Opening::Encryption | Opening::Session(_)) => {
+            panic!("a cancel request, not {other:?}")
+        }
     }
 }
 
