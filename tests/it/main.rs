@@ -24,6 +24,7 @@ mod full_pipelines;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;
+mod hostile_load;
 mod known_state_followed;
 mod known_state_proxy_killed;
 mod known_state_refused;
