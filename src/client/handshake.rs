@@ -100,7 +100,7 @@ async fn read_packet(
 }
 
 fn refused(bad: BadPacket) -> NoWish {
-    NoWish::Refused(Refusal::Protocol(bad.to_string()))
+    NoWish::Refused(Refusal::BadPacket(bad))
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn each_request_may_come_once() {
         let (wish, _) = converse(&[SSL, SSL]).await;
-        assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+        assert!(matches!(wish, Err(NoWish::Refused(Refusal::BadPacket(_)))));
     }
 
     #[tokio::test]

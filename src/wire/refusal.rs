@@ -9,6 +9,8 @@ use pgwire::error::ErrorInfo;
 use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
 
+use super::startup::BadPacket;
+
 /// A five-character SQLSTATE (Postgres documentation, appendix A).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sqlstate(pub &'static str);
@@ -44,6 +46,8 @@ pub enum Refusal {
     Unauthenticated,
     /// Authentication was not finished in time.
     LoginTimeout,
+    /// The client's first packet is not one that a server takes.
+    BadPacket(BadPacket),
     /// The client broke the protocol; the text says how.
     Protocol(String),
     /// The server broke the protocol, or is not one.
@@ -125,6 +129,18 @@ impl Refusal {
                 .detail("The server trusts the address of the proxy, which is not the client's.")
                 .hint("Let pg_hba.conf ask for a password, or set allow_unauthenticated = true."),
             Self::LoginTimeout => fatal("08P01", "canceling authentication due to timeout"),
+            Self::BadPacket(bad) => {
+                let mut text = fatal(
+                    match bad {
+                        BadPacket::Version(..) => "0A000",
+                        BadPacket::NoUser => "28000",
+                        BadPacket::Length | BadPacket::Layout => "08P01",
+                    },
+                    "",
+                );
+                text.message = bad.to_string();
+                text
+            }
             Self::Protocol(what) => {
                 let mut text = fatal("08P01", "");
                 text.message = what.clone();
