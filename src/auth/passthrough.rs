@@ -11,11 +11,12 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::wire::backend::{self, Authentication, tag};
-use crate::wire::frame::{HEADER_LEN, Header};
+use crate::wire::frame::{BadLength, HEADER_LEN, Header};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::{CancelKey, Startup};
 
-/// The largest message of the login, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server.
+/// The largest message of an authentication, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server. Behind it
+/// the server may say more: a trigger on login its notices, for instance.
 const MESSAGE_MAX: usize = 65_535;
 
 /// What the login left behind.
@@ -85,9 +86,11 @@ where
         from_server: BytesMut::new(),
         to_client: BytesMut::new(),
         proof: Proof::NotAsked(unchallenged),
+        passing: 0,
         server_key: None,
         client_key: None,
     };
+    let mut client_sends = true;
     loop {
         let step = login.server_messages()?;
         if let Step::Ready = step {
@@ -105,8 +108,11 @@ where
         if let Some(answer) = login.client_answer()? {
             server.write_all(&answer).await.map_err(Failed::Server)?;
         }
+        if login.proof == Proof::Asked && !client_sends {
+            return Err(Failed::ClientLeft);
+        }
         // What a client sends behind its answers waits for the relay.
-        let client_may_send = login.from_client.len() < MESSAGE_MAX;
+        let client_may_send = client_sends && login.from_client.len() < MESSAGE_MAX;
         tokio::select! {
             read = server.read_buf(&mut login.from_server) => {
                 if read.map_err(Failed::Server)? == 0 {
@@ -115,7 +121,8 @@ where
             }
             read = client.read_buf(&mut login.from_client), if client_may_send => {
                 if read.map_err(Failed::Client)? == 0 {
-                    return Err(Failed::ClientLeft);
+                    // It may still read; the relay will see the end behind what it sent.
+                    client_sends = false;
                 }
             }
         }
@@ -143,17 +150,27 @@ struct Login {
     from_server: BytesMut,
     to_client: BytesMut,
     proof: Proof,
+    /// Bytes that are left of a message of the server that is not kept whole.
+    passing: usize,
     server_key: Option<CancelKey>,
     client_key: Option<CancelKey>,
 }
 
 impl Login {
-    /// Passes every whole message of the server on.
+    /// Passes every whole message of the server on, and of long ones what is there.
     fn server_messages(&mut self) -> Result<Step, Failed> {
-        while let Some(header) =
-            next_header(&self.from_server).map_err(|()| Failed::Refused(Refusal::ServerProtocol))?
-        {
+        loop {
+            self.pass();
+            let header = next_header(&self.from_server);
+            let Some(header) = header.map_err(|_bad| Failed::Refused(Refusal::ServerProtocol))?
+            else {
+                break;
+            };
             let length = message_length(header);
+            if length > MESSAGE_MAX {
+                self.passing = self.long_message(header)?;
+                continue;
+            }
             if self.from_server.len() < length {
                 break;
             }
@@ -164,6 +181,29 @@ impl Login {
             }
         }
         Ok(Step::More)
+    }
+
+    /// Passes on what is there of a long message.
+    fn pass(&mut self) {
+        let there = self
+            .from_server
+            .split_to(self.passing.min(self.from_server.len()));
+        self.passing -= there.len();
+        self.to_client.extend_from_slice(&there);
+    }
+
+    /// The length of a message that is too long to be one that we read.
+    fn long_message(&self, header: Header) -> Result<usize, Failed> {
+        let read = [
+            tag::AUTHENTICATION,
+            tag::BACKEND_KEY_DATA,
+            tag::READY_FOR_QUERY,
+        ];
+        if self.proof == Proof::Accepted && !read.contains(&header.tag) {
+            Ok(message_length(header))
+        } else {
+            Err(Failed::Refused(Refusal::ServerProtocol))
+        }
     }
 
     fn server_message(&mut self, tag: u8, message: &BytesMut) -> Result<Step, Failed> {
@@ -216,7 +256,12 @@ impl Login {
             return Ok(None);
         }
         let header = next_header(&self.from_client)
-            .map_err(|()| Failed::Refused(Refusal::Protocol("invalid message length".into())))?;
+            .ok()
+            .filter(|header| header.is_none_or(|header| message_length(header) <= MESSAGE_MAX));
+        let Some(header) = header else {
+            let text = "invalid message length".into();
+            return Err(Failed::Refused(Refusal::Protocol(text)));
+        };
         let length = header.map_or(usize::MAX, message_length);
         if self.from_client.len() < length {
             return Ok(None);
@@ -236,17 +281,10 @@ impl Login {
     }
 }
 
-/// The header at the front, if it is all there; `Err` when no login has such a message.
-fn next_header(bytes: &BytesMut) -> Result<Option<Header>, ()> {
-    let Some(first) = bytes.chunk().first_chunk::<HEADER_LEN>() else {
-        return Ok(None);
-    };
-    let header = Header::parse(first).map_err(|_bad| ())?;
-    if message_length(header) > MESSAGE_MAX {
-        Err(())
-    } else {
-        Ok(Some(header))
-    }
+/// The header at the front, if it is all there.
+fn next_header(bytes: &BytesMut) -> Result<Option<Header>, BadLength> {
+    let first = bytes.chunk().first_chunk::<HEADER_LEN>();
+    first.map(Header::parse).transpose()
 }
 
 fn message_length(header: Header) -> usize {
