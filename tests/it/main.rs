@@ -41,3 +41,6 @@ mod tidy;
 mod told_or_done;
 mod twenty_holds_under_load;
 mod vanished_clients;
+mod wire_pipelines;
+mod wire_startup;
+mod wire_versions;
