@@ -73,6 +73,11 @@ impl Wire<TcpStream> {
         );
     }
 
+    /// Whether this is who we are connected to.
+    pub(crate) fn peer_is(&self, addr: SocketAddr) -> bool {
+        self.stream.peer_addr().is_ok_and(|peer| peer == addr)
+    }
+
     /// The socket itself, for tests of how connections end.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
