@@ -243,6 +243,8 @@ async fn a_cancel_under_way_does_not_keep_the_proxy_from_stopping() {
     ];
     server.wire.send(&last.concat()).await;
     drop(at_server);
+    server.wire.expect(b'X').await;
+    drop(server);
     assert!(proxy.ended().await.success());
     assert_eq!(tags(&wire.read_to_end().await), "EZE");
 }

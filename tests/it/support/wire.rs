@@ -77,11 +77,6 @@ impl Wire<TcpStream> {
     pub(crate) fn peer_is(&self, addr: SocketAddr) -> bool {
         self.stream.peer_addr().is_ok_and(|peer| peer == addr)
     }
-
-    /// The socket itself, for tests of how connections end.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
 }
 
 impl Wire<DuplexStream> {
@@ -99,6 +94,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             greeting: Vec::new(),
         }
+    }
+
+    /// The socket itself, for tests of how connections end.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Sends bytes as they are.
@@ -214,6 +214,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         messages
     }
 
+    /// All messages of a login: up to ReadyForQuery, or until the peer closes.
+    pub(crate) async fn read_login(&mut self) -> Vec<Message> {
+        let mut messages: Vec<Message> = Vec::new();
+        while messages.last().is_none_or(|message| message.tag != b'Z') {
+            match self.try_read().await {
+                Some(message) => messages.push(message),
+                None => break,
+            }
+        }
+        messages
+    }
+
     /// All messages until the peer closes.
     pub(crate) async fn read_to_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -297,7 +309,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Answers what the server asks for until it is ready; everything it sent is in `greeting`.
-    async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), Message> {
+    pub(crate) async fn authenticate(
+        &mut self,
+        user: &str,
+        password: Option<&str>,
+    ) -> Result<(), Message> {
         let secret = password.unwrap_or_default();
         let mut scram = ScramSha256::new(secret.as_bytes(), ChannelBinding::unsupported());
         loop {
