@@ -199,11 +199,16 @@ async fn a_length_that_is_impossible_ends_the_session_behind_what_came_before() 
         let rest = wire.read_to_end().await;
         assert_eq!(tags(&rest), "E", "length {length:#x}");
         assert_eq!(rest[0].sqlstate(), "08P01", "length {length:#x}");
-        // Behind the login, in the same breath.
-        let (mut wire, _server) = stage.ask(&[greeting(7, b"abcd"), nonsense].concat()).await;
+        // Behind the login, in the same breath. Where its header comes in pieces the client has
+        // part of it already, and nothing can be said any more.
+        let (mut wire, _server) = stage
+            .ask(&[greeting(7, b"abcd"), nonsense.clone()].concat())
+            .await;
         wire.read_until_ready().await;
-        let rest = wire.read_to_end().await;
-        assert_eq!(tags(&rest), "E", "length {length:#x} behind the login");
+        let rest = wire.read_raw_to_end().await;
+        let told = rest.windows(6).any(|bytes| bytes == b"C08P01");
+        let cut = rest.len() < 5 && nonsense.starts_with(&rest);
+        assert!(told || cut, "length {length:#x}: {}", rest.escape_ascii());
     }
 }
 

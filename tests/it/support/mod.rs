@@ -15,4 +15,5 @@ pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod shop;
 pub(crate) mod tap;
+pub(crate) mod tool;
 pub(crate) mod wire;
