@@ -11,7 +11,7 @@ use super::login::Applicant;
 use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
-use super::room::{Rooms, Tallied};
+use super::room::{ASIDES_MAX, Rooms, Tallied};
 use crate::auth::passthrough::Failed;
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
@@ -253,8 +253,12 @@ impl Host {
     /// connection is closed when the server has acted, as clients expect.
     async fn cancel(&self, key: &CancelKey) {
         if let Some(session) = self.sessions.by_key(key) {
-            // A session that has just ended drops the other half.
-            let _ = timeout(CANCEL_TIME, session.request_cancel()).await;
+            let acted = session.request_cancel();
+            // It is carried out also when too many wait for that already.
+            if let Some(_place) = self.rooms.asides.take(ASIDES_MAX) {
+                // A session that has just ended drops the other half.
+                let _ = timeout(CANCEL_TIME, acted).await;
+            }
         }
     }
 }
