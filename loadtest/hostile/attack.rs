@@ -26,6 +26,41 @@ struct Counts {
     refused: AtomicU64,
 }
 
+/// Takes the same attack and does nothing else: what that costs, the machine costs.
+pub(crate) fn sink() -> std::io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(take(stream));
+            }
+        });
+    });
+    Ok(addr)
+}
+
+async fn take(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut first = [0; 8];
+    stream.read_exact(&mut first).await?;
+    if first == SSL_REQUEST {
+        stream.write_all(b"S").await?;
+    }
+    if first[..4] == [0, 0, 0, 16] {
+        // The key of a cancel request.
+        stream.read_exact(&mut first).await?;
+        return Ok(());
+    }
+    while stream.read(&mut first).await? > 0 {}
+    Ok(())
+}
+
 /// An attack that is on.
 pub(crate) struct Attack {
     over: Arc<AtomicBool>,

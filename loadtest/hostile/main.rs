@@ -6,8 +6,9 @@
 //!
 //! While eight clients ask a fixed number of statements a second, twenty sit in long statements, and
 //! new ones log in, an attack is 1 000 connections that send one byte a second, 1 000 TLS handshakes
-//! that stop in the middle, and 10 000 cancel requests with random keys. Latencies count from the
-//! time at which a statement was due, so that a stall is not hidden by those who wait for it.
+//! that stop in the middle, and 10 000 cancel requests with random keys. Attackers, clients, server and
+//! proxy share one machine, so that the same attack also goes at a socket that only takes it: what that
+//! costs the clients is the machine's price, not the proxy's. Latencies count from the time at which a statement was due, so that a stall is not hidden by those who wait for it.
 #![allow(clippy::print_stdout, reason = "a report is printed")]
 #![allow(clippy::disallowed_methods, reason = "the tasks of a tool end with it")]
 
@@ -85,20 +86,21 @@ async fn run(rounds: u64, phase: Duration) -> anyhow::Result<()> {
         "| phase | statements | p50 ms | p99 ms | max ms | logins | login p99 ms | long statements | errors | RSS MiB |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    let mut medians = [Vec::new(), Vec::new()];
+    let phases = [
+        ("calm", None),
+        ("attack elsewhere", Some(attack::sink()?)),
+        ("attack", Some(proxy.addr)),
+    ];
+    let mut medians = [const { Vec::new() }; 3];
     for round in 0..=rounds {
-        for hostile in [false, true] {
-            if round == 0 && hostile {
-                continue;
-            }
-            let attack = hostile.then(|| attack::Attack::start(proxy.addr));
+        for (number, (name, target)) in phases.into_iter().enumerate() {
+            let attack = target.map(attack::Attack::start);
             seen.take();
             tokio::time::sleep(phase).await;
             let row = seen.take();
-            let name = if hostile { "attack" } else { "calm" };
-            // The first one warms up.
+            // The first round warms up.
             if round > 0 {
-                medians[usize::from(hostile)].push(row.p99());
+                medians[number].push(row.p99());
                 println!("| {name} {round} {}", row.line());
             }
             if let Some(attack) = attack {
@@ -109,10 +111,10 @@ async fn run(rounds: u64, phase: Duration) -> anyhow::Result<()> {
         }
     }
     stop.store(true, Ordering::Relaxed);
-    let [calm, attacked] = medians.map(median);
+    let [calm, elsewhere, attacked] = medians.map(median);
     println!(
-        "\nmedian p99: calm {calm:.2} ms, attack {attacked:.2} ms, {:.2} times",
-        attacked / calm
+        "\nmedian p99: calm {calm:.2} ms, attack elsewhere {elsewhere:.2} ms, attack \
+         {attacked:.2} ms"
     );
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::admin::types::Endpoints;
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
+use crate::client::pace::Pace;
 use crate::config::{Config, Limits, Listen, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
@@ -180,9 +181,14 @@ impl App {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));
             let stop = self.sessions_tasks.shutdown_token();
             self.tasks.spawn("listener", async move {
+                let mut pace = Pace::default();
                 loop {
+                    let next = async {
+                        pace.wait(app.config.load().limits.accepts_per_second).await;
+                        listener.accept(&app.config).await
+                    };
                     let (stream, peer) = tokio::select! {
-                        client = listener.accept(&app.config) => client,
+                        client = next => client,
                         () = stop.cancelled() => return,
                     };
                     app.metrics.connection_accepted();

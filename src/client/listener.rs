@@ -5,13 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::{ListenAddress, Shared};
 use crate::tls::stream::{Peer, Stream};
 
 /// Pause after a failed accept: out of file descriptors, the next try would fail at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that wait to be accepted; the system has a bound of its own (`net.core.somaxconn`).
+/// Past it the kernel lets newcomers wait for a second, and in a flood honest ones are among them.
+const BACKLOG: u32 = 4096;
 
 /// A socket that takes clients.
 #[derive(Debug)]
@@ -37,7 +41,16 @@ impl Listener {
     /// Begins to listen. A socket file that nobody answers at is left over and is replaced.
     pub async fn bind(address: &ListenAddress) -> io::Result<Listener> {
         match address {
-            ListenAddress::Tcp(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
+            ListenAddress::Tcp(address) => {
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                // A port that was ours a moment ago is free.
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                Ok(Listener::Tcp(socket.listen(BACKLOG)?))
+            }
             ListenAddress::Unix(unix) => {
                 let path = unix.path();
                 if tokio::net::UnixStream::connect(&path).await.is_ok() {

@@ -4,3 +4,4 @@ pub mod arrival;
 pub mod handshake;
 pub mod listener;
 pub mod origin;
+pub mod pace;

@@ -38,6 +38,11 @@ impl Check<'_> {
             login_time: self.time("limits.login_time", raw.login_time, Duration::from_secs(60)),
             client_stalled: self.time_or_never("limits.client_stalled", raw.client_stalled),
             cancels: self.count("limits.cancels", raw.cancels, 64),
+            accepts_per_second: self.count(
+                "limits.accepts_per_second",
+                raw.accepts_per_second,
+                2000,
+            ),
         }
     }
 

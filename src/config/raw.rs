@@ -175,6 +175,7 @@ section! {
         login_time: Option<HumanDuration>,
         client_stalled: Option<DurationOrNever>,
         cancels: Option<usize>,
+        accepts_per_second: Option<usize>,
     }
 }
 

@@ -85,6 +85,7 @@ const ROWS: &[Row] = rows! {
     "limits.login_time" Now limits.login_time;
     "limits.client_stalled" Now limits.client_stalled;
     "limits.cancels" Restart limits.cancels;
+    "limits.accepts_per_second" Now limits.accepts_per_second;
     "tcp.keepalive_idle" Now tcp.keepalive_idle;
     "tcp.keepalive_interval" Now tcp.keepalive_interval;
     "tcp.keepalive_count" Now tcp.keepalive_count;

@@ -229,6 +229,8 @@ pub struct Limits {
     pub client_stalled: Option<Duration>,
     /// Cancel requests that are on their way to servers at the same time.
     pub cancels: usize,
+    /// Connections that one listener takes in a second.
+    pub accepts_per_second: usize,
 }
 
 /// What is logged, and how.
