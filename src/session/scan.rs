@@ -7,7 +7,7 @@
 
 use crate::session::transaction::{Status, Tracker};
 use crate::wire::backend::tag as from_server;
-use crate::wire::frame::{BadLength, Scanner};
+use crate::wire::frame::{BadLength, Header, Scanner};
 use crate::wire::frontend::tag as from_client;
 
 /// The gate as one session sees it.
@@ -151,11 +151,18 @@ impl ServerScan {
                 self.scanner.body(bytes, &mut at);
                 continue;
             }
-            let start = at;
+            // Of a header that is cut the client has the first part already.
+            let start = self.scanner.at_frame_start().then_some(at);
             if let Some(header) = self.scanner.header(bytes, &mut at)? {
-                tracker.received(header.tag);
-                if header.tag == from_server::ERROR && seen.error_at.is_none() {
-                    seen.error_at = Some(start);
+                let Header { tag, body } = header;
+                if tag == from_server::READY_FOR_QUERY && body != 1 {
+                    // Its status would be counted once for each chunk of it.
+                    let length = body.saturating_add(4);
+                    return Err(BadLength { tag, length });
+                }
+                tracker.received(tag);
+                if tag == from_server::ERROR && seen.error_at.is_none() {
+                    seen.error_at = start;
                 }
             }
         }
@@ -168,7 +175,7 @@ impl ServerScan {
 pub struct Seen {
     /// A `ReadyForQuery`.
     pub ready: bool,
-    /// Where its first `ErrorResponse` begins.
+    /// Where its first `ErrorResponse` begins, if its header is in one piece.
     pub error_at: Option<usize>,
 }
 
@@ -400,6 +407,31 @@ mod tests {
             Ok(true)
         );
         assert_eq!(tracker.status(), Status::InTransaction);
+    }
+
+    #[test]
+    fn an_error_begins_where_nothing_of_it_came_before() {
+        let error = message(b'E', b"body");
+        let mut scan = ServerScan::default();
+        let mut error_at = |bytes: &[u8]| {
+            let seen = scan.read(&mut Tracker::default(), bytes);
+            seen.map(|seen| seen.error_at)
+        };
+        let notice = message(b'N', b"body");
+        let both = [notice.as_slice(), &error].concat();
+        assert_eq!(error_at(&both), Ok(Some(notice.len())));
+        assert_eq!(error_at(&error[..1]), Ok(None));
+        assert_eq!(error_at(&error[1..]), Ok(None));
+    }
+
+    #[test]
+    fn a_status_that_is_not_one_byte_is_nonsense() {
+        for stream in [b"Z\0\0\0\x04", b"Z\0\0\0\x06"] {
+            let mut tracker = Tracker::default();
+            tracker.sent(b'Q');
+            let read = ServerScan::default().read(&mut tracker, stream);
+            assert!(read.is_err() && !tracker.at_boundary());
+        }
     }
 
     #[test]
