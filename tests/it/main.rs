@@ -6,6 +6,10 @@
 )]
 mod support;
 
+#[path = "../model/mod.rs"]
+#[allow(dead_code, reason = "some of it is for the fuzz targets alone")]
+mod model;
+
 mod a_crash_is_a_case;
 mod admission_under_loom;
 mod boundary_model;
