@@ -15,6 +15,7 @@ mod admission_under_loom;
 mod boundary_model;
 mod cluster_is_thrown_away;
 mod command_line;
+mod conversation_on_postgres;
 mod demo;
 mod drained_is_proved;
 mod every_hold_ends;
