@@ -21,6 +21,7 @@ mod drained_is_proved;
 mod every_hold_ends;
 mod every_version;
 mod full_pipelines;
+mod fuzz_corpus;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;
