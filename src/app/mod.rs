@@ -13,16 +13,19 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::admin::types::Endpoints;
+use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
-use crate::config::{Config, Shared, Source};
+use crate::config::{Config, Limits, Listen, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::runner::Runner;
+use crate::server::cancel::Cancels;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
 use crate::session::registry::{Sessions, Signals};
 use crate::session::relay::Common;
+use crate::session::room::Rooms;
 use crate::tasks::{Ended, Tasks};
 use crate::window::Controller;
 use crate::window::journal::Journal;
@@ -63,14 +66,15 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let signals = signals::Signals::install().context("signal handlers")?;
     let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
     let mut listeners = Vec::new();
-    for address in &config.listen {
-        let bound = Listener::bind(address).await;
-        listeners.push(bound.with_context(|| format!("listening on {address}"))?);
+    for listen in &config.listen {
+        let bound = Listener::bind(&listen.address).await;
+        let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
+        listeners.push((bound, Arc::new(listen.clone())));
     }
     let admin = TcpListener::bind(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
 
-    raise_file_limit(config.limits.connections);
+    raise_file_limit(&config.limits);
     let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
     let gates = Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics)));
@@ -90,7 +94,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let left = controller.take_up(&record);
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
-    let listen: Vec<String> = listeners.iter().map(Listener::name).collect();
+    let listen: Vec<String> = listeners.iter().map(|(bound, _)| bound.name()).collect();
     let app = Arc::new(App {
         config,
         controller,
@@ -131,14 +135,16 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
 /// Files that are open besides the two sockets of each session.
 const FILES_BESIDES: u64 = 128;
 
-/// Each session takes two files, and systems start a process with few: asks for all it may have.
-fn raise_file_limit(connections: usize) {
-    let needed = 2 * connections as u64 + FILES_BESIDES;
+/// Each session takes two files, whoever has not come so far one, and so does a cancel request on
+/// its way; systems start a process with few: asks for all it may have.
+fn raise_file_limit(limits: &Limits) {
+    let needed = 2 * limits.connections + limits.logins + limits.cancels;
+    let needed = needed as u64 + FILES_BESIDES;
     match rlimit::increase_nofile_limit(needed) {
         Ok(limit) if limit < needed => tracing::warn!(
             limit,
             needed,
-            "too few open files are allowed for limits.connections; raise the limit (ulimit -n)"
+            "too few open files are allowed for [limits]; raise the limit (ulimit -n)"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
@@ -147,9 +153,10 @@ fn raise_file_limit(connections: usize) {
 
 impl App {
     /// Takes clients on every socket until the proxy stops.
-    fn accept(self: &Arc<Self>, listeners: Vec<Listener>, gates: Arc<Gates>) {
+    fn accept(self: &Arc<Self>, listeners: Vec<(Listener, Arc<Listen>)>, gates: Arc<Gates>) {
         let common = Common {
             tasks: self.tasks.clone(),
+            cancels: Cancels::new(self.config.load().limits.cancels),
             metrics: Arc::clone(&self.metrics),
         };
         let host = Arc::new(Host {
@@ -157,19 +164,21 @@ impl App {
             sessions: Arc::clone(&self.sessions),
             common: Arc::new(common),
             tasks: self.sessions_tasks.clone(),
-            room: Arc::default(),
+            rooms: Rooms::default(),
         });
-        for listener in listeners {
+        for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));
             let stop = self.sessions_tasks.shutdown_token();
             self.tasks.spawn("listener", async move {
                 loop {
-                    let (client, peer) = tokio::select! {
-                        client = listener.accept() => client,
+                    let (stream, peer) = tokio::select! {
+                        client = listener.accept(&app.config) => client,
                         () = stop.cancelled() => return,
                     };
                     app.metrics.connection_accepted();
-                    let session = Arc::clone(&host).serve(client, peer, app.config.load());
+                    let listen = Arc::clone(&listen);
+                    let arrival = Arrival::new(stream, peer, listen);
+                    let session = Arc::clone(&host).serve(arrival, app.config.load());
                     app.sessions_tasks.spawn("session", session);
                 }
             });

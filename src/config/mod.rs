@@ -5,6 +5,8 @@
 mod address;
 mod bare;
 mod file;
+mod limits;
+mod listen;
 mod passfile;
 mod problem;
 mod quantity;
@@ -17,21 +19,25 @@ mod source;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod upstream;
 mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
+pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
-pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
+pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords,
-    Role, Target, Upstream,
+    Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub(crate) use words::words;
-pub use words::{Blocked, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{
+    Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, UnknownWord,
+};

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{ListenAddress, TcpAddress};
+use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
-use super::raw::{Raw, RawHold, RawLimits, RawLog};
-use super::settings::{Config, Hold, Ladder, Limits, Log};
+use super::raw::{Raw, RawHold, RawLog, RawTls};
+use super::settings::{Config, Hold, Ladder, Log};
 use super::surroundings::Surroundings;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -29,17 +30,19 @@ pub(super) fn validate(
         warnings: Vec::new(),
     };
     let admin_listen = check.admin(raw.admin.listen);
-    let listen = check.listen(raw.listen, admin_listen);
+    let tls = check.tls(&raw.tls);
+    let listen = check.listen(raw.listen, &raw.tls, admin_listen);
     let state_dir = check.state_dir(raw.state_dir, around);
     let workers = raw
         .workers
         .unwrap_or(around.cores.clamp(1, WORKERS_MAX_DEFAULT));
     check.within("workers", workers, 1..=256);
-    let upstream = check.upstream(&raw.upstream);
-    let databases = check.databases(raw.databases, &raw.upstream);
+    let upstream = check.upstream(&raw.upstream, around);
+    let databases = check.databases(raw.databases, &raw.upstream, around);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
+    let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
 
     match (upstream, state_dir) {
@@ -52,12 +55,15 @@ pub(super) fn validate(
                     .client_gone
                     .map_or(Some(Duration::from_secs(1)), |DurationOrNever(gone)| gone),
                 allow_unauthenticated: raw.allow_unauthenticated.unwrap_or(false),
+                application_name_add_client: raw.application_name_add_client.unwrap_or(false),
+                tls,
                 upstream,
                 control,
                 migrate,
                 admin_listen,
                 hold,
                 limits,
+                tcp,
                 log: log(raw.log),
                 databases,
                 passwords: Arc::new(passwords),
@@ -84,7 +90,12 @@ impl Check<'_> {
         });
     }
 
-    fn within(&mut self, key: &str, value: usize, allowed: std::ops::RangeInclusive<usize>) {
+    pub(super) fn within(
+        &mut self,
+        key: &str,
+        value: usize,
+        allowed: std::ops::RangeInclusive<usize>,
+    ) {
         if !allowed.contains(&value) {
             let (low, high) = allowed.into_inner();
             self.wrong(key, format!("{value} is not between {low} and {high}"));
@@ -113,18 +124,20 @@ impl Check<'_> {
 
     fn listen(
         &mut self,
-        written: Option<Vec<ListenAddress>>,
+        written: Option<Vec<RawListen>>,
+        tls: &RawTls,
         admin: SocketAddr,
-    ) -> Vec<ListenAddress> {
+    ) -> Vec<Listen> {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, super::address::LISTEN_PORT));
-        let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default)]);
+        let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default).into()]);
         if listen.is_empty() {
             self.wrong("listen", "it names no address");
         }
         // Port 0 lets the system choose, which gives another port each time.
         let fixed = |address: &ListenAddress| !matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
         let mut seen = BTreeSet::new();
-        for address in listen.iter().filter(|address| fixed(address)) {
+        let addresses = listen.iter().map(|listen| &listen.address);
+        for address in addresses.filter(|address| fixed(address)) {
             if !seen.insert(address) {
                 self.wrong("listen", format!("{address} is named twice"));
             }
@@ -136,6 +149,13 @@ impl Check<'_> {
             }
         }
         listen
+            .into_iter()
+            .map(|raw| Listen {
+                tls: self.client_tls(&raw, tls),
+                address: raw.address,
+                proxy_from: raw.proxy_protocol,
+            })
+            .collect()
     }
 
     fn admin(&mut self, written: Option<TcpAddress>) -> SocketAddr {
@@ -187,21 +207,13 @@ impl Check<'_> {
             ),
             clients_max,
             bytes_per_client,
+            replication: raw.replication.unwrap_or(ReplicationHold::Exempt),
             ladder: Ladder {
                 preset: raw.ladder.unwrap_or(Preset::Gentle),
                 wait: seconds(raw.wait, 30),
                 cancel: seconds(raw.cancel, 10),
                 terminate: seconds(raw.terminate, 10),
             },
-        }
-    }
-
-    fn limits(&mut self, raw: RawLimits) -> Limits {
-        let connections = raw.connections.unwrap_or(10_000);
-        self.within("limits.connections", connections, 1..=1_000_000);
-        Limits {
-            connections,
-            login_time: self.time("limits.login_time", raw.login_time, Duration::from_secs(60)),
         }
     }
 }

@@ -91,6 +91,32 @@ words! {
 }
 
 words! {
+    /// What clients of a listener must do about encryption; the words are PgBouncer's.
+    ClientTls {
+        /// Encryption is declined.
+        Disable = "disable",
+        /// They may encrypt.
+        Allow = "allow",
+        /// They must encrypt.
+        Require = "require",
+        /// They must encrypt and show a certificate that `tls.client_ca` signed.
+        VerifyCa = "verify-ca",
+        /// The same, and the certificate must be one of the user they log in as.
+        VerifyFull = "verify-full",
+    }
+}
+
+words! {
+    /// What a hold does to replication connections.
+    ReplicationHold {
+        /// They go on, and no drain waits for them.
+        Exempt = "exempt",
+        /// They are held as every session is.
+        Hold = "hold",
+    }
+}
+
+words! {
     /// How log lines are written.
     LogFormat {
         /// For people.

@@ -1,27 +1,31 @@
-//! One client from its first byte to the last: wish, route, login, relay, farewell.
+//! One client from its first byte to the last: wish, login, relay, farewell.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::registry::{Login, Session, Sessions, Signals};
+use super::login::{Applicant, Places};
+use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
-use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
-use crate::client::handshake::{NoWish, Wish, read_wish};
-use crate::config::{Config, Target};
-use crate::gate::{Gate, Gates};
-use crate::server::connect::{Endpoint, connect};
+use super::room::{Rooms, Tallied};
+use crate::auth::passthrough::Failed;
+use crate::client::arrival::Arrival;
+use crate::client::handshake::{NoWish, Wish};
+use crate::config::Config;
+use crate::gate::Gates;
 use crate::tasks::Tasks;
-use crate::tls::stream::{Peer, Stream};
+use crate::tls::stream::{Peer, Socket, Stream};
 use crate::wire::refusal::Refusal;
-use crate::wire::startup::{CancelKey, Startup};
+use crate::wire::startup::CancelKey;
 
 /// How long a cancel request may wait for the session it names.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may take to hear that it is closed.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// What every session of the process is made with.
 #[derive(Debug)]
@@ -34,30 +38,49 @@ pub struct Host {
     pub common: Arc<Common>,
     /// Sessions run here; its token asks them to end at their next boundary.
     pub tasks: Tasks,
-    /// How many sessions are open, or about to be.
-    pub room: Arc<Room>,
+    /// How many clients there are, of every kind that is limited.
+    pub rooms: Rooms,
 }
 
 /// A session that is logged in, and its place among the others.
-struct Settled {
-    relay: Relay<Stream, Stream>,
-    farewell: Farewell,
+pub(super) struct Settled<C, S> {
+    pub(super) relay: Relay<C, S>,
+    pub(super) farewell: Farewell,
 }
 
-/// A server that has let the client in.
-struct Server {
-    stream: Stream,
-    endpoint: Endpoint,
-    login: Authenticated,
-    room: RoomTaken,
+impl<C: Socket, S: Socket> Settled<C, S> {
+    /// Relays to the end. Also when the relay panics, or is dropped, the session leaves nothing
+    /// behind: the permit is given back by its door, the rest by the farewell.
+    async fn run(self) {
+        let Settled {
+            relay,
+            mut farewell,
+        } = self;
+        farewell.end = relay.run().await;
+    }
 }
 
 /// Takes the session out of the registry, however its task ends.
-struct Farewell {
-    sessions: Arc<Sessions>,
-    session: Arc<Session>,
-    end: End,
-    _room: RoomTaken,
+pub(super) struct Farewell {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) session: Arc<Session>,
+    pub(super) end: End,
+    pub(super) _places: Places,
+}
+
+/// A client that has said what it wants, or will not.
+struct Arrived {
+    arrival: Arrival,
+    wish: Result<Wish, NoWish>,
+    address: Address,
+}
+
+/// What a client may do, by the number of connections from its address.
+enum Address {
+    /// Log in. A client on our Unix socket has no address.
+    Within(Option<Tallied<IpAddr>>),
+    /// Cancel what its others run.
+    Beyond(Tallied<IpAddr>),
 }
 
 impl Drop for Farewell {
@@ -67,157 +90,155 @@ impl Drop for Farewell {
     }
 }
 
-/// Counts sessions against a limit that may change while they live.
-#[derive(Debug, Default)]
-pub struct Room {
-    taken: AtomicUsize,
-}
-
-/// One session's place, given back when it is dropped.
-#[derive(Debug)]
-struct RoomTaken(Arc<Room>);
-
-impl Room {
-    fn take(self: &Arc<Self>, limit: usize) -> Option<RoomTaken> {
-        let taken = RoomTaken(Arc::clone(self));
-        let before = self.taken.fetch_add(1, Ordering::Relaxed);
-        (before < limit).then_some(taken)
-    }
-}
-
-impl Drop for RoomTaken {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Host {
     /// Serves one client to its end.
-    pub async fn serve(self: Arc<Self>, client: Stream, peer: Peer, config: Arc<Config>) {
+    pub async fn serve(self: Arc<Self>, arrival: Arrival, config: Arc<Config>) {
         // Boxed: a login needs far more room than the relay that lives on for hours.
-        let settled = Box::pin(self.settle(client, peer, config));
+        let settled = Box::pin(self.settle(arrival, config));
         let stop = self.tasks.shutdown_token();
         let settled = tokio::select! {
             settled = settled => settled,
             () = stop.cancelled() => return,
         };
-        let Some(Settled {
-            relay,
-            mut farewell,
-        }) = settled
-        else {
+        let Some(settled) = settled else {
             return;
         };
         if stop.is_cancelled() {
             // It was not in the registry yet when the others were asked to stop.
-            farewell.session.signal(Signals::STOP);
+            settled.farewell.session.signal(Signals::STOP);
         }
-        farewell.end = relay.run().await;
+        settled.run().await;
     }
 
     /// Everything up to the first statement; `None` when the client got what it asked for, or no.
-    async fn settle(&self, mut client: Stream, peer: Peer, config: Arc<Config>) -> Option<Settled> {
+    async fn settle(
+        &self,
+        arrival: Arrival,
+        config: Arc<Config>,
+    ) -> Option<Settled<Stream, Stream>> {
         let deadline = Instant::now() + config.limits.login_time;
-        let wish = timeout_at(deadline, read_wish(&mut client)).await;
-        let (startup, behind) = match wish.unwrap_or(Err(NoWish::Refused(Refusal::LoginTimeout))) {
+        let Arrived {
+            arrival,
+            wish,
+            address,
+        } = self.arrive(arrival, &config, deadline).await?;
+        let Arrival {
+            stream,
+            peer,
+            encryption,
+            ..
+        } = arrival;
+        let stream = stream?;
+        let (startup, behind) = match wish {
             Ok(Wish::Session(startup, behind)) => (startup, behind),
             Ok(Wish::Cancel(key)) => {
                 self.cancel(&key).await;
+                close(stream).await;
                 return None;
             }
             Err(NoWish::Refused(refusal)) => {
-                self.tell(client, peer, &refusal).await;
+                self.tell(stream, peer, &refusal).await;
                 return None;
             }
-            Err(NoWish::Closed | NoWish::Io(_)) => return None,
+            Ok(Wish::Encryption) | Err(NoWish::Closed | NoWish::Io(_)) => return None,
         };
-        let login = self.log_in(&mut client, peer, &config, &startup, behind);
-        let login = timeout_at(deadline, login).await;
-        match login.unwrap_or(Err(Failed::Refused(Refusal::LoginTimeout))) {
-            Ok(server) => Some(self.register(client, peer, &startup, server, config)),
+        let address = match address {
+            Address::Within(place) => place,
+            Address::Beyond(_place) => {
+                self.common.metrics.limited("connections_per_address");
+                self.tell(stream, peer, &Refusal::TooManyFromAddress).await;
+                return None;
+            }
+        };
+        let mut applicant = Applicant {
+            stream,
+            peer,
+            encryption,
+            startup,
+            behind,
+            address,
+            config,
+        };
+        let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
+        let login = login.unwrap_or_else(|_elapsed| Err(self.late()));
+        match login {
+            Ok(server) => Some(self.register(applicant, server)),
             Err(failed) => {
-                self.turn_away(client, peer, &startup, failed).await;
+                self.turn_away(applicant, failed).await;
                 None
             }
         }
     }
 
-    async fn log_in(
+    /// Up to what the client wants; `None` when it lost its place before it said so, or its address
+    /// has too many connections even for a cancel request.
+    async fn arrive(
         &self,
-        client: &mut Stream,
-        peer: Peer,
+        mut arrival: Arrival,
         config: &Config,
-        startup: &Startup,
-        behind: BytesMut,
-    ) -> Result<Server, Failed> {
-        let room = self.room.take(config.limits.connections);
-        let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
-        let target: Target = config
-            .target(startup.database())
-            .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint, _) = connect(&target.upstream).await.map_err(|error| {
-            self.common.metrics.server_connect_failed();
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "server not reached"
-            );
-            Failed::Refused(Refusal::ServerUnreachable)
-        })?;
-        let unchallenged = if config.allow_unauthenticated || peer.is_local() {
-            Unchallenged::Allowed
-        } else {
-            Unchallenged::Refused
+        deadline: Instant,
+    ) -> Option<Arrived> {
+        let (_silent, taken_away) = self.rooms.silent.enter(config.limits.logins);
+        let acceptor = config.tls.acceptor.as_ref();
+        let coming = async {
+            arrival.learn_origin().await?;
+            let address = self.address(arrival.peer, config);
+            match address {
+                Some(address) => Ok(Some((address, arrival.wish(acceptor).await))),
+                None => Ok(None),
+            }
         };
-        let login = login(client, &mut server, startup, behind, unchallenged).await?;
-        Ok(Server {
-            stream: server,
-            endpoint,
-            login,
-            room,
+        let came = tokio::select! {
+            came = timeout_at(deadline, coming) => came,
+            Ok(()) = taken_away => {
+                self.common.metrics.limited("logins");
+                tracing::debug!(peer = %arrival.peer, "closed in favour of a newer connection");
+                return None;
+            }
+        };
+        let (address, wish) = match came {
+            Ok(Ok(Some((address, wish)))) => (address, wish),
+            Ok(Ok(None)) => {
+                self.common.metrics.limited("connections_per_address");
+                return None;
+            }
+            Ok(Err(no_wish)) => (Address::Within(None), Err(no_wish)),
+            Err(_elapsed) => {
+                self.common.metrics.limited("login_time");
+                (
+                    Address::Within(None),
+                    Err(NoWish::Refused(Refusal::LoginTimeout)),
+                )
+            }
+        };
+        Some(Arrived {
+            arrival,
+            wish,
+            address,
         })
     }
 
-    /// Puts the parts of a session together.
-    fn register(
-        &self,
-        client: Stream,
-        peer: Peer,
-        startup: &Startup,
-        server: Server,
-        config: Arc<Config>,
-    ) -> Settled {
-        let Server {
-            stream,
-            endpoint,
-            login,
-            room,
-        } = server;
-        // The server has accepted the name: only now may it get a gate.
-        let gate: Arc<Gate> = self.gates.of(startup.database());
-        let session = self.sessions.add(Login {
-            database: startup.database().to_owned(),
-            user: startup.user().to_owned(),
-            application_name: startup
-                .parameter("application_name")
-                .unwrap_or_default()
-                .to_owned(),
-            client: peer,
-            endpoint,
-            server_key: login.server_key,
-            client_key: login.client_key,
-        });
-        let (sessions, common) = (Arc::clone(&self.sessions), Arc::clone(&self.common));
-        let farewell = Farewell {
-            sessions,
-            session: Arc::clone(&session),
-            end: End::ServerLeft,
-            _room: room,
+    /// A place among the connections from the client's address, or among as many again that may
+    /// only cancel.
+    fn address(&self, peer: Peer, config: &Config) -> Option<Address> {
+        let Some(ip) = peer.ip() else {
+            return Some(Address::Within(None));
         };
-        let (client, server) = ((client, login.from_client), (stream, login.to_client));
-        Settled {
-            relay: Relay::new(client, server, session, gate, config, common),
-            farewell,
+        let limit = config.limits.connections_per_address;
+        if let Some(place) = self.rooms.addresses.take(ip, limit) {
+            return Some(Address::Within(Some(place)));
         }
+        self.rooms.surplus.take(ip, limit).map(Address::Beyond)
+    }
+
+    /// Counts what a limit did.
+    pub(super) fn full(&self, limit: &'static str, refusal: Refusal) -> Failed {
+        self.common.metrics.limited(limit);
+        Failed::Refused(refusal)
+    }
+
+    fn late(&self) -> Failed {
+        self.full("login_time", Refusal::LoginTimeout)
     }
 
     /// Passes a cancel request on to the session it names. Nobody is told whether there is one; the
@@ -228,31 +249,9 @@ impl Host {
             let _ = timeout(CANCEL_TIME, session.request_cancel()).await;
         }
     }
+}
 
-    async fn turn_away(&self, client: Stream, peer: Peer, startup: &Startup, failed: Failed) {
-        match failed {
-            Failed::Refused(refusal) => self.tell(client, peer, &refusal).await,
-            Failed::ByServer | Failed::ClientLeft => {
-                tracing::debug!(%peer, user = startup.user(), "login failed: {failed}");
-            }
-            Failed::Client(error) => tracing::debug!(%peer, %error, "client lost during login"),
-            Failed::Server(error) => {
-                tracing::warn!(%peer, %error, "server lost during login");
-                self.tell(client, peer, &Refusal::ServerUnreachable).await;
-            }
-        }
-    }
-
-    /// Tells a client why it is refused. One that does not listen is not waited for.
-    async fn tell(&self, mut client: Stream, peer: Peer, refusal: &Refusal) {
-        tracing::info!(%peer, sqlstate = refusal.sqlstate().0, ?refusal, "client refused");
-        self.common.metrics.refused(refusal.sqlstate().0);
-        let farewell = async {
-            client.write_all(&refusal.encode()).await?;
-            client.shutdown().await?;
-            // Unread bytes would turn the close into a reset, which takes the message back.
-            tokio::io::copy(&mut client, &mut tokio::io::sink()).await
-        };
-        let _ = timeout(Duration::from_secs(1), farewell).await;
-    }
+/// Ends a connection in order: who encrypts waits for a word of it.
+async fn close(mut stream: Stream) {
+    let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }

@@ -1,7 +1,10 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
 pub mod life;
+mod login;
 pub mod registry;
 pub mod relay;
+pub mod room;
 pub mod scan;
+pub mod silent;
 pub mod transaction;

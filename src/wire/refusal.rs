@@ -36,12 +36,22 @@ pub enum Refusal {
     CutOff,
     /// As many connections are open as may.
     TooManyConnections,
+    /// As many connections are open to this database as may.
+    TooManyInDatabase(String),
+    /// As many connections are open of this user as may.
+    TooManyOfUser(String),
+    /// As many connections are open from this address as may.
+    TooManyFromAddress,
     /// No server could be reached.
     ServerUnreachable,
     /// The database is not one that the configuration lists.
     UnknownDatabase,
     /// The server let a remote client in without asking for proof.
     Unauthenticated,
+    /// The client's connection is not encrypted, and has to be.
+    EncryptionNeeded,
+    /// The client showed no certificate, and has to.
+    CertificateNeeded,
     /// Authentication was not finished in time.
     LoginTimeout,
     /// The client broke the protocol; the text says how.
@@ -118,12 +128,24 @@ impl Refusal {
                  sent to the server.",
             ),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
+            Self::TooManyInDatabase(name) => {
+                named(fatal("53300", "too many connections for database"), name)
+            }
+            Self::TooManyOfUser(name) => {
+                named(fatal("53300", "too many connections for role"), name)
+            }
+            Self::TooManyFromAddress => fatal("53300", "too many connections from this address"),
             Self::ServerUnreachable => fatal("57P03", "the database server cannot be reached")
                 .hint("The connection was refused before it began; try again."),
             Self::UnknownDatabase => fatal("3D000", "the proxy does not serve this database"),
             Self::Unauthenticated => fatal("28000", "the server did not ask for proof of identity")
                 .detail("The server trusts the address of the proxy, which is not the client's.")
                 .hint("Let pg_hba.conf ask for a password, or set allow_unauthenticated = true."),
+            Self::EncryptionNeeded => fatal("28000", "connections here must be encrypted")
+                .hint("Connect with sslmode=require or more."),
+            Self::CertificateNeeded => {
+                fatal("28000", "connection requires a valid client certificate")
+            }
             Self::LoginTimeout => fatal("08P01", "canceling authentication due to timeout"),
             Self::Protocol(what) => {
                 let mut text = fatal("08P01", "");
@@ -153,6 +175,22 @@ fn fatal(sqlstate: &'static str, message: &str) -> Text {
     }
 }
 
+/// Adds a name in quotes, as the server does. Whoever reads it sent it, in an encoding that nobody
+/// knows yet.
+fn named(mut text: Text, name: &str) -> Text {
+    let plain = |c: char| {
+        if c.is_ascii() && !c.is_ascii_control() {
+            c
+        } else {
+            '?'
+        }
+    };
+    text.message.extend([" \""]);
+    text.message.extend(name.chars().map(plain));
+    text.message.push('"');
+    text
+}
+
 impl Text {
     fn detail(mut self, detail: &'static str) -> Text {
         self.detail = Some(detail);
@@ -176,6 +214,16 @@ mod tests {
         assert!(text.contains("SERROR\0") && text.contains("VERROR\0") && text.contains("C55P03"));
         assert!(text.contains("was not executed"));
         assert!(!Refusal::HoldExpired.is_fatal());
+    }
+
+    #[test]
+    fn a_name_is_shown_in_plain_ascii() {
+        let refusal = Refusal::TooManyInDatabase("caf\u{e9}\n\"x".into());
+        let text = String::from_utf8_lossy(&refusal.encode()).into_owned();
+        assert!(
+            text.contains("Mtoo many connections for database \"caf??\"x\"\0"),
+            "{text:?}"
+        );
     }
 
     #[test]

@@ -11,11 +11,11 @@ use self::source::{Complaint, Source};
 const FLOORS: [(&str, u32); 18] = [
     ("wire", 0),
     ("classify", 0),
+    ("tls", 0),
     ("config", 1),
     ("metrics", 1),
     ("tasks", 1),
     ("logging", 1),
-    ("tls", 2),
     ("auth", 2),
     ("client", 3),
     ("server", 3),

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
+use crate::tls::stream::Socket;
 
 /// What could not be written; freed as soon as it is.
 #[derive(Debug, Default)]
@@ -18,6 +18,11 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// How many bytes are left.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -26,16 +31,19 @@ impl Backlog {
         *self = Backlog::default();
     }
 
-    /// Writes what is left; ready once nothing is.
+    /// Writes what is left, to the socket and from there on; ready once nothing is.
     pub(super) fn poll_drain(
         &mut self,
-        socket: &mut (impl AsyncWrite + Unpin),
+        socket: &mut impl Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             self.written += ready!(write(socket, cx, &self.bytes[self.written..]))?;
         }
         self.clear();
+        if socket.has_unsent() {
+            return Pin::new(socket).poll_flush(cx);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -44,7 +52,7 @@ impl Backlog {
     #[inline]
     pub(super) fn write_through(
         &mut self,
-        socket: &mut (impl AsyncWrite + Unpin),
+        socket: &mut impl Socket,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
     ) -> io::Result<()> {
@@ -63,11 +71,7 @@ impl Backlog {
 
 /// One write that makes progress or fails.
 #[inline]
-fn write(
-    socket: &mut (impl AsyncWrite + Unpin),
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
+fn write(socket: &mut impl Socket, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     match ready!(Pin::new(socket).poll_write(cx, bytes)) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         other => Poll::Ready(other),

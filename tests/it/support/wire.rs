@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::message::{self, Message};
 use super::poll::{SOON, within};
@@ -52,13 +52,21 @@ impl Wire<TcpStream> {
         password: Option<&str>,
     ) -> Result<Self, Message> {
         let mut wire = Self::connect(addr).await;
-        wire.send(&message::startup(parameters)).await;
-        let user = parameters
-            .iter()
-            .find(|(name, _)| *name == "user")
-            .map_or("", |(_, user)| user);
-        wire.authenticate(user, password).await?;
+        wire.log_in(parameters, password).await?;
         Ok(wire)
+    }
+
+    /// Connects from another address of this machine (all of 127.0.0.0/8 is), and sends nothing.
+    pub(crate) async fn connect_from(from: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let from = SocketAddr::from((from, 0));
+        socket.bind(from).expect("an address of loopback");
+        let stream = within("a TCP connection", SOON, socket.connect(addr)).await;
+        let stream = stream.expect("the address accepts");
+        stream
+            .set_nodelay(true)
+            .expect("a connected socket takes options");
+        Self::new(stream)
     }
 
     /// Asks on a connection of its own to cancel what the session with this key runs, and returns
@@ -71,11 +79,6 @@ impl Wire<TcpStream> {
             rest.is_empty(),
             "a cancel request is not answered, but: {rest:?}"
         );
-    }
-
-    /// The socket itself, for tests of how connections end.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
     }
 }
 
@@ -94,6 +97,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             greeting: Vec::new(),
         }
+    }
+
+    /// Logs in on a connection on which nothing was said yet; the ErrorResponse if it is refused.
+    pub(crate) async fn log_in(
+        &mut self,
+        parameters: &[(&str, &str)],
+        password: Option<&str>,
+    ) -> Result<(), Message> {
+        self.send(&message::startup(parameters)).await;
+        let user = parameters
+            .iter()
+            .find(|(name, _)| *name == "user")
+            .map_or("", |(_, user)| user);
+        self.authenticate(user, password).await
+    }
+
+    /// The socket itself, for tests of how connections end.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Sends bytes as they are.
@@ -189,6 +211,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// All messages of a login: up to ReadyForQuery, or until the peer closes.
+    pub(crate) async fn read_login(&mut self) -> Vec<Message> {
+        let mut messages: Vec<Message> = Vec::new();
+        while messages.last().is_none_or(|message| message.tag != b'Z') {
+            match self.try_read().await {
+                Some(message) => messages.push(message),
+                None => break,
+            }
+        }
+        messages
+    }
+
     /// All messages until the peer closes.
     pub(crate) async fn read_to_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -272,7 +306,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Answers what the server asks for until it is ready; everything it sent is in `greeting`.
-    async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), Message> {
+    pub(crate) async fn authenticate(
+        &mut self,
+        user: &str,
+        password: Option<&str>,
+    ) -> Result<(), Message> {
         let secret = password.unwrap_or_default();
         let mut scram = ScramSha256::new(secret.as_bytes(), ChannelBinding::unsupported());
         loop {
