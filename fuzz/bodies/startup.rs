@@ -4,8 +4,8 @@
 
 use std::task::{Context, Poll, Waker};
 
-use pgdrain::client::handshake::{NoWish, Wish, read_wish};
-use pgdrain::wire::startup::{First, PACKET_MAX, PACKET_MIN, packet_length, parse};
+use pgdrain::client::handshake::{Asked, NoWish, Offer, Wish, read_wish};
+use pgdrain::wire::startup::{First, PACKET_MAX, PACKET_MIN, Startup, packet_length, parse};
 
 use crate::model::pipe::Pipe;
 
@@ -19,8 +19,13 @@ pub(crate) fn run(data: &[u8]) {
         return;
     };
     parsed(stream);
-    let whole = wish(stream, stream.len());
-    let pieces = wish(stream, usize::from(*cut % 24) + 1);
+    let offer = if *cut < 128 {
+        Offer::Nothing
+    } else {
+        Offer::Tls
+    };
+    let whole = wish(stream, stream.len(), offer);
+    let pieces = wish(stream, usize::from(*cut % 24) + 1, offer);
     // Whether an encryption request was followed too early depends on the pieces.
     if !asks_for_encryption(stream) {
         assert_eq!(outcome(&whole), outcome(&pieces));
@@ -44,6 +49,7 @@ fn parsed(stream: &[u8]) {
         Ok(First::Startup(startup)) => {
             assert_eq!(startup.packet(), packet, "forwarded as it came");
             assert!(!startup.user().is_empty() && !startup.database().is_empty());
+            changed(&startup);
             // What is cut short is another packet, and none that could be forwarded.
             assert!(parse(&packet[..length - 1]).is_err());
         }
@@ -53,12 +59,28 @@ fn parsed(stream: &[u8]) {
     }
 }
 
+/// One parameter changes, and no other.
+fn changed(startup: &Startup) {
+    let Some(other) = startup.with_parameter("application_name", b"other") else {
+        assert!(
+            startup.packet().len() + 23 > PACKET_MAX,
+            "there is room for it"
+        );
+        return;
+    };
+    assert_eq!(other.parameter("application_name"), Some("other"));
+    for name in ["user", "database", "options", "replication"] {
+        assert_eq!(other.parameter_bytes(name), startup.parameter_bytes(name));
+    }
+    assert_eq!(other.replication(), startup.replication());
+}
+
 /// What a stranger wants who sends that, in pieces of that size, and then closes.
-fn wish(stream: &[u8], piece: usize) -> Result<Wish, NoWish> {
+fn wish(stream: &[u8], piece: usize, offer: Offer) -> Result<Wish, NoWish> {
     let pipe = Pipe::new(1000);
     let mut ours = pipe.clone();
     let outcome = {
-        let mut reading = std::pin::pin!(read_wish(&mut ours));
+        let mut reading = std::pin::pin!(read_wish(&mut ours, Asked::default(), offer));
         let mut cx = Context::from_waker(Waker::noop());
         let mut pieces = stream.chunks(piece.max(1));
         loop {
@@ -72,10 +94,15 @@ fn wish(stream: &[u8], piece: usize) -> Result<Wish, NoWish> {
         }
     };
     let answers = pipe.written();
-    assert!(
-        answers == b"" || answers == b"N" || answers == b"NN",
-        "{answers:?}"
-    );
+    let granted = matches!(outcome, Ok(Wish::Encryption));
+    assert!(!granted || offer == Offer::Tls);
+    let mut possible: Vec<&[u8]> = vec![b"", b"N"];
+    possible.extend::<&[&[u8]]>(match (granted, offer) {
+        (true, _) => &[b"S", b"NS"],
+        (false, Offer::Tls) => &[],
+        (false, Offer::Nothing) => &[b"NN"],
+    });
+    assert!(possible.contains(&answers.as_slice()), "{answers:?}");
     if let Ok(Wish::Session(startup, behind)) = &outcome {
         let requests = answers.len() * PACKET_MIN;
         let read = [startup.packet(), behind].concat();
@@ -99,6 +126,7 @@ fn outcome(wish: &Result<Wish, NoWish>) -> String {
     match wish {
         Ok(Wish::Session(startup, _)) => format!("{:?}", startup.packet()),
         Ok(Wish::Cancel(key)) => format!("cancel {} {:?}", key.pid, key.secret),
+        Ok(Wish::Encryption) => "encryption".to_owned(),
         Err(why) => format!("{why:?}"),
     }
 }

@@ -49,6 +49,17 @@ pub struct Route {
     secure: Option<Arc<(Connector, String)>>,
 }
 
+impl Route {
+    /// A way that is not encrypted.
+    #[must_use]
+    pub fn plain(endpoint: Endpoint) -> Route {
+        Route {
+            endpoint,
+            secure: None,
+        }
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connected<'a> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use pgdrain::tls::stream::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +19,10 @@ struct State {
     /// Nothing arrives any more.
     ended: bool,
     written: Vec<u8>,
+    /// Taken, and kept back until somebody flushes.
+    unsent: Vec<u8>,
+    /// Whether anything is kept back.
+    collects: bool,
     /// How much more is taken.
     room: usize,
     shut: bool,
@@ -32,6 +36,11 @@ impl Pipe {
         let pipe = Self::default();
         pipe.state().room = room;
         pipe
+    }
+
+    /// From here on what is written goes nowhere by itself.
+    pub(crate) fn collect(&self) {
+        self.state().collects = true;
     }
 
     /// Bytes arrive.
@@ -116,15 +125,29 @@ impl AsyncWrite for Pipe {
             return Poll::Pending;
         }
         state.room -= taken;
-        state.written.extend_from_slice(&bytes[..taken]);
+        if state.collects {
+            state.unsent.extend_from_slice(&bytes[..taken]);
+        } else {
+            state.written.extend_from_slice(&bytes[..taken]);
+        }
         Poll::Ready(Ok(taken))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// In two steps where that is possible, so that whoever flushes has to do it to the end.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        let first = state.unsent.len().div_ceil(2);
+        let sent: Vec<u8> = state.unsent.drain(..first).collect();
+        state.written.extend(sent);
+        if state.unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         self.state().shut = true;
         Poll::Ready(Ok(()))
     }
@@ -133,5 +156,9 @@ impl AsyncWrite for Pipe {
 impl Socket for Pipe {
     fn peer_has_closed(&self, _cx: &mut Context<'_>) -> bool {
         self.state().ended
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.state().unsent.is_empty()
     }
 }

@@ -12,7 +12,8 @@ use pgdrain::config::{Blocked, Config, Source, Surroundings, Then};
 use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::metrics::Metrics;
-use pgdrain::server::connect::Endpoint;
+use pgdrain::server::cancel::Cancels;
+use pgdrain::server::connect::{Endpoint, Route};
 use pgdrain::session::registry::{Activity, Login, Session, Sessions, Signals};
 use pgdrain::session::relay::{Common, End, Relay};
 use pgdrain::tasks::Tasks;
@@ -119,7 +120,9 @@ impl Relayed {
             user: "u".into(),
             application_name: String::new(),
             client: Peer::Unix,
-            endpoint: Endpoint::Unix("/".into()),
+            replication: None,
+            held_by_holds: true,
+            route: Route::plain(Endpoint::Unix("/".into())),
             server_key: None,
             client_key: None,
         });
@@ -127,6 +130,7 @@ impl Relayed {
         let common = Common {
             tasks,
             metrics: metrics(),
+            cancels: Cancels::new(1),
         };
         let relay = Relay::new(
             (near.clone(), BytesMut::new()),
@@ -179,6 +183,10 @@ impl Relayed {
                 tokio::time::advance(Duration::from_millis(milliseconds)).await;
             }
             Instruction::Signal(signal) => self.signal(signal),
+            Instruction::Collect => {
+                self.near.collect();
+                self.far.collect();
+            }
         }
         self.poll_relay();
     }

@@ -14,6 +14,7 @@
 //! | `N A V` | the server sends a notice, a notification, a changed setting |
 //! | `h r g` | the gate closes and clients wait, or are refused; it opens |
 //! | `t T` | 100 milliseconds, or 61 seconds pass |
+//! | `=` | from here on sockets keep what they take until they are flushed, as encrypted ones do |
 //! | `K p q` | a cancel request, the proxy's stop, an operator's kill |
 
 use super::server::Does;
@@ -44,6 +45,8 @@ pub(crate) enum Instruction {
     Pass(u64),
     /// Somebody wants something of the session.
     Signal(Signal),
+    /// Sockets keep what they take until they are flushed.
+    Collect,
 }
 
 /// What a client does.
@@ -108,6 +111,7 @@ fn instruction(byte: u8, rest: &mut &[u8]) -> Option<Instruction> {
         b'g' => Instruction::Open,
         b't' => Instruction::Pass(100),
         b'T' => Instruction::Pass(61_000),
+        b'=' => Instruction::Collect,
         b'K' => Instruction::Signal(Signal::Cancel),
         b'p' => Instruction::Signal(Signal::Stop),
         b'q' => Instruction::Signal(Signal::Kill),

@@ -84,7 +84,7 @@ impl Tracked {
             Instruction::Hold(_) => self.door.open = false,
             Instruction::Open => self.door.open = true,
             // What only a relay has.
-            Instruction::Pass(_) | Instruction::Signal(_) => {}
+            Instruction::Pass(_) | Instruction::Signal(_) | Instruction::Collect => {}
         }
     }
 
