@@ -252,9 +252,11 @@ impl Host {
     /// Passes a cancel request on to the session it names. Nobody is told whether there is one; the
     /// connection is closed when the server has acted, as clients expect.
     async fn cancel(&self, key: &CancelKey) {
-        if let Some(session) = self.sessions.by_key(key) {
-            // A session that has just ended drops the other half.
-            let _ = timeout(CANCEL_TIME, session.request_cancel()).await;
+        // The session itself is let go: with one that has just ended the other half is dropped.
+        let told = self.sessions.by_key(key);
+        let told = told.map(|session| session.request_cancel());
+        if let Some(told) = told {
+            let _ = timeout(CANCEL_TIME, told).await;
         }
     }
 }
