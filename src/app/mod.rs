@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::admin::types::Endpoints;
+use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
 use crate::config::{Config, Limits, Listen, Shared, Source};
@@ -21,6 +22,7 @@ use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::runner::Runner;
 use crate::server::cancel::Cancels;
+use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
 use crate::session::registry::{Sessions, Signals};
@@ -92,6 +94,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     ));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
+    let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
     let listen: Vec<String> = listeners.iter().map(|(bound, _)| bound.name()).collect();
@@ -106,7 +109,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         sessions_tasks,
         tasks,
     });
-    app.accept(listeners, gates);
+    app.accept(listeners, gates, lookups);
     app.upkeep();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
@@ -153,7 +156,12 @@ fn raise_file_limit(limits: &Limits) {
 
 impl App {
     /// Takes clients on every socket until the proxy stops.
-    fn accept(self: &Arc<Self>, listeners: Vec<(Listener, Arc<Listen>)>, gates: Arc<Gates>) {
+    fn accept(
+        self: &Arc<Self>,
+        listeners: Vec<(Listener, Arc<Listen>)>,
+        gates: Arc<Gates>,
+        lookups: Arc<Lookups>,
+    ) {
         let common = Common {
             tasks: self.tasks.clone(),
             cancels: Cancels::new(self.config.load().limits.cancels),
@@ -165,6 +173,8 @@ impl App {
             common: Arc::new(common),
             tasks: self.sessions_tasks.clone(),
             rooms: Rooms::default(),
+            lookups,
+            disguise: Disguise::random(),
         });
         for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));

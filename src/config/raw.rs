@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::address::TcpAddress;
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
+use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
 use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
@@ -73,6 +74,7 @@ section! {
         upstream: RawUpstream,
         control: RawControl,
         migrate: RawMigrate,
+        auth: RawAuth,
         admin: RawAdmin,
         hold: RawHold,
         limits: RawLimits,
@@ -118,6 +120,23 @@ section! {
         password: Option<Secret>,
         password_file: Option<PathBuf>,
         owner: Option<String>,
+    }
+}
+
+section! {
+    /// `[auth]`
+    RawAuth {
+        users_file: Option<PathBuf>,
+        query: Option<String>,
+        query_user: Option<String>,
+        query_password: Option<Secret>,
+        query_password_file: Option<PathBuf>,
+        query_database: Option<String>,
+        server_passfile: Option<PathBuf>,
+        certificate_name: Option<CertificateName>,
+        certificate_users: Option<Vec<CertificateUser>>,
+        iterations: Option<usize>,
+        rules: Option<Vec<RawRule>>,
     }
 }
 

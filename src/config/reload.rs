@@ -58,6 +58,13 @@ const ROWS: &[Row] = rows! {
     "migrate.user" Now migrate.user;
     "migrate.password" Now migrate.password;
     "migrate.owner" Restart migrate.owner;
+    "auth.users_file" Now auth.users;
+    "auth.query" Now auth.query;
+    "auth.server_passfile" Now auth.server_passwords;
+    "auth.certificate_name" Now auth.certificate_name;
+    "auth.certificate_users" Now auth.certificate_users;
+    "auth.iterations" Now auth.iterations;
+    "auth.rules" Now auth.rules;
     "admin.listen" Restart admin_listen;
     "hold.for" Now hold.duration;
     "hold.then" Now hold.then;

@@ -10,7 +10,9 @@ use super::address::Host;
 use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
+use super::rules::{CertificateName, CertificateUser, Rule};
 use super::secret::Secret;
+use super::users::Users;
 use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -39,6 +41,8 @@ pub struct Config {
     pub control: ControlRole,
     /// Who runs migrations, as far as it is said.
     pub migrate: MigrateRole,
+    /// Who gets in, and how.
+    pub auth: Auth,
     /// Where the admin HTTP listens: a loopback address.
     pub admin_listen: SocketAddr,
     /// What a hold does when its command says nothing else.
@@ -103,6 +107,46 @@ pub struct MigrateRole {
     pub password: Option<Secret>,
     /// The role that migrations run as (`SET ROLE`).
     pub owner: Option<String>,
+}
+
+/// Who gets in, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// The first that is for a client counts; without any, all pass through.
+    pub rules: Vec<Rule>,
+    /// The users of the users file.
+    pub users: Arc<Users>,
+    /// How the server is asked for secrets, if it is.
+    pub query: Option<AuthQuery>,
+    /// Passwords for servers that were told the clients' users.
+    pub(super) server_passwords: Passfile,
+    /// Which name of a certificate counts.
+    pub certificate_name: CertificateName,
+    /// Whom the names of certificates may log in as; when empty, the user of that name.
+    pub certificate_users: Vec<CertificateUser>,
+    /// The SCRAM iterations of users that have no verifier, or do not exist.
+    pub iterations: u32,
+}
+
+/// How the server is asked for secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthQuery {
+    /// The statement; `$1` is the user's name.
+    pub sql: String,
+    /// The role that asks.
+    pub user: String,
+    /// Its password, from the file or from `query_password_file`.
+    pub password: Option<Secret>,
+    /// Where it connects; the upstream's database, or `postgres`, when not given.
+    pub database: Option<String>,
+}
+
+impl Auth {
+    /// The password that was set for this user at this server, whoever the client is.
+    #[must_use]
+    pub fn server_password(&self, host: &Host, database: &str, user: &str) -> Option<&Secret> {
+        self.server_passwords.find(host, database, user)
+    }
 }
 
 /// What a hold does when its command says nothing else.
@@ -222,6 +266,8 @@ pub struct Target {
     pub control: Option<Role>,
     /// Who runs migrations; `None` when no user is known.
     pub migrate: Option<Role>,
+    /// Who asks for the secrets of clients; `None` when nobody does.
+    pub lookup: Option<Role>,
     /// The role that migrations run as (`SET ROLE`).
     pub owner: Option<String>,
 }
@@ -275,11 +321,23 @@ impl Config {
                 passwords: self.passwords.clone(),
             })
         };
+        let lookup = self.auth.query.as_ref().map(|query| Role {
+            user: query.user.clone(),
+            database: query
+                .database
+                .as_ref()
+                .or(upstream.database.as_ref())
+                .map_or("postgres", String::as_str)
+                .to_owned(),
+            password: query.password.clone(),
+            passwords: self.passwords.clone(),
+        });
         Target {
             upstream: Upstream {
                 tcp: self.tcp.clone(),
                 ..upstream.clone()
             },
+            lookup,
             control: role(&self.control.user, &self.control.password),
             migrate: role(&self.migrate.user, &self.migrate.password),
             owner: self.migrate.owner.clone(),

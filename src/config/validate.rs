@@ -40,6 +40,7 @@ pub(super) fn validate(
     let upstream = check.upstream(&raw.upstream, around);
     let databases = check.databases(raw.databases, &raw.upstream, around);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
+    let auth = check.auth(raw.auth, raw.tls.client_ca.is_some());
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
     let tcp = check.tcp(raw.tcp);
@@ -60,6 +61,7 @@ pub(super) fn validate(
                 upstream,
                 control,
                 migrate,
+                auth,
                 admin_listen,
                 hold,
                 limits,
@@ -146,6 +148,12 @@ impl Check<'_> {
                     "listen",
                     format!("{address} is where the admin HTTP listens"),
                 );
+            }
+        }
+        for raw in &listen {
+            if let (ListenAddress::Unix(_), [_, ..]) = (&raw.address, &raw.proxy_protocol[..]) {
+                let text = format!("{}: a Unix socket has no addresses to list", raw.address);
+                self.wrong("listen", text);
             }
         }
         listen

@@ -50,11 +50,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// A way that is not encrypted.
+    /// To a Unix socket.
     #[must_use]
-    pub fn plain(endpoint: Endpoint) -> Route {
+    pub fn unix(path: PathBuf) -> Route {
         Route {
-            endpoint,
+            endpoint: Endpoint::Unix(path),
             secure: None,
         }
     }
@@ -73,11 +73,13 @@ pub struct Connected<'a> {
 
 /// A connection whose server has begun to answer a start-up packet.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<'a> {
     /// The connection.
     pub stream: Stream,
     /// The way there.
     pub route: Route,
+    /// The host that it was found by.
+    pub host: &'a Host,
     /// The first of what it said; nothing when it closed without a word.
     pub answer: BytesMut,
 }
@@ -105,12 +107,14 @@ pub enum NotOpened {
 
 /// Connects and sends a start-up packet. If the server refuses it at once, the next way that
 /// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
-pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpened> {
+pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
     let mut attempts = upstream.tls.attempts().iter().copied().peekable();
     let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
     loop {
         let Connected {
-            mut stream, route, ..
+            mut stream,
+            route,
+            host,
         } = connect(upstream, attempt).await?;
         stream.write_all(startup).await?;
         stream.flush().await?;
@@ -124,6 +128,7 @@ pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpen
                 return Ok(Opened {
                     stream,
                     route,
+                    host,
                     answer,
                 });
             }
@@ -207,10 +212,7 @@ pub async fn connect_host(
 ) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
         Host::Unix(unix) => {
-            let route = Route {
-                endpoint: Endpoint::Unix(unix.path()),
-                secure: None,
-            };
+            let route = Route::unix(unix.path());
             return Ok((connect_again(&route).await?, route));
         }
         Host::Tcp { name, port } => (name.as_str(), *port),

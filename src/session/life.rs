@@ -7,15 +7,18 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::login::{Applicant, Places};
+use super::login::Applicant;
+use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
 use super::room::{Rooms, Tallied};
 use crate::auth::passthrough::Failed;
+use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::handshake::{NoWish, Wish};
 use crate::config::Config;
 use crate::gate::Gates;
+use crate::server::lookup::Lookups;
 use crate::tasks::Tasks;
 use crate::tls::stream::{Peer, Socket, Stream};
 use crate::wire::refusal::Refusal;
@@ -40,6 +43,10 @@ pub struct Host {
     pub tasks: Tasks,
     /// How many clients there are, of every kind that is limited.
     pub rooms: Rooms,
+    /// Where the server is asked for clients' secrets.
+    pub lookups: Arc<Lookups>,
+    /// How users that do not exist look like those that do.
+    pub disguise: Disguise,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -125,8 +132,8 @@ impl Host {
         let Arrival {
             stream,
             peer,
+            listen,
             encryption,
-            ..
         } = arrival;
         let stream = stream?;
         let (startup, behind) = match wish {
@@ -153,6 +160,7 @@ impl Host {
         let mut applicant = Applicant {
             stream,
             peer,
+            listen,
             encryption,
             startup,
             behind,
@@ -255,3 +263,6 @@ impl Host {
 async fn close(mut stream: Stream) {
     let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,20 @@
 
 use std::fmt;
 
-/// `MAX_STARTUP_PACKET_LENGTH` of the server, the length word included.
-pub const PACKET_MAX: usize = 10_000;
+/// `MAX_STARTUP_PACKET_LENGTH` of the server, and the length word, which it does not count.
+pub const PACKET_MAX: usize = 10_000 + 4;
+
+/// The longest name of a user or a database; the server cuts off what is longer (`NAMEDATALEN`).
+const NAME_MAX: usize = 63;
 
 /// The smallest packet: a length and a code.
 pub const PACKET_MIN: usize = 8;
+
+/// The newest minor version of the protocol: its cancel keys may have up to 256 bytes.
+pub const MINOR_MAX: u16 = 2;
+
+/// How the names of protocol options begin.
+const OPTION: &str = "_pq_.";
 
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
@@ -55,6 +64,45 @@ impl Startup {
     #[must_use]
     pub fn packet(&self) -> &[u8] {
         &self.packet
+    }
+
+    /// The minor version of the protocol that the client asks for; the major one is 3.
+    #[must_use]
+    pub fn minor(&self) -> u16 {
+        let minor = self.packet.get(6..8);
+        minor.map_or(0, |minor| u16::from_be_bytes([minor[0], minor[1]]))
+    }
+
+    /// The minor version that is spoken with whoever answers for us: no newer one than exists.
+    #[must_use]
+    pub fn spoken_minor(&self) -> u16 {
+        self.minor().min(MINOR_MAX)
+    }
+
+    /// The names of protocol options, of which there are none that anybody knows.
+    #[must_use]
+    pub fn protocol_options(&self) -> Vec<&str> {
+        let names = self.parameters.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| name.starts_with(OPTION)).collect()
+    }
+
+    /// The packet with what we have settled with the client taken out: a version that does not
+    /// exist, and protocol options.
+    #[must_use]
+    pub fn settled_packet(&self) -> Vec<u8> {
+        let mut packet = vec![0, 0, 0, 0, 0, 3];
+        packet.extend(self.spoken_minor().to_be_bytes());
+        let mut strings = self.packet[8..].split_inclusive(|byte| *byte == 0);
+        while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
+            if !name.starts_with(OPTION.as_bytes()) {
+                packet.extend_from_slice(name);
+                packet.extend_from_slice(value);
+            }
+        }
+        packet.push(0);
+        let length = u32::try_from(packet.len()).expect("no longer than it was");
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        packet
     }
 
     /// A parameter by its name; where a client sends one twice the last counts, as in the server.
@@ -251,7 +299,12 @@ fn startup(packet: &[u8], version: u32) -> Result<First, BadPacket> {
         if name.is_empty() {
             break;
         }
-        parameters.push((name, take_cstring(&mut rest)?));
+        let mut value = take_bytes(&mut rest)?;
+        if matches!(name.as_str(), "user" | "database") {
+            // Or a longer name would be the same database, and behind another gate.
+            value = &value[..value.len().min(NAME_MAX)];
+        }
+        parameters.push((name, String::from_utf8_lossy(value).into_owned()));
     }
     if !rest.is_empty() {
         return Err(BadPacket::Layout);
@@ -270,11 +323,16 @@ fn startup(packet: &[u8], version: u32) -> Result<First, BadPacket> {
 /// Takes a zero-terminated string off the front. Names that are not UTF-8 only lose their
 /// spelling in our reports: the packet itself is forwarded untouched.
 fn take_cstring(rest: &mut &[u8]) -> Result<String, BadPacket> {
+    take_bytes(rest).map(|text| String::from_utf8_lossy(text).into_owned())
+}
+
+/// The same as bytes.
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], BadPacket> {
     let end = rest
         .iter()
         .position(|byte| *byte == 0)
         .ok_or(BadPacket::Layout)?;
-    let text = String::from_utf8_lossy(&rest[..end]).into_owned();
+    let text = &rest[..end];
     *rest = &rest[end + 1..];
     Ok(text)
 }
@@ -305,6 +363,44 @@ mod tests {
             panic!("not a start-up packet")
         };
         assert_eq!(startup.database(), "anna");
+    }
+
+    #[test]
+    fn what_was_settled_is_taken_out_of_the_packet() {
+        let body = b"user\0anna\0_pq_.a\0on\0options\0\xe9\0_pq_.b\0\0\0";
+        let Ok(First::Startup(startup)) = parse(&packet(0x0003_270f, body)) else {
+            panic!("not a start-up packet")
+        };
+        assert_eq!((startup.minor(), startup.spoken_minor()), (9999, 2));
+        assert_eq!(startup.protocol_options(), ["_pq_.a", "_pq_.b"]);
+        let settled = packet(0x0003_0002, b"user\0anna\0options\0\xe9\0\0");
+        assert_eq!(startup.settled_packet(), settled);
+    }
+
+    #[test]
+    fn a_packet_with_nothing_to_settle_stays_as_it_is() {
+        for version in [0x0003_0000, 0x0003_0002] {
+            let packet = packet(version, b"user\0anna\0database\0\0options\0-c a=b\0\0");
+            let Ok(First::Startup(startup)) = parse(&packet) else {
+                panic!("not a start-up packet")
+            };
+            assert_eq!(startup.settled_packet(), packet);
+        }
+    }
+
+    #[test]
+    fn names_are_cut_where_the_server_cuts_them() {
+        let (long, cut) = ("n".repeat(70), "n".repeat(63));
+        for (body, user, database) in [
+            (format!("user\0{long}\0\0"), cut.as_str(), cut.as_str()),
+            (format!("user\0u\0database\0{long}\0\0"), "u", &cut),
+            (format!("user\0u\0database\0{cut}\0\0"), "u", &cut),
+        ] {
+            let Ok(First::Startup(startup)) = parse(&packet(0x0003_0000, body.as_bytes())) else {
+                panic!("not a start-up packet")
+            };
+            assert_eq!((startup.user(), startup.database()), (user, database));
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use pgdrain::auth::users::Disguise;
 use pgdrain::client::arrival::Arrival;
 use pgdrain::client::listener::Listener;
 use pgdrain::config::{Config, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
 use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
+use pgdrain::server::lookup::Lookups;
+use pgdrain::server::own::OwnBackends;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
@@ -47,6 +50,8 @@ impl Door {
                 cancels: Cancels::new(1),
                 metrics,
             }),
+            lookups: Arc::new(Lookups::new(OwnBackends::default(), tasks.clone())),
+            disguise: Disguise::random(),
             tasks,
             rooms: Rooms::default(),
         });

@@ -13,7 +13,7 @@ use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
-use pgdrain::server::connect::{Endpoint, Route};
+use pgdrain::server::connect::Route;
 use pgdrain::session::registry::{Activity, Login, Session, Sessions, Signals};
 use pgdrain::session::relay::{Common, End, Relay};
 use pgdrain::tasks::Tasks;
@@ -122,7 +122,7 @@ impl Relayed {
             client: Peer::Unix,
             replication: None,
             held_by_holds: true,
-            route: Route::plain(Endpoint::Unix("/".into())),
+            route: Route::unix("/".into()),
             server_key: None,
             client_key: None,
         });
