@@ -47,7 +47,9 @@ async fn asked_to_cancel(script: &mut Script) -> (u32, Vec<u8>) {
     let packet = script.accept().await.wire.next_startup().await;
     match opening(&packet.expect("a packet")) {
         Opening::Cancel { pid, secret } => (pid, secret),
-        other => panic!("a cancel request, not {other:?}"),
+        other @ (Opening::Encryption | Opening::Session(_)) => {
+            panic!("a cancel request, not {other:?}")
+        }
     }
 }
 
