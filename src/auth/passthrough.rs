@@ -10,7 +10,7 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::messages::{MESSAGE_MAX, TooLong, message_length, next_header, next_message};
+use super::messages::{MESSAGE_MAX, TooLong, any_header, message_length, next_header};
 use super::scram::SCRAM_SHA_256_PLUS;
 use crate::wire::backend::{self, Authentication, request, tag};
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -174,45 +174,50 @@ impl Login {
     fn server_messages(&mut self) -> Result<Step, Failed> {
         loop {
             self.pass();
-            let message = next_message(&mut self.from_server)
-                .map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?;
-            let Some((tag, message)) = message else {
-                return Ok(Step::More);
+            let header = any_header(&self.from_server);
+            let Some(header) =
+                header.map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?
+            else {
+                break;
             };
-            match self.server_message(tag, &message)? {
+            let length = message_length(header);
+            if length > MESSAGE_MAX {
+                self.passing = self.long_message(header)?;
+                continue;
+            }
+            if self.from_server.len() < length {
+                break;
+            }
+            let message = self.from_server.split_to(length);
+            match self.server_message(header.tag, &message)? {
                 Step::More => {}
                 end @ (Step::Ready | Step::ServerRefused) => return Ok(end),
             }
         }
+        Ok(Step::More)
     }
 
-    /// Passes on what is there of long messages. Behind its authentication a server may say as much
-    /// as it likes: a trigger on login its notices, for instance.
+    /// Passes on what is there of a long message.
     fn pass(&mut self) {
-        loop {
-            let there = self.passing.min(self.from_server.len());
-            self.to_client
-                .extend_from_slice(&self.from_server.split_to(there));
-            self.passing -= there;
-            let header = self.from_server.first_chunk::<HEADER_LEN>();
-            let header = header.and_then(|header| Header::parse(header).ok());
-            let Some(long) = header.filter(|header| self.is_passed_in_pieces(*header)) else {
-                return;
-            };
-            self.passing = message_length(long);
-        }
+        let there = self
+            .from_server
+            .split_to(self.passing.min(self.from_server.len()));
+        self.passing -= there.len();
+        self.to_client.extend_from_slice(&there);
     }
 
-    fn is_passed_in_pieces(&self, header: Header) -> bool {
+    /// The length of a message that is too long to be one that we read.
+    fn long_message(&self, header: Header) -> Result<usize, Failed> {
         let read = [
             tag::AUTHENTICATION,
             tag::BACKEND_KEY_DATA,
             tag::READY_FOR_QUERY,
         ];
-        self.passing == 0
-            && self.proof == Proof::Accepted
-            && message_length(header) > MESSAGE_MAX
-            && !read.contains(&header.tag)
+        if self.proof == Proof::Accepted && !read.contains(&header.tag) {
+            Ok(message_length(header))
+        } else {
+            Err(Failed::Refused(Refusal::ServerProtocol))
+        }
     }
 
     fn server_message(&mut self, tag: u8, message: &BytesMut) -> Result<Step, Failed> {

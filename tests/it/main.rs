@@ -49,6 +49,7 @@ mod stops_are_bounded;
 mod support_works;
 mod tidy;
 mod tls_clients;
+mod tls_quick_start;
 mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
