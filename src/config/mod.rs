@@ -6,6 +6,7 @@ mod address;
 mod auth;
 mod bare;
 mod file;
+mod limits;
 mod listen;
 mod passfile;
 mod problem;
@@ -30,7 +31,7 @@ mod words;
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
-pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
+pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use secret::Secret;
@@ -44,4 +45,6 @@ pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
-pub use words::{AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{
+    AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, UnknownWord,
+};

@@ -10,10 +10,10 @@ use serde::Deserialize;
 
 use super::address::TcpAddress;
 use super::listen::RawListen;
-use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
+use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
-use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -69,6 +69,7 @@ section! {
         workers: Option<usize>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
+        application_name_add_client: Option<bool>,
         tls: RawTls,
         upstream: RawUpstream,
         control: RawControl,
@@ -77,6 +78,7 @@ section! {
         admin: RawAdmin,
         hold: RawHold,
         limits: RawLimits,
+        tcp: RawTcp,
         log: RawLog,
         databases: RawDatabases,
     }
@@ -154,6 +156,7 @@ section! {
         client_deadline: Option<HumanDuration>,
         clients_max: Option<usize>,
         bytes_per_client: Option<ByteSize>,
+        replication: Option<ReplicationHold>,
         ladder: Option<Preset>,
         wait: Option<HumanDuration>,
         cancel: Option<HumanDuration>,
@@ -165,7 +168,23 @@ section! {
     /// `[limits]`
     RawLimits {
         connections: Option<usize>,
+        connections_per_database: Option<CountOrNone>,
+        connections_per_user: Option<CountOrNone>,
+        connections_per_address: Option<CountOrNone>,
+        logins: Option<usize>,
         login_time: Option<HumanDuration>,
+        client_stalled: Option<DurationOrNever>,
+        cancels: Option<usize>,
+    }
+}
+
+section! {
+    /// `[tcp]`
+    RawTcp {
+        keepalive_idle: Option<HumanDuration>,
+        keepalive_interval: Option<HumanDuration>,
+        keepalive_count: Option<u32>,
+        user_timeout: Option<DurationOrNever>,
     }
 }
 

@@ -12,9 +12,10 @@ use super::settings::{ControlRole, Database, MigrateRole, Passwords, Upstream};
 use super::surroundings::Surroundings;
 use super::upstream::{self, UpstreamUrl};
 use super::validate::Check;
+use crate::tls::tcp::TcpOptions;
 
 /// A server is tried this long before the next host gets its turn.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client waits this long for a server before it is told that there is none.
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
 
@@ -72,6 +73,7 @@ impl Check<'_> {
         let tls = self.server_tls(key, &tls, around);
         Some(Upstream {
             tls,
+            tcp: TcpOptions::default(),
             hosts,
             user,
             password,

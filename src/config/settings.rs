@@ -13,9 +13,10 @@ use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
 use super::secret::Secret;
 use super::users::Users;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
+use crate::tls::tcp::TcpOptions;
 
 /// A configuration that was found valid. `config/reference.toml` explains every key.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub client_gone: Option<Duration>,
     /// Whether strangers may use a server that lets them in without a challenge.
     pub allow_unauthenticated: bool,
+    /// Whether the client's address is added to `application_name`.
+    pub application_name_add_client: bool,
     /// How clients are encrypted.
     pub tls: Tls,
     /// The server of every database that has none of its own.
@@ -46,6 +49,8 @@ pub struct Config {
     pub hold: Hold,
     /// What is limited.
     pub limits: Limits,
+    /// How TCP finds out that a peer is gone.
+    pub tcp: TcpOptions,
     /// What is logged, and how.
     pub log: Log,
     /// The databases that pass, by name; when empty, all pass.
@@ -74,9 +79,11 @@ pub struct Upstream {
     pub database: Option<String>,
     /// How connections to it are encrypted.
     pub tls: Connector,
+    /// How TCP finds out that it is gone; [`Config::target`] fills it in.
+    pub tcp: TcpOptions,
     /// The longest time for one attempt at one host.
     pub connect_timeout: Duration,
-    /// The longest time for all attempts, the pauses between them included.
+    /// How long attempts are begun anew, the pauses between them included.
     pub connect_retry: Duration,
 }
 
@@ -157,6 +164,8 @@ pub struct Hold {
     pub clients_max: usize,
     /// How many bytes of a held client are kept before we stop reading it.
     pub bytes_per_client: usize,
+    /// What it does to replication connections.
+    pub replication: ReplicationHold,
     /// How a drain ends what still runs.
     pub ladder: Ladder,
 }
@@ -206,8 +215,20 @@ impl Ladder {
 pub struct Limits {
     /// Clients at the same time.
     pub connections: usize,
+    /// Of these, in one database; `None` is as many as come.
+    pub connections_per_database: Option<usize>,
+    /// Of these, of one user.
+    pub connections_per_user: Option<usize>,
+    /// Connections from one address, from their first byte on.
+    pub connections_per_address: Option<usize>,
+    /// Clients that have not finished their login.
+    pub logins: usize,
     /// From accepting a client to the end of its authentication.
     pub login_time: Duration,
+    /// How long a client may leave bytes untaken that are there for it; `None` is for ever.
+    pub client_stalled: Option<Duration>,
+    /// Cancel requests that are on their way to servers at the same time.
+    pub cancels: usize,
 }
 
 /// What is logged, and how.
@@ -313,7 +334,10 @@ impl Config {
         });
         Target {
             lookup,
-            upstream: upstream.clone(),
+            upstream: Upstream {
+                tcp: self.tcp.clone(),
+                ..upstream.clone()
+            },
             control: role(&self.control.user, &self.control.password),
             migrate: role(&self.migrate.user, &self.migrate.password),
             owner: self.migrate.owner.clone(),

@@ -98,6 +98,25 @@ fn each_mistake_is_named_with_its_key_and_line() {
             ],
         ),
         (
+            "[upstream]\nurl = 'postgres://a@db'\n[hold]\nreplication = 'kill'\n[limits]\nlogins = 0\n\
+             connections_per_user = 'all'\nconnections_per_database = 0\nclient_stalled = '0s'\n\
+             connections_per_address = -1\ncancels = 0\n[tcp]\nkeepalive_idle = '1500ms'\n\
+             keepalive_interval = '10h'\nkeepalive_count = 128\nuser_timeout = '25days'\n",
+            &[
+                "line 4: hold.replication: unknown variant `kill`, expected `exempt` or `hold`",
+                "line 6: limits.logins: 0 is not between 1 and 1000000",
+                "line 7: limits.connections_per_user: \"all\" is not a number; write one, or \"none\"",
+                "line 8: limits.connections_per_database: 0 is not between 1",
+                "line 9: limits.client_stalled: it must be longer than zero",
+                "line 10: limits.connections_per_address: \"-1\" is not a number",
+                "line 11: limits.cancels: 0 is not between 1",
+                "line 13: tcp.keepalive_idle: it is not in whole seconds between",
+                "line 14: tcp.keepalive_interval: it is not in whole seconds",
+                "line 15: tcp.keepalive_count: 128 is not between 1 and 127",
+                "line 16: tcp.user_timeout: it is longer than 24days",
+            ],
+        ),
+        (
             "listen = ['127.0.0.1:6433', 'unix:run']\n[upstream]\nurl = 5\n[control]\npassword = 12345\n",
             &[
                 "line 1: listen: the socket directory run must be an absolute path",

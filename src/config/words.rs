@@ -127,6 +127,16 @@ words! {
 }
 
 words! {
+    /// What a hold does to replication connections.
+    ReplicationHold {
+        /// They go on, and no drain waits for them.
+        Exempt = "exempt",
+        /// They are held as every session is.
+        Hold = "hold",
+    }
+}
+
+words! {
     /// How log lines are written.
     LogFormat {
         /// For people.

@@ -6,5 +6,6 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod scan;
+pub mod silent;
 mod terminated;
 pub mod transaction;

@@ -1,7 +1,7 @@
 //! A login where the client proves itself to us, and we prove ourselves to the server.
 
 use super::life::Host;
-use super::login::{Applicant, LoggedIn};
+use super::login::{Applicant, LoggedIn, forwarded};
 use crate::auth::passthrough::Failed;
 use crate::auth::prove::{self, ServerSide};
 use crate::auth::users::Accounts;
@@ -11,6 +11,16 @@ use crate::server::connect::Opened;
 use crate::tls::stream::Stream;
 use crate::tls::{self, Names};
 use crate::wire::refusal::NotProved;
+
+impl Applicant {
+    /// Whether its certificate is one of the user that it names.
+    pub(super) fn check_certificate(&self) -> Result<(), Failed> {
+        let encryption = self.encryption.as_ref().map(told);
+        let auth = &self.config.auth;
+        let (kind, map) = (auth.certificate_name, &auth.certificate_users);
+        verify::certificate(self.startup.user(), encryption.as_ref(), kind, map)
+    }
+}
 
 impl Host {
     /// Lets the client prove itself by this method, and then logs in at the server. A client that
@@ -25,12 +35,13 @@ impl Host {
         let proof = self.verified(applicant, target, method).await?;
         let Applicant {
             stream: client,
+            peer,
             startup,
             behind,
             config,
             ..
         } = applicant;
-        let packet = startup.settled_packet();
+        let packet = forwarded(config, startup, *peer).settled_packet();
         let Opened {
             mut stream,
             route,
@@ -60,6 +71,9 @@ impl Host {
         target: &Target,
         method: AuthMethod,
     ) -> Result<Proof, Failed> {
+        if method == AuthMethod::Cert {
+            applicant.check_certificate()?;
+        }
         let Applicant {
             stream: client,
             startup,
@@ -69,15 +83,8 @@ impl Host {
             ..
         } = applicant;
         let user = startup.user();
-        let encryption = encryption.as_ref().map(told);
-        let encryption = encryption.as_ref();
         match method {
-            AuthMethod::Trust => Ok(kept(config, user)),
-            AuthMethod::Cert => {
-                let (kind, map) = (config.auth.certificate_name, &config.auth.certificate_users);
-                verify::certificate(user, encryption, kind, map)?;
-                Ok(kept(config, user))
-            }
+            AuthMethod::Trust | AuthMethod::Cert => Ok(kept(config, user)),
             AuthMethod::ScramSha256
             | AuthMethod::Md5
             | AuthMethod::Password
@@ -90,7 +97,8 @@ impl Host {
                     iterations: config.auth.iterations,
                 };
                 let account = accounts.open(user, stored, method).await;
-                verify::password(client, behind, user, &account, encryption).await
+                let encryption = encryption.as_ref().map(told);
+                verify::password(client, behind, user, &account, encryption.as_ref()).await
             }
         }
     }

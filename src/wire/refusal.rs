@@ -1,8 +1,8 @@
 //! Every error of ours to a client: SQLSTATE, message, detail and hint.
 //!
 //! A text that crosses the wire is an interface. It says whether the statement was executed and
-//! whether the connection lives on, names nothing secret, and is plain ASCII but for names that the
-//! client gave itself, so that it reads the same in every client encoding.
+//! whether the connection lives on, names nothing secret, and is plain ASCII, so that it reads the
+//! same in every client encoding.
 
 use bytes::BytesMut;
 use pgwire::error::ErrorInfo;
@@ -36,6 +36,12 @@ pub enum Refusal {
     CutOff,
     /// As many connections are open as may.
     TooManyConnections,
+    /// As many connections are open to this database as may.
+    TooManyInDatabase(String),
+    /// As many connections are open of this user as may.
+    TooManyOfUser(String),
+    /// As many connections are open from this address as may.
+    TooManyFromAddress,
     /// No server could be reached.
     ServerUnreachable,
     /// The database is not one that the configuration lists.
@@ -136,6 +142,7 @@ impl std::fmt::Display for Origin {
         } else {
             "no encryption"
         };
+        let (user, database) = (plain(user), plain(database));
         write!(
             f,
             "host \"{host}\", user \"{user}\", database \"{database}\", {tls}"
@@ -211,6 +218,13 @@ impl Refusal {
                  sent to the server.",
             ),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
+            Self::TooManyInDatabase(name) => {
+                named(fatal("53300", "too many connections for database"), name)
+            }
+            Self::TooManyOfUser(name) => {
+                named(fatal("53300", "too many connections for role"), name)
+            }
+            Self::TooManyFromAddress => fatal("53300", "too many connections from this address"),
             Self::ServerUnreachable => fatal("57P03", "the database server cannot be reached")
                 .hint("The connection was refused before it began; try again."),
             Self::UnknownDatabase => fatal("3D000", "the proxy does not serve this database"),
@@ -232,17 +246,17 @@ impl Refusal {
 }
 
 impl NotProved {
-    /// What Postgres has a text for is said in its words; names are the client's own.
+    /// What Postgres has a text for is said in its words.
     fn text(&self) -> Text {
         match self {
-            Self::Password(user) => {
-                let text = format!("password authentication failed for user \"{user}\"");
-                fatal("28P01", &text)
-            }
-            Self::Certificate(user) => {
-                let text = format!("certificate authentication failed for user \"{user}\"");
-                fatal("28000", &text)
-            }
+            Self::Password(user) => named(
+                fatal("28P01", "password authentication failed for user"),
+                user,
+            ),
+            Self::Certificate(user) => named(
+                fatal("28000", "certificate authentication failed for user"),
+                user,
+            ),
             Self::ScramMessage(detail) => fatal("08P01", "malformed SCRAM message").detail(detail),
             Self::ScramNonce => {
                 fatal("08P01", "invalid SCRAM response").detail("Nonce does not match.")
@@ -331,6 +345,24 @@ fn fatal(sqlstate: &'static str, message: &str) -> Text {
     }
 }
 
+/// Adds a name in quotes, as the server does. Whoever reads it sent it, in an encoding that nobody
+/// knows yet.
+fn named(mut text: Text, name: &str) -> Text {
+    text.message.extend([" \"", &plain(name), "\""]);
+    text
+}
+
+fn plain(name: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii() && !c.is_ascii_control() {
+            c
+        } else {
+            '?'
+        }
+    };
+    name.chars().map(plain).collect()
+}
+
 impl Text {
     fn detail(mut self, detail: &'static str) -> Text {
         self.detail = Some(detail);
@@ -363,6 +395,16 @@ mod tests {
         let expected =
             "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"anna\"\0";
         assert!(text[5..].starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_name_is_shown_in_plain_ascii() {
+        let refusal = Refusal::TooManyInDatabase("caf\u{e9}\n\"x".into());
+        let text = String::from_utf8_lossy(&refusal.encode()).into_owned();
+        assert!(
+            text.contains("Mtoo many connections for database \"caf??\"x\"\0"),
+            "{text:?}"
+        );
     }
 
     #[test]
