@@ -16,25 +16,6 @@ mod tests;
 pub mod users;
 pub mod verify;
 
-/// What a login needs to know of a client's encrypted connection.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Encryption {
-    /// The `tls-server-end-point` of the certificate that the client was shown (RFC 5929); `None`
-    /// where its signature has no hash that could be one.
-    pub end_point: Option<Vec<u8>>,
-    /// What the client's certificate says, if it showed one that was verified.
-    pub certificate: Option<Certificate>,
-}
-
-/// The names in a verified certificate of a client.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Certificate {
-    /// The common name of its subject.
-    pub common_name: Option<String>,
-    /// Its alternative names: DNS, mail addresses, URIs and IP addresses as text.
-    pub alternative_names: Vec<String>,
-}
-
 /// What a client showed us, as far as it can be shown to the server in turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {

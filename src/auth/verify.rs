@@ -6,13 +6,14 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::Proof;
 use super::messages::{NoMessage, read_message};
 use super::passthrough::Failed;
 use super::scram::server::{Exchange, Offer, Verdict};
 use super::scram::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use super::users::{Account, Question};
-use super::{Certificate, Encryption, Proof};
 use crate::config::{CertificateName, CertificateUser, Secret};
+use crate::tls::Encryption;
 use crate::wire::backend::{
     authentication_request, negotiate_protocol_version, request, sasl_request,
 };
@@ -102,18 +103,10 @@ pub fn certificate(
                 .any(|pair| pair.certificate == name && pair.user == user)
         }
     };
-    let certificate = encryption.and_then(|tls| tls.certificate.as_ref());
-    let fits = certificate.is_some_and(|certificate| {
-        let Certificate {
-            common_name,
-            alternative_names,
-        } = certificate;
-        match kind {
-            CertificateName::CommonName => common_name.as_deref().is_some_and(stands_for),
-            CertificateName::AlternativeName => {
-                alternative_names.iter().any(|name| stands_for(name))
-            }
-        }
+    let names = encryption.and_then(|tls| tls.client.as_ref());
+    let fits = names.is_some_and(|names| match kind {
+        CertificateName::CommonName => names.common.as_deref().is_some_and(stands_for),
+        CertificateName::AlternativeName => names.alternative.iter().any(|name| stands_for(name)),
     });
     if fits {
         Ok(())

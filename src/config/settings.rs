@@ -333,11 +333,11 @@ impl Config {
             passwords: self.passwords.clone(),
         });
         Target {
-            lookup,
             upstream: Upstream {
                 tcp: self.tcp.clone(),
                 ..upstream.clone()
             },
+            lookup,
             control: role(&self.control.user, &self.control.password),
             migrate: role(&self.migrate.user, &self.migrate.password),
             owner: self.migrate.owner.clone(),

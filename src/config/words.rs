@@ -107,6 +107,16 @@ words! {
 }
 
 words! {
+    /// What a hold does to replication connections.
+    ReplicationHold {
+        /// They go on, and no drain waits for them.
+        Exempt = "exempt",
+        /// They are held as every session is.
+        Hold = "hold",
+    }
+}
+
+words! {
     /// How a client has to prove who it is.
     AuthMethod {
         /// To the server; we only watch.
@@ -123,16 +133,6 @@ words! {
         Trust = "trust",
         /// It cannot.
         Reject = "reject",
-    }
-}
-
-words! {
-    /// What a hold does to replication connections.
-    ReplicationHold {
-        /// They go on, and no drain waits for them.
-        Exempt = "exempt",
-        /// They are held as every session is.
-        Hold = "hold",
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::login::{Applicant, Places};
+use super::login::Applicant;
+use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
 use super::room::{Rooms, Tallied};
@@ -15,7 +16,7 @@ use crate::auth::passthrough::Failed;
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::handshake::{NoWish, Wish};
-use crate::config::{ClientTls, Config};
+use crate::config::Config;
 use crate::gate::Gates;
 use crate::server::lookup::Lookups;
 use crate::tasks::Tasks;
@@ -131,9 +132,8 @@ impl Host {
         let Arrival {
             stream,
             peer,
-            encryption,
             listen,
-            ..
+            encryption,
         } = arrival;
         let stream = stream?;
         let (startup, behind) = match wish {
@@ -160,8 +160,8 @@ impl Host {
         let mut applicant = Applicant {
             stream,
             peer,
+            listen,
             encryption,
-            certified: listen.tls == ClientTls::VerifyFull,
             startup,
             behind,
             address,
@@ -263,3 +263,6 @@ impl Host {
 async fn close(mut stream: Stream) {
     let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }
+
+#[cfg(test)]
+mod tests;

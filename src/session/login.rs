@@ -8,38 +8,32 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::forwarded::{APPLICATION_NAME, forwarded, target};
 use super::life::{Farewell, Host, Settled};
+use super::places::Places;
 use super::registry::Login;
 use super::relay::{End, Relay};
-use super::room::{RoomTaken, Tallied};
+use super::room::Tallied;
 use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
 use crate::auth::rules::{self, method};
-use crate::config::{AuthMethod, Config, ReplicationHold, Target, Upstream};
+use crate::auth::verify;
+use crate::config::{AuthMethod, ClientTls, Config, Listen, ReplicationHold, Target, Upstream};
 use crate::gate::Gate;
 use crate::server::connect::{Opened, Route, open};
 use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::{NotProved, Origin, Refusal};
-use crate::wire::startup::{Replication, Startup};
-
-const APPLICATION_NAME: &str = "application_name";
-
-/// `NAMEDATALEN - 1`: the server keeps so many bytes of a name.
-const NAME_MAX: usize = 63;
-
-/// Between a name and the client's address, as PgBouncer has it.
-const SEPARATOR: &[u8] = b" - ";
+use crate::wire::startup::Startup;
 
 /// A client that wants a session.
 #[derive(Debug)]
 pub(super) struct Applicant {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    /// Where it came in.
+    pub(super) listen: Arc<Listen>,
     /// What its encryption tells; `None` on a plain connection.
     pub(super) encryption: Option<Encryption>,
-    /// Whether its certificate must be one of the user that it names, however else it has to prove
-    /// itself (`tls = "verify-full"`).
-    pub(super) certified: bool,
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
@@ -56,56 +50,10 @@ pub(super) struct LoggedIn {
     pub(super) login: Authenticated,
 }
 
-/// The same, and the client's place.
+/// The same, and the client's places.
 pub(super) struct Server {
     logged_in: LoggedIn,
     places: Places,
-}
-
-/// What a session takes of what is limited, given back with it.
-pub(super) struct Places {
-    _session: RoomTaken,
-    _database: Option<Tallied<String>>,
-    _user: Tallied<String>,
-    _address: Option<Tallied<IpAddr>>,
-}
-
-/// Where the client's server is. The log of a cluster belongs to none of its databases, and what
-/// clients name then (`replication`, as libpq has it) is nobody's.
-fn target(config: &Config, startup: &Startup) -> Option<Target> {
-    let named = config.target(startup.database());
-    match startup.replication() {
-        Some(Replication::Physical) => Some(named.unwrap_or_else(|| config.default_target())),
-        Some(Replication::Logical) | None => named,
-    }
-}
-
-/// The start-up packet as the server gets it.
-pub(super) fn forwarded(config: &Config, startup: &Startup, peer: Peer) -> Startup {
-    let named = if config.application_name_add_client {
-        let name = startup
-            .parameter_bytes(APPLICATION_NAME)
-            .unwrap_or_default();
-        startup.with_parameter(APPLICATION_NAME, &name_with_client(name, peer))
-    } else {
-        None
-    };
-    named.unwrap_or_else(|| startup.clone())
-}
-
-/// A name, shortened so that the client's address behind it stays whole.
-fn name_with_client(name: &[u8], peer: Peer) -> Vec<u8> {
-    let address = peer.to_string();
-    if name.is_empty() {
-        return address.into_bytes();
-    }
-    let room = NAME_MAX.saturating_sub(address.len() + SEPARATOR.len());
-    let mut end = name.len().min(room);
-    // As the server cuts names: not inside of a character.
-    while end > 0 && name.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
-        end -= 1;
-    }
-    [&name[..end], SEPARATOR, address.as_bytes()].concat()
 }
 
 impl Applicant {
@@ -134,6 +82,20 @@ impl Applicant {
             tls: self.encryption.is_some(),
         }
     }
+
+    /// Where certificates have to be those of users, whether this one is.
+    fn check_certificate(&self) -> Result<(), Failed> {
+        if self.listen.tls != ClientTls::VerifyFull {
+            return Ok(());
+        }
+        let auth = &self.config.auth;
+        verify::certificate(
+            self.startup.user(),
+            self.encryption.as_ref(),
+            auth.certificate_name,
+            &auth.certificate_users,
+        )
+    }
 }
 
 impl Host {
@@ -141,21 +103,19 @@ impl Host {
     /// safe.
     pub(super) async fn log_in(&self, applicant: &mut Applicant) -> Result<Server, Failed> {
         let config = Arc::clone(&applicant.config);
-        let room = self.rooms.sessions.take(config.limits.connections);
-        let room = room.ok_or_else(|| self.full("connections", Refusal::TooManyConnections))?;
+        let session = self.rooms.sessions.take(config.limits.connections);
+        let session =
+            session.ok_or_else(|| self.full("connections", Refusal::TooManyConnections))?;
         let logging_in = self.rooms.logins.take(config.limits.logins);
         let _logging_in =
             logging_in.ok_or_else(|| self.full("logins", Refusal::TooManyConnections))?;
-        let target = target(&config, &applicant.startup);
-        let target = target.ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        if applicant.certified {
-            applicant.check_certificate()?;
-        }
+        applicant.check_certificate()?;
+        let target =
+            target(&config, &applicant.startup).ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
         let logged_in = match method(&config.auth.rules, applicant.for_rules()) {
             None => {
-                return Err(Failed::Refused(
-                    NotProved::NoRule(applicant.origin()).into(),
-                ));
+                let why = NotProved::NoRule(applicant.origin());
+                return Err(Failed::Refused(why.into()));
             }
             Some(AuthMethod::Reject) => {
                 let why = NotProved::RuleRejects(applicant.origin());
@@ -170,7 +130,7 @@ impl Host {
                 | AuthMethod::Trust),
             ) => self.terminate(applicant, &target, method).await?,
         };
-        let places = (room, applicant.address.take());
+        let places = (session, applicant.address.take());
         let places = self.places(places, &applicant.startup, &config)?;
         Ok(Server { logged_in, places })
     }
@@ -190,18 +150,14 @@ impl Host {
             encryption,
             ..
         } = applicant;
-        let forwarded = forwarded(config, startup, *peer);
+        let packet = forwarded(config, startup, *peer);
         let Opened {
             mut stream,
             route,
             answer,
             ..
-        } = self.reach(&target.upstream, forwarded.packet()).await?;
-        let unchallenged = if config.allow_unauthenticated || peer.is_local() {
-            Unchallenged::Allowed
-        } else {
-            Unchallenged::Refused
-        };
+        } = self.reach(&target.upstream, packet.packet()).await?;
+        let unchallenged = unchallenged(config, *peer);
         let encrypted = Encrypted {
             client: encryption.is_some(),
             server: matches!(stream, Stream::Tls(_)),
@@ -230,40 +186,6 @@ impl Host {
                 "server not reached"
             );
             Failed::Refused(Refusal::ServerUnreachable)
-        })
-    }
-
-    /// Places for a session in its database and of its user. The server has accepted both names:
-    /// before that they are anybody's.
-    fn places(
-        &self,
-        (session, address): (RoomTaken, Option<Tallied<IpAddr>>),
-        startup: &Startup,
-        config: &Config,
-    ) -> Result<Places, Failed> {
-        let (database, user) = (startup.database(), startup.user());
-        let limit = config.limits.connections_per_database;
-        let in_database = match startup.replication() {
-            Some(Replication::Physical) => None,
-            Some(Replication::Logical) | None => {
-                let place = self.rooms.databases.take(database.to_owned(), limit);
-                Some(place.ok_or_else(|| {
-                    let refusal = Refusal::TooManyInDatabase(database.to_owned());
-                    self.full("connections_per_database", refusal)
-                })?)
-            }
-        };
-        let limit = config.limits.connections_per_user;
-        let of_user = self.rooms.users.take(user.to_owned(), limit);
-        let of_user = of_user.ok_or_else(|| {
-            let refusal = Refusal::TooManyOfUser(user.to_owned());
-            self.full("connections_per_user", refusal)
-        })?;
-        Ok(Places {
-            _session: session,
-            _database: in_database,
-            _user: of_user,
-            _address: address,
         })
     }
 
@@ -356,35 +278,11 @@ impl Host {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_gives_way_to_the_address() {
-        let peer = Peer::Tcp(
-            "[2001:db8:1111:2222:3333:4444:5555:6666]:50122"
-                .parse()
-                .expect("an address"),
-        );
-        let added = |name: &[u8]| name_with_client(name, peer);
-        let address = b"[2001:db8:1111:2222:3333:4444:5555:6666]:50122";
-        assert_eq!(added(b""), address);
-        assert_eq!(added(b"psql"), [b"psql - ".as_slice(), address].concat());
-        let long = added(b"a name of some length");
-        assert_eq!(long, [b"a name of some - ".as_slice(), address].concat());
-        assert_eq!(long.len(), NAME_MAX);
-        // Fourteen bytes would end inside of the last character.
-        let cut = added("a name of \u{e9}\u{20ac}x".as_bytes());
-        assert_eq!(
-            cut,
-            [" a name of \u{e9} - ".trim_start().as_bytes(), address].concat()
-        );
-        // What is not UTF-8 stays as it is.
-        assert_eq!(
-            added(b"\xff\xfe"),
-            [b"\xff\xfe - ".as_slice(), address].concat()
-        );
-        assert_eq!(name_with_client(b"x", Peer::Unix), b"x - [local]");
+/// Whether a server that asks for no proof may let this client in.
+fn unchallenged(config: &Config, peer: Peer) -> Unchallenged {
+    if config.allow_unauthenticated || peer.is_local() {
+        Unchallenged::Allowed
+    } else {
+        Unchallenged::Refused
     }
 }

@@ -1,7 +1,9 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
+mod forwarded;
 pub mod life;
 mod login;
+mod places;
 pub mod registry;
 pub mod relay;
 pub mod room;

@@ -1,26 +1,16 @@
 //! A login where the client proves itself to us, and we prove ourselves to the server.
 
+use super::forwarded::forwarded;
 use super::life::Host;
-use super::login::{Applicant, LoggedIn, forwarded};
+use super::login::{Applicant, LoggedIn};
 use crate::auth::passthrough::Failed;
 use crate::auth::prove::{self, ServerSide};
 use crate::auth::users::Accounts;
-use crate::auth::{Certificate, Encryption, Proof, verify};
+use crate::auth::{Proof, verify};
 use crate::config::{AuthMethod, Config, Stored, Target};
 use crate::server::connect::Opened;
 use crate::tls::stream::Stream;
-use crate::tls::{self, Names};
 use crate::wire::refusal::NotProved;
-
-impl Applicant {
-    /// Whether its certificate is one of the user that it names.
-    pub(super) fn check_certificate(&self) -> Result<(), Failed> {
-        let encryption = self.encryption.as_ref().map(told);
-        let auth = &self.config.auth;
-        let (kind, map) = (auth.certificate_name, &auth.certificate_users);
-        verify::certificate(self.startup.user(), encryption.as_ref(), kind, map)
-    }
-}
 
 impl Host {
     /// Lets the client prove itself by this method, and then logs in at the server. A client that
@@ -71,9 +61,6 @@ impl Host {
         target: &Target,
         method: AuthMethod,
     ) -> Result<Proof, Failed> {
-        if method == AuthMethod::Cert {
-            applicant.check_certificate()?;
-        }
         let Applicant {
             stream: client,
             startup,
@@ -83,8 +70,14 @@ impl Host {
             ..
         } = applicant;
         let user = startup.user();
+        let encryption = encryption.as_ref();
         match method {
-            AuthMethod::Trust | AuthMethod::Cert => Ok(kept(config, user)),
+            AuthMethod::Trust => Ok(kept(config, user)),
+            AuthMethod::Cert => {
+                let (kind, map) = (config.auth.certificate_name, &config.auth.certificate_users);
+                verify::certificate(user, encryption, kind, map)?;
+                Ok(kept(config, user))
+            }
             AuthMethod::ScramSha256
             | AuthMethod::Md5
             | AuthMethod::Password
@@ -97,8 +90,7 @@ impl Host {
                     iterations: config.auth.iterations,
                 };
                 let account = accounts.open(user, stored, method).await;
-                let encryption = encryption.as_ref().map(told);
-                verify::password(client, behind, user, &account, encryption.as_ref()).await
+                verify::password(client, behind, user, &account, encryption).await
             }
         }
     }
@@ -127,18 +119,6 @@ impl Host {
                 Err(Failed::Refused(NotProved::LookupFailed.into()))
             }
         }
-    }
-}
-
-/// What a client's encryption tells, for whom it counts in a login.
-fn told(encryption: &tls::Encryption) -> Encryption {
-    let certificate = |names: &Names| Certificate {
-        common_name: names.common.clone(),
-        alternative_names: names.alternative.clone(),
-    };
-    Encryption {
-        end_point: encryption.end_point.clone(),
-        certificate: encryption.client.as_ref().map(certificate),
     }
 }
 

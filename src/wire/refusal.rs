@@ -389,15 +389,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_password_is_told_in_the_servers_words() {
-        let message = Refusal::from(NotProved::Password("anna".into())).encode();
-        let text = String::from_utf8_lossy(&message);
-        let expected =
-            "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"anna\"\0";
-        assert!(text[5..].starts_with(expected), "{text}");
-    }
-
-    #[test]
     fn a_name_is_shown_in_plain_ascii() {
         let refusal = Refusal::TooManyInDatabase("caf\u{e9}\n\"x".into());
         let text = String::from_utf8_lossy(&refusal.encode()).into_owned();
@@ -405,6 +396,15 @@ mod tests {
             text.contains("Mtoo many connections for database \"caf??\"x\"\0"),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_in_the_servers_words() {
+        let message = Refusal::from(NotProved::Password("anna".into())).encode();
+        let text = String::from_utf8_lossy(&message);
+        let expected =
+            "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"anna\"\0";
+        assert!(text[5..].starts_with(expected), "{text}");
     }
 
     #[test]

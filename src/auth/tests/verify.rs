@@ -5,15 +5,16 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 
 use super::super::passthrough::Failed;
 use super::super::users::{Accounts, Disguise, Question};
-use super::super::{Certificate, Encryption, Proof, verify};
+use super::super::{Proof, verify};
 use super::*;
 use crate::config::{AuthMethod, CertificateName, CertificateUser, Users};
+use crate::tls::{Encryption, Names};
 use crate::wire::refusal::{NotProved, Refusal};
 
 fn encryption() -> Encryption {
     Encryption {
         end_point: Some(b"hash".to_vec()),
-        certificate: None,
+        client: None,
     }
 }
 
@@ -212,7 +213,7 @@ async fn an_encrypted_channel_is_bound() {
     // A certificate whose signature has no hash cannot be bound to.
     let without = Encryption {
         end_point: None,
-        certificate: None,
+        client: None,
     };
     let login = log_in_with(stored, method, "secret", Some(without)).await;
     assert_eq!(login.asked[0].1, b"SCRAM-SHA-256\0\0");
@@ -354,9 +355,9 @@ fn certificates_stand_for_the_users_that_they_are_listed_for() {
     let encryption = |cn: Option<&str>, san: &[&str]| {
         Some(Encryption {
             end_point: None,
-            certificate: Some(Certificate {
-                common_name: cn.map(str::to_owned),
-                alternative_names: san.iter().map(ToString::to_string).collect(),
+            client: Some(Names {
+                common: cn.map(str::to_owned),
+                alternative: san.iter().map(ToString::to_string).collect(),
             }),
         })
     };
@@ -379,7 +380,7 @@ fn certificates_stand_for_the_users_that_they_are_listed_for() {
         (encryption(Some("ops.example"), &[]), cn, &map, false),
         // Where any is listed, a name is no user by itself.
         (encryption(Some(USER), &[]), cn, &map, false),
-        (Some(super::super::Encryption::default()), cn, &[], false),
+        (Some(Encryption::default()), cn, &[], false),
         (None, cn, &[], false),
     ];
     for (encryption, kind, map, expected) in cases {
