@@ -11,7 +11,7 @@ use super::login::Applicant;
 use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
-use super::room::{Rooms, Tallied};
+use super::room::{ASIDES_MAX, Rooms, Tallied};
 use crate::auth::passthrough::Failed;
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
@@ -253,10 +253,13 @@ impl Host {
     /// connection is closed when the server has acted, as clients expect.
     async fn cancel(&self, key: &CancelKey) {
         // The session itself is let go: with one that has just ended the other half is dropped.
-        let told = self.sessions.by_key(key);
-        let told = told.map(|session| session.request_cancel());
-        if let Some(told) = told {
-            let _ = timeout(CANCEL_TIME, told).await;
+        let acted = self.sessions.by_key(key);
+        let acted = acted.map(|session| session.request_cancel());
+        // It is carried out also when too many wait for that already.
+        if let Some(acted) = acted
+            && let Some(_place) = self.rooms.asides.take(ASIDES_MAX)
+        {
+            let _ = timeout(CANCEL_TIME, acted).await;
         }
     }
 }

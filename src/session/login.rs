@@ -13,7 +13,7 @@ use super::life::{Farewell, Host, Settled};
 use super::places::Places;
 use super::registry::Login;
 use super::relay::{End, Relay};
-use super::room::Tallied;
+use super::room::{ASIDES_MAX, Tallied};
 use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
 use crate::auth::rules::{self, method};
 use crate::auth::verify;
@@ -268,6 +268,9 @@ impl Host {
     pub(super) async fn tell(&self, mut client: Stream, peer: Peer, refusal: &Refusal) {
         tracing::info!(%peer, sqlstate = refusal.sqlstate().0, ?refusal, "client refused");
         self.common.metrics.refused(refusal.sqlstate().0);
+        let Some(_place) = self.rooms.asides.take(ASIDES_MAX) else {
+            return;
+        };
         let farewell = async {
             client.write_all(&refusal.encode()).await?;
             client.shutdown().await?;

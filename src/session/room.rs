@@ -17,6 +17,8 @@ pub struct Rooms {
     pub(super) logins: Arc<Room>,
     /// Clients that have not said yet what they want.
     pub(super) silent: Arc<Silent>,
+    /// Clients that are told why they are refused, or wait for what they want cancelled.
+    pub(super) asides: Arc<Room>,
     /// Connections from each address.
     pub(super) addresses: Arc<Tally<IpAddr>>,
     /// Those beyond the limit of their address, which may only cancel.
@@ -26,6 +28,9 @@ pub struct Rooms {
     /// Sessions of each user.
     pub(super) users: Arc<Tally<String>>,
 }
+
+/// The most that are waited for beside sessions and logins; further ones are closed at once.
+pub(super) const ASIDES_MAX: usize = 1000;
 
 /// Counts against a limit.
 #[derive(Debug, Default)]
