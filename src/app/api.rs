@@ -375,6 +375,6 @@ fn view(session: &Session) -> SessionView {
         transactions: totals.transactions,
         bytes_in: totals.bytes_in,
         bytes_out: totals.bytes_out,
-        server: session.endpoint.to_string(),
+        server: session.route.endpoint.to_string(),
     }
 }

@@ -40,6 +40,7 @@ fn endpoint(target: &Target) -> Option<Endpoint> {
     let hosts = target.upstream.hosts.clone();
     let password = role.password(hosts.first()?, &role.database).cloned();
     Some(Endpoint {
+        tls: target.upstream.tls.clone(),
         user: role.user.clone(),
         password,
         options: None,

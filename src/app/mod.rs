@@ -172,11 +172,7 @@ impl App {
                     };
                     app.metrics.connection_accepted();
                     let listen = Arc::clone(&listen);
-                    let arrival = Arrival {
-                        stream,
-                        peer,
-                        listen,
-                    };
+                    let arrival = Arrival::new(stream, peer, listen);
                     let session = Arc::clone(&host).serve(arrival, app.config.load());
                     app.sessions_tasks.spawn("session", session);
                 }

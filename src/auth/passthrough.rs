@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::wire::backend::{self, Authentication, tag};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::refusal::Refusal;
-use crate::wire::startup::{CancelKey, Startup};
+use crate::wire::startup::CancelKey;
 
 /// The largest message of the login, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server.
 const MESSAGE_MAX: usize = 65_535;
@@ -61,28 +61,25 @@ pub enum Unchallenged {
     Refused,
 }
 
-/// Sends the start-up packet and passes messages until the server is ready for queries. `behind` is
-/// what the client sent behind its start-up packet.
+/// Passes messages between a client and a server that was sent its start-up packet, until the
+/// server is ready for queries. With each connection comes what was read of it already.
 ///
 /// Not cancel safe: a login that is given up leaves both connections unusable.
 pub async fn login<C, S>(
-    client: &mut C,
-    server: &mut S,
-    startup: &Startup,
-    behind: BytesMut,
+    (client, from_client): (&mut C, BytesMut),
+    (server, from_server): (&mut S, BytesMut),
     unchallenged: Unchallenged,
 ) -> Result<Authenticated, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    server
-        .write_all(startup.packet())
-        .await
-        .map_err(Failed::Server)?;
+    if from_server.is_empty() {
+        return Err(Failed::ByServer);
+    }
     let mut login = Login {
-        from_client: behind,
-        from_server: BytesMut::new(),
+        from_client,
+        from_server,
         to_client: BytesMut::new(),
         proof: Proof::NotAsked(unchallenged),
         server_key: None,
@@ -97,6 +94,7 @@ where
             .write_all(&login.to_client)
             .await
             .map_err(Failed::Client)?;
+        client.flush().await.map_err(Failed::Client)?;
         login.to_client.clear();
         match step {
             Step::More | Step::Ready => {}
@@ -104,6 +102,7 @@ where
         }
         if let Some(answer) = login.client_answer()? {
             server.write_all(&answer).await.map_err(Failed::Server)?;
+            server.flush().await.map_err(Failed::Server)?;
         }
         // What a client sends behind its answers waits for the relay.
         let client_may_send = login.from_client.len() < MESSAGE_MAX;

@@ -15,6 +15,8 @@ pub enum Wish {
     Session(Startup, BytesMut),
     /// Another session's statement cancelled.
     Cancel(CancelKey),
+    /// An encrypted connection first. It was told yes; the handshake comes next.
+    Encryption,
 }
 
 /// Why there is no wish.
@@ -31,51 +33,67 @@ pub enum NoWish {
     Refused(Refusal),
 }
 
-/// Encryption requests that were answered; each may come once, as in the server.
-#[derive(Debug, Default)]
-struct Asked {
+/// Requests for encryption that were answered; each may come once, as in the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
     ssl: bool,
     gss: bool,
 }
 
-/// Reads up to a start-up packet or a cancel request; encryption is declined with `N`.
+impl Asked {
+    /// On a connection that is encrypted: nobody may ask again.
+    pub const ENCRYPTED: Asked = Asked {
+        ssl: true,
+        gss: true,
+    };
+}
+
+/// Whether a request for TLS is granted. GSSAPI is always declined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It is.
+    Tls,
+    /// It is declined with `N`, and the client goes on as it likes.
+    Nothing,
+}
+
+/// Reads up to a start-up packet, a cancel request, or a request for encryption that is granted.
 ///
-/// Bytes behind an encryption request are refused, as the server does: nobody can say whether they
-/// were meant to be encrypted (CVE-2021-23214).
-pub async fn read_wish<C>(client: &mut C) -> Result<Wish, NoWish>
+/// Bytes behind a request for encryption are refused, as the server does: nobody can say whether
+/// they were meant to be encrypted (CVE-2021-23214).
+pub async fn read_wish<C>(client: &mut C, asked: Asked, offer: Offer) -> Result<Wish, NoWish>
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bytes = BytesMut::new();
-    let mut asked = Asked::default();
+    let mut asked = asked;
     loop {
         let packet = read_packet(client, &mut bytes).await?;
         match startup::parse(&packet).map_err(refused)? {
             First::Startup(startup) => return Ok(Wish::Session(startup, bytes)),
             First::Cancel(key) => return Ok(Wish::Cancel(key)),
-            First::Ssl => decline(client, &bytes, &mut asked.ssl, "SSL").await?,
-            First::GssEncryption => decline(client, &bytes, &mut asked.gss, "GSSAPI").await?,
+            First::Ssl => {
+                once(&bytes, &mut asked.ssl, "SSL", 5679)?;
+                if offer == Offer::Tls {
+                    client.write_all(b"S").await?;
+                    return Ok(Wish::Encryption);
+                }
+            }
+            First::GssEncryption => once(&bytes, &mut asked.gss, "GSSAPI", 5680)?,
         }
+        client.write_all(b"N").await?;
     }
 }
 
-async fn decline(
-    client: &mut (impl AsyncWrite + Unpin),
-    behind: &[u8],
-    asked: &mut bool,
-    what: &str,
-) -> Result<(), NoWish> {
+/// Refuses a second request, and bytes behind one.
+fn once(behind: &[u8], asked: &mut bool, what: &str, code: u16) -> Result<(), NoWish> {
     if !behind.is_empty() {
         let text = format!("received unencrypted data after {what} encryption request");
         return Err(NoWish::Refused(Refusal::Protocol(text)));
     }
     if std::mem::replace(asked, true) {
-        return Err(refused(BadPacket::Version(
-            1234,
-            if what == "SSL" { 5679 } else { 5680 },
-        )));
+        return Err(refused(BadPacket::Version(1234, code)));
     }
-    client.write_all(b"N").await?;
     Ok(())
 }
 
@@ -118,9 +136,17 @@ mod tests {
 
     /// Sends `turns`, reading one byte between them, and returns the outcome and those bytes.
     async fn converse(turns: &[&[u8]]) -> (Result<Wish, NoWish>, Vec<u8>) {
+        converse_offered(turns, Asked::default(), Offer::Nothing).await
+    }
+
+    async fn converse_offered(
+        turns: &[&[u8]],
+        asked: Asked,
+        offer: Offer,
+    ) -> (Result<Wish, NoWish>, Vec<u8>) {
         let (mut client, mut proxy) = tokio::io::duplex(1 << 16);
-        let wish =
-            crate::tasks::Tasks::new().spawn("test", async move { read_wish(&mut proxy).await });
+        let reading = async move { read_wish(&mut proxy, asked, offer).await };
+        let wish = crate::tasks::Tasks::new().spawn("test", reading);
         let mut answers = Vec::new();
         for (turn, more) in turns.iter().zip((0..turns.len()).rev()) {
             client.write_all(turn).await.expect("room");
@@ -140,9 +166,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn encryption_is_granted_where_it_is_offered() {
+        let (wish, answers) = converse_offered(&[GSS, SSL], Asked::default(), Offer::Tls).await;
+        assert!(matches!(wish, Ok(Wish::Encryption)));
+        assert_eq!(answers, b"N");
+    }
+
+    #[tokio::test]
     async fn plaintext_behind_an_encryption_request_ends_the_connection() {
-        let (wish, _) = converse(&[&[SSL, &startup_packet()].concat()]).await;
-        assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+        for offer in [Offer::Nothing, Offer::Tls] {
+            let turn = [SSL, &startup_packet()].concat();
+            let (wish, answers) = converse_offered(&[&turn], Asked::default(), offer).await;
+            assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+            assert!(answers.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn encryption_is_not_asked_for_inside_of_itself() {
+        for request in [SSL, GSS] {
+            let (wish, _) = converse_offered(&[request], Asked::ENCRYPTED, Offer::Nothing).await;
+            assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+        }
     }
 
     #[tokio::test]

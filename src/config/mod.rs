@@ -18,6 +18,7 @@ mod source;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod upstream;
 mod validate;
 mod words;
@@ -30,7 +31,7 @@ pub use reload::{Reloaded, Shared};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords,
-    Role, Target, Upstream,
+    Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use surroundings::Surroundings;

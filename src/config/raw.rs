@@ -12,7 +12,7 @@ use super::address::TcpAddress;
 use super::listen::RawListen;
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
 use super::secret::Secret;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -68,6 +68,7 @@ section! {
         workers: Option<usize>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
+        tls: RawTls,
         upstream: RawUpstream,
         control: RawControl,
         migrate: RawMigrate,
@@ -76,6 +77,16 @@ section! {
         limits: RawLimits,
         log: RawLog,
         databases: RawDatabases,
+    }
+}
+
+section! {
+    /// `[tls]`
+    RawTls {
+        mode: Option<ClientTls>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        client_ca: Option<PathBuf>,
     }
 }
 

@@ -44,6 +44,8 @@ const ROWS: &[Row] = rows! {
     "client_gone" Now client_gone;
     "allow_unauthenticated" Now allow_unauthenticated;
     "upstream.url (hosts)" Restart upstream.hosts;
+    "tls" Now tls;
+    "upstream.url (tls)" Now upstream.tls;
     "upstream.url (user)" Now upstream.user;
     "upstream.url (password)" Now upstream.password;
     "upstream.url (database)" Now upstream.database;

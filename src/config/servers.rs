@@ -19,7 +19,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
 
 impl Check<'_> {
-    pub(super) fn upstream(&mut self, raw: &RawUpstream) -> Option<Upstream> {
+    pub(super) fn upstream(
+        &mut self,
+        raw: &RawUpstream,
+        around: &Surroundings,
+    ) -> Option<Upstream> {
         let Some(url) = &raw.url else {
             self.wrong(
                 "upstream.url",
@@ -28,11 +32,17 @@ impl Check<'_> {
             );
             return None;
         };
-        self.server("upstream.url", url, raw)
+        self.server("upstream.url", url, raw, around)
     }
 
     /// Reads the URL of a server; the times are those of `[upstream]` for every one.
-    fn server(&mut self, key: &str, url: &Secret, times: &RawUpstream) -> Option<Upstream> {
+    fn server(
+        &mut self,
+        key: &str,
+        url: &Secret,
+        times: &RawUpstream,
+        around: &Surroundings,
+    ) -> Option<Upstream> {
         let connect_timeout = self.time(
             "upstream.connect_timeout",
             times.connect_timeout,
@@ -43,6 +53,7 @@ impl Check<'_> {
             user,
             password,
             database,
+            tls,
         } = match upstream::parse(url.expose()) {
             Ok(url) => url,
             Err(error) => {
@@ -58,7 +69,9 @@ impl Check<'_> {
                  the configuration file, PGPASSFILE or PGPASSWORD"
             ));
         }
+        let tls = self.server_tls(key, &tls, around);
         Some(Upstream {
+            tls,
             hosts,
             user,
             password,
@@ -72,6 +85,7 @@ impl Check<'_> {
         &mut self,
         raw: RawDatabases,
         times: &RawUpstream,
+        around: &Surroundings,
     ) -> BTreeMap<String, Database> {
         let mut databases = BTreeMap::new();
         for (name, raw) in raw {
@@ -80,7 +94,9 @@ impl Check<'_> {
                 self.wrong(&format!("databases.{name}"), text);
             }
             let key = format!("databases.{name}.upstream");
-            let upstream = raw.upstream.and_then(|url| self.server(&key, &url, times));
+            let upstream = raw
+                .upstream
+                .and_then(|url| self.server(&key, &url, times, around));
             databases.insert(name, Database { upstream });
         }
         databases

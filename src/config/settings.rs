@@ -12,6 +12,8 @@ use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::secret::Secret;
 use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use crate::tls::acceptor::Acceptor;
+use crate::tls::connector::Connector;
 
 /// A configuration that was found valid. `config/reference.toml` explains every key.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,8 @@ pub struct Config {
     pub client_gone: Option<Duration>,
     /// Whether strangers may use a server that lets them in without a challenge.
     pub allow_unauthenticated: bool,
+    /// How clients are encrypted.
+    pub tls: Tls,
     /// The server of every database that has none of its own.
     pub upstream: Upstream,
     /// Who watches and cancels, as far as it is said.
@@ -46,6 +50,13 @@ pub struct Config {
     pub passwords: Arc<Passwords>,
 }
 
+/// How clients are encrypted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// Answers their handshakes; `None` when there is no certificate, so that nobody is encrypted.
+    pub acceptor: Option<Acceptor>,
+}
+
 /// A Postgres server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
@@ -57,6 +68,8 @@ pub struct Upstream {
     pub password: Option<Secret>,
     /// The database that the URL names.
     pub database: Option<String>,
+    /// How connections to it are encrypted.
+    pub tls: Connector,
     /// The longest time for one attempt at one host.
     pub connect_timeout: Duration,
     /// The longest time for all attempts, the pauses between them included.

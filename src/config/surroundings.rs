@@ -48,6 +48,12 @@ impl Surroundings {
         Some(base.join("pgdrain"))
     }
 
+    /// A file in libpq's directory for certificates.
+    pub(super) fn libpq_file(&self, name: &str) -> Option<PathBuf> {
+        let home = PathBuf::from(self.variable("HOME")?);
+        Some(home.join(".postgresql").join(name))
+    }
+
     /// libpq's password file.
     pub(super) fn passfile(&self) -> Option<PathBuf> {
         match self.variable("PGPASSFILE") {

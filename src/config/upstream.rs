@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::address::{AddressError, Host, UnixAddress};
 use super::secret::Secret;
+use crate::tls::connector::{Negotiation, SslMode};
 
 /// The port of a server when none is named.
 const SERVER_PORT: u16 = 5432;
@@ -23,6 +24,23 @@ pub struct UpstreamUrl {
     pub password: Option<Secret>,
     /// The database, if named.
     pub database: Option<String>,
+    /// What it says about encryption.
+    pub tls: UrlTls,
+}
+
+/// The parameters of a URL that are about encryption, named as libpq's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlTls {
+    /// `sslmode`
+    pub mode: Option<SslMode>,
+    /// `sslnegotiation`
+    pub negotiation: Negotiation,
+    /// `sslrootcert`: a file, or `system`.
+    pub root_cert: Option<String>,
+    /// `sslcert`
+    pub cert: Option<String>,
+    /// `sslkey`
+    pub key: Option<String>,
 }
 
 /// Why a text is no connection URL.
@@ -59,14 +77,16 @@ pub enum UrlError {
     Parameter,
     /// A parameter that means nothing here.
     #[error(
-        "its parameter \"{0}\" is not known here; known are host, port, user, password, dbname, sslmode"
+        "its parameter \"{0}\" is not known here; known are host, port, user, password, dbname, sslmode, \
+         sslrootcert, sslcert, sslkey, sslnegotiation"
     )]
     UnknownParameter(String),
-    /// TLS to the server is asked for.
-    #[error(
-        "its sslmode asks for TLS to the server, which is not supported yet; use disable or prefer"
-    )]
-    Tls,
+    /// An `sslmode` that is none.
+    #[error("its sslmode is not one of disable, allow, prefer, require, verify-ca, verify-full")]
+    SslMode,
+    /// An `sslnegotiation` that is none.
+    #[error("its sslnegotiation is not one of postgres, direct")]
+    SslNegotiation,
     /// A socket directory that cannot hold a socket.
     #[error(transparent)]
     Socket(#[from] AddressError),
@@ -113,6 +133,7 @@ struct Parts {
     user: Option<String>,
     password: Option<String>,
     database: Option<String>,
+    tls: UrlTls,
 }
 
 impl Parts {
@@ -147,8 +168,17 @@ impl Parts {
             "user" => self.user = non_empty(value),
             "password" => self.password = non_empty(value),
             "dbname" => self.database = non_empty(value),
-            "sslmode" if matches!(&*value, "disable" | "allow" | "prefer") => {}
-            "sslmode" => return Err(UrlError::Tls),
+            "sslmode" => self.tls.mode = Some(value.parse().map_err(|()| UrlError::SslMode)?),
+            "sslnegotiation" => {
+                self.tls.negotiation = match &*value {
+                    "postgres" => Negotiation::Postgres,
+                    "direct" => Negotiation::Direct,
+                    _ => return Err(UrlError::SslNegotiation),
+                }
+            }
+            "sslrootcert" => self.tls.root_cert = non_empty(value),
+            "sslcert" => self.tls.cert = non_empty(value),
+            "sslkey" => self.tls.key = non_empty(value),
             // Only what looks like a name is quoted: the rest may be a piece of a password.
             _ if name.len() <= 32 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
                 return Err(UrlError::UnknownParameter(name.to_owned()));
@@ -184,6 +214,7 @@ impl Parts {
             user: self.user,
             password: self.password.map(Secret::new),
             database: self.database,
+            tls: self.tls,
         })
     }
 }
@@ -329,7 +360,8 @@ mod tests {
                 "postgres://h?options=x",
                 UrlError::UnknownParameter("options".into()),
             ),
-            ("postgres://h?sslmode=require", UrlError::Tls),
+            ("postgres://h?sslmode=required", UrlError::SslMode),
+            ("postgres://h?sslnegotiation=tls", UrlError::SslNegotiation),
             (
                 "postgres://h?host=a,b,c&port=1,2",
                 UrlError::PortCount { ports: 2, hosts: 3 },

@@ -10,10 +10,10 @@ use super::address::{ListenAddress, TcpAddress};
 use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
-use super::raw::{Raw, RawHold, RawLimits, RawLog};
+use super::raw::{Raw, RawHold, RawLimits, RawLog, RawTls};
 use super::settings::{Config, Hold, Ladder, Limits, Log};
 use super::surroundings::Surroundings;
-use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -30,14 +30,15 @@ pub(super) fn validate(
         warnings: Vec::new(),
     };
     let admin_listen = check.admin(raw.admin.listen);
-    let listen = check.listen(raw.listen, admin_listen);
+    let tls = check.tls(&raw.tls);
+    let listen = check.listen(raw.listen, &raw.tls, admin_listen);
     let state_dir = check.state_dir(raw.state_dir, around);
     let workers = raw
         .workers
         .unwrap_or(around.cores.clamp(1, WORKERS_MAX_DEFAULT));
     check.within("workers", workers, 1..=256);
-    let upstream = check.upstream(&raw.upstream);
-    let databases = check.databases(raw.databases, &raw.upstream);
+    let upstream = check.upstream(&raw.upstream, around);
+    let databases = check.databases(raw.databases, &raw.upstream, around);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
@@ -53,6 +54,7 @@ pub(super) fn validate(
                     .client_gone
                     .map_or(Some(Duration::from_secs(1)), |DurationOrNever(gone)| gone),
                 allow_unauthenticated: raw.allow_unauthenticated.unwrap_or(false),
+                tls,
                 upstream,
                 control,
                 migrate,
@@ -112,7 +114,12 @@ impl Check<'_> {
         }
     }
 
-    fn listen(&mut self, written: Option<Vec<RawListen>>, admin: SocketAddr) -> Vec<Listen> {
+    fn listen(
+        &mut self,
+        written: Option<Vec<RawListen>>,
+        tls: &RawTls,
+        admin: SocketAddr,
+    ) -> Vec<Listen> {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, super::address::LISTEN_PORT));
         let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default).into()]);
         if listen.is_empty() {
@@ -136,8 +143,8 @@ impl Check<'_> {
         listen
             .into_iter()
             .map(|raw| Listen {
+                tls: self.client_tls(&raw, tls),
                 address: raw.address,
-                tls: raw.tls.unwrap_or(ClientTls::Disable),
                 proxy_from: raw.proxy_protocol,
             })
             .collect()

@@ -164,7 +164,7 @@ impl Drain {
             let session = Arc::clone(session);
             self.tasks.spawn("drain cancel", async move {
                 if let Some(key) = &session.server_key
-                    && let Err(error) = cancel(&session.endpoint, key).await
+                    && let Err(error) = cancel(&session.route, key).await
                 {
                     let SessionId(id) = session.id;
                     tracing::warn!(session = id, %error, "cancel request failed");

@@ -104,7 +104,7 @@ impl View {
         let Some(pid) = session.pid() else {
             return self.unknown("a server gave no process id".into());
         };
-        if &session.endpoint != endpoint {
+        if &session.route.endpoint != endpoint {
             return self.unknown(format!("the backend {pid} is at another server"));
         }
         match seen.get(&pid) {

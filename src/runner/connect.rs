@@ -1,18 +1,23 @@
 //! Connections of the runner's own: direct to the server, driven by a tracked task, listed as ours.
 
 use std::future::poll_fn;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::watch;
-use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::DbError;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 use tokio_util::task::TaskTracker;
 
 use super::report::chain;
 use crate::config::{Host, Secret};
+use crate::server::connect::{Route, connect_host};
+use crate::server::driver::{self, Driver};
 use crate::server::own::OwnBackends;
+use crate::tls::connector::{Connector as TlsConnector, NotEncrypted};
+use crate::tls::stream::Stream;
 
 /// What our sessions are called in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "pgdrain migrate";
@@ -22,6 +27,8 @@ pub const APPLICATION_NAME: &str = "pgdrain migrate";
 pub struct Endpoint {
     /// Places, tried in order until one is a primary.
     pub hosts: Vec<Host>,
+    /// How connections to them are encrypted.
+    pub tls: TlsConnector,
     /// The role that runs the migrations.
     pub user: String,
     /// Its password, if the server asks for one.
@@ -49,9 +56,15 @@ pub enum ConnectError {
     /// Nobody is configured to run migrations.
     #[error("no user is configured to run migrations (migrate.user, or one in upstream.url)")]
     NoRole,
-    /// The server or the network said no.
+    /// The server said no.
     #[error("cannot connect: {}", chain(.0))]
-    Refused(#[source] tokio_postgres::Error),
+    Refused(#[from] tokio_postgres::Error),
+    /// The network said no.
+    #[error("cannot connect: {}", chain(.0))]
+    Unreachable(#[from] NotEncrypted),
+    /// Of several hosts none is a primary.
+    #[error("cannot connect: none of the hosts is a primary")]
+    NoPrimary,
     /// Nobody answered in time.
     #[error("cannot connect: no answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),
@@ -101,9 +114,7 @@ impl Connector {
         database: &str,
         on_notice: OnNotice,
     ) -> Result<Session, ConnectError> {
-        let config = endpoint.config(database);
-        let (client, mut connection) =
-            config.connect(NoTls).await.map_err(ConnectError::Refused)?;
+        let (client, mut connection, route) = endpoint.open(database).await?;
         let (closed, watch) = watch::channel(false);
         let listed = Arc::new(OnceLock::new());
         let keep = Arc::clone(&listed);
@@ -123,43 +134,80 @@ impl Connector {
         });
         let row = client
             .query_one("select pg_catalog.pg_backend_pid()", &[])
-            .await
-            .map_err(ConnectError::Refused)?;
+            .await?;
         let pid = row.get(0);
         // The driver drops it when the socket is closed, not when somebody loses interest.
         let _ = listed.set(self.own.insert(pid));
         Ok(Session {
             client,
             pid,
+            route,
             closed: watch,
         })
     }
 }
 
 impl Endpoint {
+    /// Of several hosts, the primary. A single one is taken as it is: with read-only as its default
+    /// it would seem to be a standby, and preflight tells the two apart.
+    async fn open(&self, database: &str) -> Result<(Client, Driver, Route), ConnectError> {
+        let mut last = ConnectError::NoPrimary;
+        for host in &self.hosts {
+            let opened = tokio::time::timeout(self.connect_timeout, self.open_at(host, database));
+            match opened.await {
+                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Err(error)) => last = error,
+                Err(_elapsed) => last = ConnectError::Timeout(self.connect_timeout),
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(
+        &self,
+        host: &Host,
+        database: &str,
+    ) -> Result<(Client, Driver, Route), ConnectError> {
+        let (client, mut driver, route) = self.log_in(host, database).await?;
+        if self.hosts.len() > 1 {
+            let answer = tokio::select! {
+                answer = client.simple_query("show transaction_read_only") => answer?,
+                // The driver ends only when the connection does.
+                ended = &mut driver => {
+                    return Err(ended.err().map_or(ConnectError::NoPrimary, Into::into));
+                }
+            };
+            if first_column(&answer) != Some("off") {
+                return Err(ConnectError::NoPrimary);
+            }
+        }
+        Ok((client, driver, route))
+    }
+
+    async fn log_in(
+        &self,
+        host: &Host,
+        database: &str,
+    ) -> Result<(Client, Driver, Route), ConnectError> {
+        let mut attempts = self.tls.attempts().iter().peekable();
+        while let Some(attempt) = attempts.next() {
+            let (stream, route) = connect_host(host, &self.tls, *attempt).await?;
+            watch_closely(&stream).map_err(NotEncrypted::Io)?;
+            let next = attempts.peek().copied();
+            let logged_in = driver::log_in(&self.config(database), stream, next).await?;
+            if let Some((client, driver)) = logged_in {
+                return Ok((client, driver, route));
+            }
+        }
+        unreachable!("the last attempt succeeds or fails")
+    }
+
     fn config(&self, database: &str) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config
             .user(&self.user)
             .dbname(database)
-            .application_name(APPLICATION_NAME)
-            .connect_timeout(self.connect_timeout)
-            // A server that is gone without a word is noticed within half a minute.
-            .keepalives_idle(Duration::from_secs(10))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3)
-            .tcp_user_timeout(Duration::from_secs(30));
-        // Of several, the primary. A single one is taken as it is: with read-only as its default
-        // it would seem to be a standby, and preflight tells the two apart.
-        if self.hosts.len() > 1 {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        for host in &self.hosts {
-            match host {
-                Host::Tcp { name, port } => config.host(name).port(*port),
-                Host::Unix(unix) => config.host_path(&unix.directory).port(unix.port),
-            };
-        }
+            .application_name(APPLICATION_NAME);
         if let Some(password) = &self.password {
             config.password(password.expose());
         }
@@ -170,12 +218,35 @@ impl Endpoint {
     }
 }
 
+/// A server that is gone without a word is noticed within half a minute.
+fn watch_closely(stream: &Stream) -> io::Result<()> {
+    let Some(socket) = stream.tcp_socket() else {
+        return Ok(());
+    };
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+}
+
+/// The first column of the last row.
+fn first_column(answer: &[SimpleQueryMessage]) -> Option<&str> {
+    answer.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    })
+}
+
 /// A connection of ours. Dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Client,
     /// Its process id on the server.
     pub(super) pid: i32,
+    route: Route,
     closed: watch::Receiver<bool>,
 }
 
@@ -193,7 +264,7 @@ impl Session {
     /// Asks the server to stop what this session is doing. Harmless when it does nothing.
     pub(super) async fn cancel(&self, limit: Duration) {
         let token = self.client.cancel_token();
-        let asked = tokio::time::timeout(limit, token.cancel_query(NoTls)).await;
+        let asked = tokio::time::timeout(limit, driver::cancel(&token, &self.route)).await;
         if let Ok(Err(error)) = asked {
             tracing::warn!(pid = self.pid, %error, "cannot send a cancel request");
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::connect::{Endpoint, connect_endpoint};
+use super::connect::{Route, connect_again};
+use crate::tls::connector::NotEncrypted;
 use crate::wire::frontend;
 use crate::wire::startup::CancelKey;
 
@@ -16,10 +17,14 @@ const CANCEL_TIME: Duration = Duration::from_secs(10);
 /// Asks the server to cancel what the session of `key` runs, and waits until it has acted on it:
 /// it closes the connection then (Postgres documentation section 55.2.8). Whether anything was
 /// cancelled, nobody learns.
-pub async fn cancel(endpoint: &Endpoint, key: &CancelKey) -> io::Result<()> {
+pub async fn cancel(route: &Route, key: &CancelKey) -> io::Result<()> {
     let send = async {
-        let mut stream = connect_endpoint(endpoint).await?;
+        let mut stream = connect_again(route).await.map_err(|error| match error {
+            NotEncrypted::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
         stream.write_all(&frontend::cancel_request(key)).await?;
+        stream.flush().await?;
         let mut end = [0; 64];
         while stream.read(&mut end).await? > 0 {}
         Ok(())

@@ -1,15 +1,20 @@
-//! Opens connections to the upstream: its hosts in order, names resolved anew, with backoff.
+//! Opens connections to the upstream: its hosts in order, names resolved anew, with backoff, and
+//! encrypted as its `sslmode` says.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::{Host, Upstream};
+use crate::tls::connector::{Attempt, Connector, NotEncrypted};
 use crate::tls::stream::Stream;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -34,6 +39,37 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// The way to a server that a session is on, for those who have to reach it again.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// How the way is encrypted, and the name in the server's certificate; `None` where it is not.
+    secure: Option<Arc<(Connector, String)>>,
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Connected<'a> {
+    /// The connection.
+    pub stream: Stream,
+    /// The way there.
+    pub route: Route,
+    /// The host that it was found by.
+    pub host: &'a Host,
+}
+
+/// A connection whose server has begun to answer a start-up packet.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// The way there.
+    pub route: Route,
+    /// The first of what it said; nothing when it closed without a word.
+    pub answer: BytesMut,
+}
+
 /// No host of the upstream took the connection in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection to {hosts} within {within:?}")]
@@ -41,22 +77,79 @@ pub struct Unreachable {
     hosts: String,
     within: Duration,
     #[source]
-    last: Option<io::Error>,
+    last: Option<NotEncrypted>,
+}
+
+/// Why there is no [`Opened`].
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// No server.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The connection broke before the answer.
+    #[error("connection to the server")]
+    Broke(#[from] io::Error),
+}
+
+/// Connects and sends a start-up packet. If the server refuses it at once, the next way that
+/// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
+pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpened> {
+    let mut attempts = upstream.tls.attempts().iter().copied().peekable();
+    let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
+    loop {
+        let Connected {
+            mut stream, route, ..
+        } = connect(upstream, attempt).await?;
+        stream.write_all(startup).await?;
+        stream.flush().await?;
+        let mut answer = BytesMut::new();
+        stream.read_buf(&mut answer).await?;
+        match attempts.next() {
+            Some(next) if answer.first() == Some(&b'E') && is_another_way(next, &stream) => {
+                attempt = next;
+            }
+            _ => {
+                return Ok(Opened {
+                    stream,
+                    route,
+                    answer,
+                });
+            }
+        }
+    }
+}
+
+/// Whether this attempt would not just repeat what led to this connection.
+#[must_use]
+pub fn is_another_way(attempt: Attempt, stream: &Stream) -> bool {
+    match (attempt, stream) {
+        (Attempt::Plain, Stream::Tls(_)) | (Attempt::Encrypt | Attempt::Offer, Stream::Tcp(_)) => {
+            true
+        }
+        (Attempt::Plain, Stream::Tcp(_) | Stream::Unix(_))
+        | (Attempt::Encrypt | Attempt::Offer, Stream::Tls(_) | Stream::Unix(_)) => false,
+    }
 }
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
-/// `connect_retry` has passed. Says which of them it was. Cancel safe.
-pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint, &Host), Unreachable> {
+/// `connect_retry` has passed. Cancel safe.
+pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<'_>, Unreachable> {
     let give_up = Instant::now() + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
     loop {
         for host in &upstream.hosts {
-            let attempt = (Instant::now() + upstream.connect_timeout).min(give_up);
-            match timeout_at(attempt, connect_host(host)).await {
-                Ok(Ok((stream, endpoint))) => return Ok((stream, endpoint, host)),
+            let until = (Instant::now() + upstream.connect_timeout).min(give_up);
+            match timeout_at(until, connect_host(host, &upstream.tls, attempt)).await {
+                Ok(Ok((stream, route))) => {
+                    return Ok(Connected {
+                        stream,
+                        route,
+                        host,
+                    });
+                }
                 Ok(Err(error)) => last = Some(error),
-                Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
+                Err(_) => last = Some(io::Error::from(io::ErrorKind::TimedOut).into()),
             }
         }
         let again = Instant::now() + backoff;
@@ -74,32 +167,71 @@ pub async fn connect(upstream: &Upstream) -> Result<(Stream, Endpoint, &Host), U
     }
 }
 
-/// Connects to this very server once. Cancel safe.
-pub async fn connect_endpoint(endpoint: &Endpoint) -> io::Result<Stream> {
-    match endpoint {
-        Endpoint::Tcp(address) => tcp(*address).await,
-        Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+/// Connects to a server that we are on already, once, encrypted if that way is. Cancel safe.
+pub async fn connect_again(route: &Route) -> Result<Stream, NotEncrypted> {
+    match (&route.endpoint, &route.secure) {
+        (Endpoint::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        (Endpoint::Tcp(address), None) => {
+            tcp(*address, &Connector::disabled(), "", Attempt::Plain).await
+        }
+        (Endpoint::Tcp(address), Some(secure)) => {
+            let (connector, host) = &**secure;
+            tcp(*address, connector, host, Attempt::Encrypt).await
+        }
     }
 }
 
-async fn connect_host(host: &Host) -> io::Result<(Stream, Endpoint)> {
+/// Connects to one host, by the first of its addresses that answers. One that cannot be encrypted
+/// with although it said it could is tried again without, if that is allowed. Cancel safe.
+pub async fn connect_host(
+    host: &Host,
+    connector: &Connector,
+    attempt: Attempt,
+) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
         Host::Unix(unix) => {
-            let endpoint = Endpoint::Unix(unix.path());
-            return Ok((connect_endpoint(&endpoint).await?, endpoint));
+            let route = Route {
+                endpoint: Endpoint::Unix(unix.path()),
+                secure: None,
+            };
+            return Ok((connect_again(&route).await?, route));
         }
         Host::Tcp { name, port } => (name.as_str(), *port),
     };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = NotEncrypted::Io(nowhere);
     for address in lookup_host((name, port)).await? {
-        match tcp(address).await {
-            Ok(stream) => return Ok((stream, Endpoint::Tcp(address))),
+        let mut connected = tcp(address, connector, name, attempt).await;
+        if attempt == Attempt::Offer
+            && matches!(
+                connected,
+                Err(NotEncrypted::Handshake(_) | NotEncrypted::Answer)
+            )
+        {
+            connected = tcp(address, connector, name, Attempt::Plain).await;
+        }
+        match connected {
+            Ok(stream) => {
+                let is_secure = matches!(stream, Stream::Tls(_));
+                let secure = is_secure.then(|| Arc::new((connector.clone(), name.to_owned())));
+                let endpoint = Endpoint::Tcp(address);
+                return Ok((stream, Route { endpoint, secure }));
+            }
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-async fn tcp(address: SocketAddr) -> io::Result<Stream> {
-    Stream::tcp(TcpStream::connect(address).await?)
+async fn tcp(
+    address: SocketAddr,
+    connector: &Connector,
+    host: &str,
+    attempt: Attempt,
+) -> Result<Stream, NotEncrypted> {
+    let stream = Stream::tcp(TcpStream::connect(address).await?)?;
+    match stream {
+        Stream::Tcp(tcp) => connector.secure(tcp, host, attempt).await,
+        Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
+    }
 }

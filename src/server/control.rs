@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls, Row, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use super::connect::{Endpoint, Unreachable, connect};
+use super::driver::{Driver, log_in};
 use super::own::{OwnBackend, OwnBackends};
-use crate::config::Target;
+use crate::config::{Role, Target};
 use crate::tasks::Tasks;
 
 /// How long one question may take before the answer counts as unknown.
@@ -189,18 +190,30 @@ impl Control {
         Ok((kept, connection))
     }
 
+    async fn log_in(&self, role: &Role) -> Result<(Client, Driver, Endpoint), ControlError> {
+        let upstream = &self.target.upstream;
+        let mut attempts = upstream.tls.attempts().iter().peekable();
+        while let Some(attempt) = attempts.next() {
+            let connected = connect(upstream, *attempt).await?;
+            let mut config = tokio_postgres::Config::new();
+            config
+                .user(&role.user)
+                .dbname(&role.database)
+                .application_name("pgdrain control");
+            if let Some(password) = role.password(connected.host, &role.database) {
+                config.password(password.expose());
+            }
+            let next = attempts.peek().copied();
+            if let Some((client, driver)) = log_in(&config, connected.stream, next).await? {
+                return Ok((client, driver, connected.route.endpoint));
+            }
+        }
+        unreachable!("the last attempt succeeds or fails")
+    }
+
     async fn open(&self) -> Result<Connection, ControlError> {
         let role = self.target.control.as_ref().ok_or(ControlError::NoRole)?;
-        let (stream, endpoint, host) = connect(&self.target.upstream).await?;
-        let mut config = tokio_postgres::Config::new();
-        config
-            .user(&role.user)
-            .dbname(&role.database)
-            .application_name("pgdrain control");
-        if let Some(password) = role.password(host, &role.database) {
-            config.password(password.expose());
-        }
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let (client, connection, endpoint) = self.log_in(role).await?;
         let stop = self.tasks.shutdown_token();
         self.tasks.spawn("control connection", async move {
             let ended = tokio::select! {

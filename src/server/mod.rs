@@ -3,4 +3,5 @@
 pub mod cancel;
 pub mod connect;
 pub mod control;
+pub mod driver;
 pub mod own;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::Applicant;
@@ -21,6 +22,9 @@ use crate::wire::startup::CancelKey;
 
 /// How long a cancel request may wait for the session it names.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may take to hear that it is closed.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// What every session of the process is made with.
 #[derive(Debug)]
@@ -85,23 +89,32 @@ impl Host {
     /// Everything up to the first statement; `None` when the client got what it asked for, or no.
     async fn settle(&self, mut arrival: Arrival, config: Arc<Config>) -> Option<Settled> {
         let deadline = Instant::now() + config.limits.login_time;
-        let wish = timeout_at(deadline, arrival.wish()).await;
-        let Arrival { stream, peer, .. } = arrival;
+        let acceptor = config.tls.acceptor.as_ref();
+        let wish = timeout_at(deadline, arrival.wish(acceptor)).await;
+        let Arrival {
+            stream,
+            peer,
+            encryption,
+            ..
+        } = arrival;
+        let stream = stream?;
         let (startup, behind) = match wish.unwrap_or(Err(NoWish::Refused(Refusal::LoginTimeout))) {
             Ok(Wish::Session(startup, behind)) => (startup, behind),
             Ok(Wish::Cancel(key)) => {
                 self.cancel(&key).await;
+                close(stream).await;
                 return None;
             }
             Err(NoWish::Refused(refusal)) => {
                 self.tell(stream, peer, &refusal).await;
                 return None;
             }
-            Err(NoWish::Closed | NoWish::Io(_)) => return None,
+            Ok(Wish::Encryption) | Err(NoWish::Closed | NoWish::Io(_)) => return None,
         };
         let mut applicant = Applicant {
             stream,
             peer,
+            encryption,
             startup,
             behind,
             config,
@@ -124,4 +137,9 @@ impl Host {
             let _ = timeout(CANCEL_TIME, session.request_cancel()).await;
         }
     }
+}
+
+/// Ends a connection in order: who encrypts waits for a word of it.
+async fn close(mut stream: Stream) {
+    let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }

@@ -14,7 +14,8 @@ use super::room::RoomTaken;
 use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
 use crate::config::{Config, Target};
 use crate::gate::Gate;
-use crate::server::connect::{Endpoint, connect};
+use crate::server::connect::{Opened, Route, open};
+use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::Startup;
@@ -24,6 +25,8 @@ use crate::wire::startup::Startup;
 pub(super) struct Applicant {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    /// What its encryption tells; `None` on a plain connection.
+    pub(super) encryption: Option<Encryption>,
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
@@ -34,7 +37,7 @@ pub(super) struct Applicant {
 /// A server that has let the client in.
 pub(super) struct Server {
     stream: Stream,
-    endpoint: Endpoint,
+    route: Route,
     login: Authenticated,
     room: RoomTaken,
 }
@@ -48,13 +51,19 @@ impl Host {
             startup,
             behind,
             config,
+            ..
         } = applicant;
         let room = self.room.take(config.limits.connections);
         let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
         let target: Target = config
             .target(startup.database())
             .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let (mut server, endpoint, _) = connect(&target.upstream).await.map_err(|error| {
+        let opened = open(&target.upstream, startup.packet()).await;
+        let Opened {
+            mut stream,
+            route,
+            answer,
+        } = opened.map_err(|error| {
             self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -68,10 +77,10 @@ impl Host {
             Unchallenged::Refused
         };
         let behind = std::mem::take(behind);
-        let login = login(client, &mut server, startup, behind, unchallenged).await?;
+        let login = login((client, behind), (&mut stream, answer), unchallenged).await?;
         Ok(Server {
-            stream: server,
-            endpoint,
+            stream,
+            route,
             login,
             room,
         })
@@ -88,7 +97,7 @@ impl Host {
         } = applicant;
         let Server {
             stream,
-            endpoint,
+            route,
             login,
             room,
         } = server;
@@ -102,7 +111,7 @@ impl Host {
                 .unwrap_or_default()
                 .to_owned(),
             client: peer,
-            endpoint,
+            route,
             server_key: login.server_key,
             client_key: login.client_key,
         });

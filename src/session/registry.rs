@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::server::connect::Endpoint;
+use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::CancelKey;
 
@@ -94,8 +94,8 @@ pub struct Session {
     pub client: Peer,
     /// When it was logged in.
     pub connected_at: SystemTime,
-    /// The server it is connected to.
-    pub endpoint: Endpoint,
+    /// The way to the server it is connected to.
+    pub route: Route,
     /// The key of the server's session.
     pub server_key: Option<CancelKey>,
     /// The key that the client was given.
@@ -151,8 +151,8 @@ pub struct Login {
     pub application_name: String,
     /// Where it comes from.
     pub client: Peer,
-    /// The server it got.
-    pub endpoint: Endpoint,
+    /// The way to the server it got.
+    pub route: Route,
     /// The key of the server's session.
     pub server_key: Option<CancelKey>,
     /// The key that the client was given.
@@ -168,7 +168,7 @@ impl Session {
             application_name: login.application_name,
             client: login.client,
             connected_at: SystemTime::now(),
-            endpoint: login.endpoint,
+            route: login.route,
             server_key: login.server_key,
             client_key: login.client_key,
             meter: Meter::default(),
@@ -370,7 +370,8 @@ impl Sessions {
     pub fn remove(&self, session: &Session, server_gone: bool) {
         if let Some(pid) = session.pid() {
             if !server_gone {
-                let (database, endpoint) = (session.database.clone(), session.endpoint.clone());
+                let (database, endpoint) =
+                    (session.database.clone(), session.route.endpoint.clone());
                 self.departed().push(Departed {
                     pid,
                     database,

@@ -1,4 +1,4 @@
-//! A socket to a client or a server: TCP or Unix.
+//! A socket to a client or a server: TCP or Unix, plain or encrypted.
 
 use std::fmt;
 use std::future::Future;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// Encrypted TCP. Boxed: it is twenty times as large as the others.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Who is at the other end.
@@ -68,11 +71,27 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The TCP socket under it, if there is one.
+    #[must_use]
+    pub fn tcp_socket(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(socket) => Some(socket),
+            Stream::Tls(stream) => Some(stream.get_ref().0),
+            Stream::Unix(_) => None,
+        }
+    }
+}
+
 /// What the relay needs of a connection.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
     /// Whether the peer has closed, also behind data that was not read yet. May miss it, never
     /// makes it up.
     fn peer_has_closed(&self, cx: &mut Context<'_>) -> bool;
+
+    /// Whether bytes that were written wait to be sent. Who leaves it at that must see to it that
+    /// the socket is flushed: encrypted bytes go nowhere by themselves.
+    fn has_unsent(&self) -> bool;
 }
 
 impl Socket for Stream {
@@ -80,8 +99,20 @@ impl Socket for Stream {
         let ready = match self {
             Stream::Tcp(socket) => pin!(socket.ready(Interest::READABLE)).poll(cx),
             Stream::Unix(socket) => pin!(socket.ready(Interest::READABLE)).poll(cx),
+            Stream::Tls(stream) => {
+                let (socket, _) = stream.get_ref();
+                pin!(socket.ready(Interest::READABLE)).poll(cx)
+            }
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    #[inline]
+    fn has_unsent(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(stream) => stream.get_ref().1.wants_write(),
+        }
     }
 }
 
@@ -95,6 +126,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Stream::Unix(socket) => Pin::new(socket).poll_read(cx, buf),
+            Stream::Tls(stream) => end_is_end(Pin::new(stream).poll_read(cx, buf)),
         }
     }
 }
@@ -109,6 +141,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
             Stream::Unix(socket) => Pin::new(socket).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -116,6 +149,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_flush(cx),
             Stream::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -123,6 +157,18 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Stream::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+/// A peer that closes without saying so in TLS has ended like any other: messages carry their
+/// length, so that none of them can be cut short unseen. The server reads it so too.
+fn end_is_end(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    match read {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Ok(()))
+        }
+        other => other,
     }
 }

@@ -42,6 +42,10 @@ pub enum Refusal {
     UnknownDatabase,
     /// The server let a remote client in without asking for proof.
     Unauthenticated,
+    /// The client's connection is not encrypted, and has to be.
+    EncryptionNeeded,
+    /// The client showed no certificate, and has to.
+    CertificateNeeded,
     /// Authentication was not finished in time.
     LoginTimeout,
     /// The client broke the protocol; the text says how.
@@ -124,6 +128,11 @@ impl Refusal {
             Self::Unauthenticated => fatal("28000", "the server did not ask for proof of identity")
                 .detail("The server trusts the address of the proxy, which is not the client's.")
                 .hint("Let pg_hba.conf ask for a password, or set allow_unauthenticated = true."),
+            Self::EncryptionNeeded => fatal("28000", "connections here must be encrypted")
+                .hint("Connect with sslmode=require or more."),
+            Self::CertificateNeeded => {
+                fatal("28000", "connection requires a valid client certificate")
+            }
             Self::LoginTimeout => fatal("08P01", "canceling authentication due to timeout"),
             Self::Protocol(what) => {
                 let mut text = fatal("08P01", "");

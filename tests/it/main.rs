@@ -38,6 +38,8 @@ mod stops_and_reloads;
 mod stops_are_bounded;
 mod support_works;
 mod tidy;
+mod tls_clients;
+mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
 mod vanished_clients;

@@ -54,11 +54,8 @@ impl Door {
         accepting.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await;
-                let arrival = Arrival {
-                    stream,
-                    peer: Peer::Tcp(peer.parse().expect("an address")),
-                    listen: Arc::new(config.listen[0].clone()),
-                };
+                let peer = Peer::Tcp(peer.parse().expect("an address"));
+                let arrival = Arrival::new(stream, peer, Arc::new(config.listen[0].clone()));
                 let (host, config) = (Arc::clone(&host), Arc::clone(&config));
                 // One after the other is enough here.
                 host.serve(arrival, config).await;

@@ -46,7 +46,11 @@ async fn what_one_end_sends_is_what_the_other_end_gets() {
     let mut postgres = Postgres::start().await;
     postgres.execute(SCHEMA).await;
     let tap = Tap::start(postgres.addr()).await;
-    let proxy = Proxy::before(&format!("postgres://postgres@{}", tap.addr()), &[]).await;
+    let proxy = Proxy::before(
+        &format!("postgres://postgres@{}/?sslmode=disable", tap.addr()),
+        &[],
+    )
+    .await;
     for (number, scene) in scenes::all().into_iter().enumerate() {
         let mark = format!("scene {number:03}");
         let transcript = play(proxy.addr(), &scene, &mark).await;
@@ -192,7 +196,11 @@ async fn a_newer_minor_protocol_is_negotiated_by_the_server() {
 async fn the_process_id_is_the_servers_and_the_secret_is_not() {
     let postgres = Postgres::start().await;
     let tap = Tap::start(postgres.addr()).await;
-    let proxy = Proxy::before(&format!("postgres://postgres@{}", tap.addr()), &[]).await;
+    let proxy = Proxy::before(
+        &format!("postgres://postgres@{}/?sslmode=disable", tap.addr()),
+        &[],
+    )
+    .await;
     let parameters = [
         ("user", "postgres"),
         ("database", "postgres"),

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite;
+use crate::tls::stream::Socket;
 
 /// What could not be written; freed as soon as it is.
 #[derive(Debug, Default)]
@@ -26,16 +26,19 @@ impl Backlog {
         *self = Backlog::default();
     }
 
-    /// Writes what is left; ready once nothing is.
+    /// Writes what is left, to the socket and from there on; ready once nothing is.
     pub(super) fn poll_drain(
         &mut self,
-        socket: &mut (impl AsyncWrite + Unpin),
+        socket: &mut impl Socket,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             self.written += ready!(write(socket, cx, &self.bytes[self.written..]))?;
         }
         self.clear();
+        if socket.has_unsent() {
+            return Pin::new(socket).poll_flush(cx);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -44,7 +47,7 @@ impl Backlog {
     #[inline]
     pub(super) fn write_through(
         &mut self,
-        socket: &mut (impl AsyncWrite + Unpin),
+        socket: &mut impl Socket,
         cx: &mut Context<'_>,
         mut bytes: &[u8],
     ) -> io::Result<()> {
@@ -63,11 +66,7 @@ impl Backlog {
 
 /// One write that makes progress or fails.
 #[inline]
-fn write(
-    socket: &mut (impl AsyncWrite + Unpin),
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
+fn write(socket: &mut impl Socket, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     match ready!(Pin::new(socket).poll_write(cx, bytes)) {
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         other => Poll::Ready(other),

@@ -30,7 +30,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let ours = std::mem::take(&mut self.ours);
             self.to_client.push(&ours);
         }
-        if !self.to_client.is_empty() {
+        if !self.to_client.is_empty() || self.client.has_unsent() {
             match self.to_client.poll_drain(&mut self.client, cx) {
                 Poll::Pending => return self.poll_closing(cx),
                 Poll::Ready(Err(error)) => return self.client_broke(&error),

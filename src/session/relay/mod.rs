@@ -260,7 +260,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
-        if signals.contains(Signals::TERMINATED) && !self.to_client.is_empty() {
+        let unread = !self.to_client.is_empty() || self.client.has_unsent();
+        if signals.contains(Signals::TERMINATED) && unread {
             // The end of the server lies behind what the client does not read.
             self.leave(Remains::Nothing);
         }
@@ -292,7 +293,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let session = Arc::clone(&self.session);
         self.common.tasks.spawn("cancel request", async move {
             if let Some(key) = &session.server_key
-                && let Err(error) = cancel(&session.endpoint, key).await
+                && let Err(error) = cancel(&session.route, key).await
             {
                 tracing::warn!(session = session.id.0, %error, "cancel request failed");
             }

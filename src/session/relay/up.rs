@@ -32,7 +32,7 @@ pub(super) enum FromClient {
 
 impl<C: Socket, S: Socket> Relay<C, S> {
     pub(super) fn poll_up(&mut self, cx: &mut Context<'_>) -> Step {
-        if !self.to_server.is_empty() {
+        if !self.to_server.is_empty() || self.server.has_unsent() {
             match self.to_server.poll_drain(&mut self.server, cx) {
                 Poll::Pending => return self.poll_leaving(cx),
                 Poll::Ready(Err(_)) => return self.server_broke(),

@@ -113,6 +113,19 @@ impl Postgres {
         .await;
     }
 
+    /// Waits until this backend sleeps in `pg_sleep`.
+    pub(crate) async fn until_asleep(&mut self, pid: u32) {
+        let watcher = self.connect(DB).await;
+        let asleep = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'"
+        );
+        until("a backend that sleeps", SOON, async || {
+            let row = watcher.query_one(&asleep, &[]).await.expect("a count");
+            row.get::<_, i64>(0) > 0
+        })
+        .await;
+    }
+
     /// One number that a query answers.
     pub(crate) async fn count(&mut self, sql: &str) -> i64 {
         let client = self.connect(DB).await;

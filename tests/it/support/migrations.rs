@@ -251,6 +251,7 @@ pub(crate) fn endpoint(postgres: &Postgres, user: &str) -> Endpoint {
             name: addr.ip().to_string(),
             port: addr.port(),
         }],
+        tls: pgdrain::tls::connector::Connector::disabled(),
         user: user.to_owned(),
         password: None,
         options: None,

@@ -49,6 +49,15 @@ impl Tap {
         self.addr
     }
 
+    /// What the server was sent so far, by connection.
+    pub(crate) fn heard(&self) -> Vec<Vec<u8>> {
+        let recordings = self.recordings.lock().expect("not poisoned");
+        let heard = recordings
+            .iter()
+            .map(|recording| recording.frontend.clone());
+        heard.collect()
+    }
+
     /// The connection in whose startup message `mark` occurs, once it has ended.
     pub(crate) async fn ended_connection(&self, mark: &str) -> Recording {
         eventually("the end of a recorded connection", SOON, async || {

@@ -72,11 +72,6 @@ impl Wire<TcpStream> {
             "a cancel request is not answered, but: {rest:?}"
         );
     }
-
-    /// The socket itself, for tests of how connections end.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
 }
 
 impl Wire<DuplexStream> {
@@ -94,6 +89,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             greeting: Vec::new(),
         }
+    }
+
+    /// The socket itself, for tests of how connections end.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Sends bytes as they are.
@@ -189,6 +189,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// All messages of a login: up to ReadyForQuery, or until the peer closes.
+    pub(crate) async fn read_login(&mut self) -> Vec<Message> {
+        let mut messages: Vec<Message> = Vec::new();
+        while messages.last().is_none_or(|message| message.tag != b'Z') {
+            match self.try_read().await {
+                Some(message) => messages.push(message),
+                None => break,
+            }
+        }
+        messages
+    }
+
     /// All messages until the peer closes.
     pub(crate) async fn read_to_end(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
@@ -272,7 +284,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Answers what the server asks for until it is ready; everything it sent is in `greeting`.
-    async fn authenticate(&mut self, user: &str, password: Option<&str>) -> Result<(), Message> {
+    pub(crate) async fn authenticate(
+        &mut self,
+        user: &str,
+        password: Option<&str>,
+    ) -> Result<(), Message> {
         let secret = password.unwrap_or_default();
         let mut scram = ScramSha256::new(secret.as_bytes(), ChannelBinding::unsupported());
         loop {

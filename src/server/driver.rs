@@ -1,0 +1,128 @@
+//! tokio-postgres over connections of ours: for those that we make for ourselves.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{CancelToken, Client, Config, Connection, NoTls};
+
+use super::connect::{Route, connect_again, is_another_way};
+use crate::tls::connector::{Attempt, NotEncrypted};
+use crate::tls::stream::Stream;
+
+/// A connection that the driver takes for encrypted by itself, so that it binds its passwords to
+/// the server's certificate.
+#[derive(Debug)]
+pub struct Encrypted {
+    stream: Stream,
+    end_point: Option<Vec<u8>>,
+}
+
+/// What drives a client of ours.
+pub type Driver = Connection<Stream, Encrypted>;
+
+/// Logs in over this connection. `None` when the server refuses and `next`, the attempt that
+/// `sslmode` has after this one, may do better, as libpq does.
+///
+/// # Errors
+/// What the server or the connection says.
+pub async fn log_in(
+    config: &Config,
+    stream: Stream,
+    next: Option<&Attempt>,
+) -> Result<Option<(Client, Driver)>, tokio_postgres::Error> {
+    let again = next.is_some_and(|next| is_another_way(*next, &stream));
+    match bound(config, stream).await {
+        Ok(logged_in) => Ok(Some(logged_in)),
+        Err(error) if again && error.as_db_error().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn bound(config: &Config, stream: Stream) -> Result<(Client, Driver), tokio_postgres::Error> {
+    let end_point = stream.server_end_point();
+    let mut config = config.clone();
+    match stream {
+        Stream::Tls(_) => config
+            .ssl_mode(SslMode::Require)
+            // The handshake was ours.
+            .ssl_negotiation(SslNegotiation::Direct),
+        Stream::Tcp(_) | Stream::Unix(_) => config.ssl_mode(SslMode::Disable),
+    };
+    config.connect_raw(stream, Wrap { end_point }).await
+}
+
+/// Asks the server to stop what a client of ours is doing, by the way that the client took.
+///
+/// # Errors
+/// When the request could not be sent. What became of it nobody learns.
+pub async fn cancel(token: &CancelToken, route: &Route) -> Result<(), NotCancelled> {
+    let stream = connect_again(route).await?;
+    // Encrypted or not, the driver is not to ask for encryption once more.
+    Ok(token.cancel_query_raw(stream, NoTls).await?)
+}
+
+/// Why a cancel request was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCancelled {
+    /// No connection.
+    #[error(transparent)]
+    Unreachable(#[from] NotEncrypted),
+    /// The connection broke.
+    #[error(transparent)]
+    Broke(#[from] tokio_postgres::Error),
+}
+
+struct Wrap {
+    end_point: Option<Vec<u8>>,
+}
+
+impl TlsConnect<Stream> for Wrap {
+    type Stream = Encrypted;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Encrypted>>;
+
+    fn connect(self, stream: Stream) -> Self::Future {
+        let end_point = self.end_point;
+        ready(Ok(Encrypted { stream, end_point }))
+    }
+}
+
+impl TlsStream for Encrypted {
+    fn channel_binding(&self) -> ChannelBinding {
+        let end_point = self.end_point.clone();
+        end_point.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

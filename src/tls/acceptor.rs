@@ -1,0 +1,130 @@
+//! The encrypted side of clients.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use super::files::{FileError, Identity, Print, certificates};
+use super::stream::Stream;
+use super::{ALPN, Encryption, Names, end_point, provider};
+
+/// Answers handshakes with our certificate.
+#[derive(Clone)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    end_point: Option<Vec<u8>>,
+    print: Print,
+}
+
+/// What became of a handshake.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The encrypted connection.
+    pub stream: Stream,
+    /// What it tells of its two ends.
+    pub encryption: Encryption,
+    /// Whether the two agreed on the name `postgresql`, without which a connection that began
+    /// with the handshake is refused.
+    pub named: bool,
+}
+
+impl Acceptor {
+    /// With this certificate; clients may show one that an authority in `client_ca` has signed.
+    /// One that another has signed ends the handshake.
+    ///
+    /// # Errors
+    /// When the files do not fit together.
+    pub fn new(identity: Identity, client_ca: Option<&Path>) -> Result<Acceptor, FileError> {
+        let authorities = client_ca.map(certificates).transpose()?.unwrap_or_default();
+        let key = identity.key.secret_der();
+        let parts = identity.chain.iter().map(AsRef::as_ref).chain([key]);
+        let print = Print::of(parts.chain(authorities.iter().map(AsRef::as_ref)));
+        let end_point = identity.chain.first().and_then(end_point::of);
+        let unusable = |path: &Path, error| FileError::Unusable {
+            path: path.to_owned(),
+            error,
+        };
+        let verifier = match client_ca {
+            Some(path) => client_verifier(&authorities, path)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(&identity.path, error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(identity.chain, identity.key)
+            .map_err(|error| unusable(&identity.path, error))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // As the server does: a connection lives long, and resuming would cost memory.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(Acceptor {
+            config: Arc::new(config),
+            end_point,
+            print,
+        })
+    }
+
+    /// Answers the handshake that comes next on this connection. Not cancel safe.
+    ///
+    /// # Errors
+    /// When the client does not come to terms with us, of which it was told by an alert; or when
+    /// the connection broke. A connection that is no TCP is refused.
+    pub async fn accept(&self, stream: Stream) -> io::Result<Accepted> {
+        let Stream::Tcp(tcp) = stream else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let stream = TlsAcceptor::from(Arc::clone(&self.config))
+            .accept(tcp)
+            .await?;
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let encryption = Encryption {
+            end_point: self.end_point.clone(),
+            client: certificate.map(Names::of),
+        };
+        Ok(Accepted {
+            named: session.alpn_protocol() == Some(ALPN),
+            encryption,
+            stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
+        })
+    }
+}
+
+fn client_verifier(
+    authorities: &[rustls::pki_types::CertificateDer<'static>],
+    path: &Path,
+) -> Result<Arc<dyn ClientCertVerifier>, FileError> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots
+            .add(authority.clone())
+            .map_err(|error| FileError::Unusable {
+                path: path.to_owned(),
+                error,
+            })?;
+    }
+    // A certificate is asked for and may be missing: who needs one is told so in plain words, not
+    // by an alert that many drivers show as a broken connection.
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|_no_roots| FileError::NoCertificate(path.to_owned()))
+}
+
+impl PartialEq for Acceptor {
+    fn eq(&self, other: &Self) -> bool {
+        self.print == other.print
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
