@@ -94,14 +94,18 @@ async function others(client) {
   const { channel, payload, processId } = await note;
   equal([channel, payload, processId], ["news", "ä payload", await value(sender, "select pg_backend_pid()")]);
   await sender.end();
-  step("cancel");
-  const sleeper = await connect();
-  const query = new pg.Query("select pg_sleep(60)");
-  const ended = new Promise((done, failed) => query.once("end", done).once("error", failed));
-  sleeper.query(query);
-  setTimeout(() => new pg.Client(options).cancel(sleeper, query), 300);
-  await fails("57014", ended);
-  await sleeper.end();
+  if (x.direct) {
+    x.skip("cancel", "node-postgres sends it before the handshake of direct TLS, which fails on Postgres too");
+  } else {
+    step("cancel");
+    const sleeper = await connect();
+    const query = new pg.Query("select pg_sleep(60)");
+    const ended = new Promise((done, failed) => query.once("end", done).once("error", failed));
+    sleeper.query(query);
+    setTimeout(() => new pg.Client(options).cancel(sleeper, query), 300);
+    await fails("57014", ended);
+    await sleeper.end();
+  }
   step("many connections");
   const pool = new pg.Pool({ ...options, max: x.CONNECTIONS });
   const many = x.numbers(4 * x.CONNECTIONS).map((number) => value(pool, "select $1::int", [number]));

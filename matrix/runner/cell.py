@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from . import places
 
 LIMIT = 120
 HELD = 1.0
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @dataclass
@@ -55,13 +57,17 @@ class Program:
     def __init__(self, driver, proxy, database, cell):
         self.driver, self.proxy, self.database, self.cell = driver, proxy, database, cell
 
+    def start(self, port, output, errors):
+        env = places.environment(PGHOST="localhost", PGPORT=str(port), PGDATABASE=self.database, **self.proxy.client,
+                                 MATRIX_TOOLS=str(places.TOOLS))
+        return subprocess.Popen([*map(str, self.driver.command)], stdin=subprocess.PIPE, stdout=output, stderr=errors,
+                                env=env, text=True, start_new_session=True)
+
     def run(self):
-        env = places.environment(
-            PGHOST="localhost", PGPORT=str(self.proxy.port), PGDATABASE=self.database, **self.proxy.client,
-            MATRIX_TOOLS=str(places.TOOLS), MATRIX_SERVER=str(self.proxy.server.version))
+        if self.proxy.transport.encrypted:
+            self.look()
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen([*map(str, self.driver.command)], stdin=subprocess.PIPE, env=env,
-                                       stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+            process = self.start(self.proxy.port, subprocess.PIPE, errors)
             limit = threading.Timer(LIMIT, os.killpg, (process.pid, signal.SIGKILL))
             limit.start()
             try:
@@ -81,6 +87,25 @@ class Program:
             self.cell.state = "failed"
             self.cell.text = self.cell.text or (self.cell.steps or ["start"])[-1]
             self.cell.detail += f"\nexit code {code}"
+
+    def look(self):
+        """What the driver sends first: it must not be believed that it encrypts as it was told to."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(LIMIT)
+            process = self.start(listener.getsockname()[1], subprocess.DEVNULL, subprocess.DEVNULL)
+            try:
+                client, _ = listener.accept()
+                with client:
+                    client.settimeout(LIMIT)
+                    first = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                process.stdin.close()
+        # A record of the type that carries a TLS handshake.
+        as_told = first[:1] == b"\x16" if self.proxy.transport.direct else first == SSL_REQUEST
+        if not as_told:
+            raise RuntimeError(f"it begins with {first.hex()}")
 
     def listen(self, process):
         for line in process.stdout:

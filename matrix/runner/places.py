@@ -13,7 +13,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "matr
 PYTHON = TARGET / "venv" / "bin" / "python"
 NODE = TARGET / "node"
 RUST = TARGET / "rust" / "debug" / "pgdrain-matrix"
-PGDRAIN = TARGET.parent / "release" / "pgdrain"
+PGDRAIN = Path(os.environ.get("PGDRAIN", TARGET.parent / "release" / "pgdrain"))
 NEWER = Path(os.environ.get("PGDRAIN_POSTGRES_DIR", "/var/tmp/pgdrain-postgres"))
 # psql, pgbench and the like are of this version; newer ones come without them.
 TOOLS = Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))

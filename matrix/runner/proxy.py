@@ -46,7 +46,8 @@ class Proxy:
     def __init__(self, transport, server, directory, certificates):
         self.transport, self.server, self.directory = transport, server, directory
         directory.mkdir()
-        fill = {"directory": directory, "certificates": certificates, "port": server.port}
+        fill = {"directory": directory, "certificates": certificates, "port": server.port,
+                "negotiation": "&sslnegotiation=direct" if server.version >= 17 else ""}
         if "{users}" in transport.pgdrain["more"]:
             fill["users"] = directory / "users.txt"
             fill["users"].write_text(users_of(server))
