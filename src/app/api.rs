@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::App;
 use crate::admin::types::{
     CancelRequest, Cancelling, DatabaseStatus, HoldRequest as HoldBody, HoldStatus,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, SessionState, SessionView,
-    Sessions, Status,
+    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, ReplicationKind,
+    SessionState, SessionView, Sessions, Status,
 };
 use crate::admin::{Answer, Api, ApiError, Databases};
 use crate::config::{AskedLadder, Config};
@@ -23,6 +23,7 @@ use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusReques
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Draining, HoldRequest, Target};
+use crate::wire::startup::Replication;
 
 /// Answers for a running proxy.
 pub(super) struct AppApi {
@@ -176,11 +177,16 @@ impl Api for AppApi {
     async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
         let mut sessions = match databases {
             Databases::All => self.app.sessions.all(),
-            Databases::One(name) if self.app.controller.gates().find(&name).is_none() => {
-                let message = format!("Nobody has connected to a database called {name:?} yet.");
-                return Err(ApiError::not_found(message));
+            Databases::One(name) => {
+                let found = self.app.sessions.of(&name);
+                // Sessions that are not held need no gate.
+                if found.is_empty() && self.app.controller.gates().find(&name).is_none() {
+                    let message =
+                        format!("Nobody has connected to a database called {name:?} yet.");
+                    return Err(ApiError::not_found(message));
+                }
+                found
             }
-            Databases::One(name) => self.app.sessions.of(&name),
         };
         sessions.sort_unstable_by_key(|session| session.id);
         Ok(Sessions {
@@ -360,6 +366,10 @@ fn view(session: &Session) -> SessionView {
         database: session.database.clone(),
         user: session.user.clone(),
         application_name: session.application_name.clone(),
+        replication: session.replication.map(|kind| match kind {
+            Replication::Physical => ReplicationKind::Physical,
+            Replication::Logical => ReplicationKind::Logical,
+        }),
         client: session.client.to_string(),
         state: match session.activity() {
             Activity::Idle => SessionState::Idle,

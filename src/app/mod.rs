@@ -13,17 +13,21 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::admin::types::Endpoints;
+use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
-use crate::config::{Config, Listen, Shared, Source};
+use crate::config::{Config, Limits, Listen, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::runner::Runner;
+use crate::server::cancel::Cancels;
+use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
 use crate::session::registry::{Sessions, Signals};
 use crate::session::relay::Common;
+use crate::session::room::Rooms;
 use crate::tasks::{Ended, Tasks};
 use crate::window::Controller;
 use crate::window::journal::Journal;
@@ -72,7 +76,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let admin = TcpListener::bind(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
 
-    raise_file_limit(config.limits.connections);
+    raise_file_limit(&config.limits);
     let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
     let gates = Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics)));
@@ -90,6 +94,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     ));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
+    let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
     let listen: Vec<String> = listeners.iter().map(|(bound, _)| bound.name()).collect();
@@ -104,7 +109,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         sessions_tasks,
         tasks,
     });
-    app.accept(listeners, gates);
+    app.accept(listeners, gates, lookups);
     app.upkeep();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
@@ -133,14 +138,16 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
 /// Files that are open besides the two sockets of each session.
 const FILES_BESIDES: u64 = 128;
 
-/// Each session takes two files, and systems start a process with few: asks for all it may have.
-fn raise_file_limit(connections: usize) {
-    let needed = 2 * connections as u64 + FILES_BESIDES;
+/// Each session takes two files, whoever has not come so far one, and so does a cancel request on
+/// its way; systems start a process with few: asks for all it may have.
+fn raise_file_limit(limits: &Limits) {
+    let needed = 2 * limits.connections + limits.logins + limits.cancels;
+    let needed = needed as u64 + FILES_BESIDES;
     match rlimit::increase_nofile_limit(needed) {
         Ok(limit) if limit < needed => tracing::warn!(
             limit,
             needed,
-            "too few open files are allowed for limits.connections; raise the limit (ulimit -n)"
+            "too few open files are allowed for [limits]; raise the limit (ulimit -n)"
         ),
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
@@ -149,9 +156,15 @@ fn raise_file_limit(connections: usize) {
 
 impl App {
     /// Takes clients on every socket until the proxy stops.
-    fn accept(self: &Arc<Self>, listeners: Vec<(Listener, Arc<Listen>)>, gates: Arc<Gates>) {
+    fn accept(
+        self: &Arc<Self>,
+        listeners: Vec<(Listener, Arc<Listen>)>,
+        gates: Arc<Gates>,
+        lookups: Arc<Lookups>,
+    ) {
         let common = Common {
             tasks: self.tasks.clone(),
+            cancels: Cancels::new(self.config.load().limits.cancels),
             metrics: Arc::clone(&self.metrics),
         };
         let host = Arc::new(Host {
@@ -159,7 +172,9 @@ impl App {
             sessions: Arc::clone(&self.sessions),
             common: Arc::new(common),
             tasks: self.sessions_tasks.clone(),
-            room: Arc::default(),
+            rooms: Rooms::default(),
+            lookups,
+            disguise: Disguise::random(),
         });
         for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));
@@ -167,7 +182,7 @@ impl App {
             self.tasks.spawn("listener", async move {
                 loop {
                     let (stream, peer) = tokio::select! {
-                        client = listener.accept() => client,
+                        client = listener.accept(&app.config) => client,
                         () = stop.cancelled() => return,
                     };
                     app.metrics.connection_accepted();

@@ -7,16 +7,16 @@
 
 use std::io;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::wire::backend::{self, Authentication, tag};
-use crate::wire::frame::{HEADER_LEN, Header};
-use crate::wire::refusal::Refusal;
+use super::messages::{MESSAGE_MAX, TooLong, message_length, next_header, next_message};
+use super::scram::SCRAM_SHA_256_PLUS;
+use crate::wire::backend::{self, Authentication, request, tag};
+use crate::wire::frame::HEADER_LEN;
+use crate::wire::frontend;
+use crate::wire::refusal::{NotPassedOn, Refusal};
 use crate::wire::startup::CancelKey;
-
-/// The largest message of the login, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server.
-const MESSAGE_MAX: usize = 65_535;
 
 /// What the login left behind.
 #[derive(Debug)]
@@ -61,6 +61,16 @@ pub enum Unchallenged {
     Refused,
 }
 
+/// Which of the two connections are encrypted, which decides about channel binding: it ties the
+/// password to one connection, and there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encrypted {
+    /// The client's to us.
+    pub client: bool,
+    /// Ours to the server.
+    pub server: bool,
+}
+
 /// Passes messages between a client and a server that was sent its start-up packet, until the
 /// server is ready for queries. With each connection comes what was read of it already.
 ///
@@ -68,7 +78,7 @@ pub enum Unchallenged {
 pub async fn login<C, S>(
     (client, from_client): (&mut C, BytesMut),
     (server, from_server): (&mut S, BytesMut),
-    unchallenged: Unchallenged,
+    (unchallenged, encrypted): (Unchallenged, Encrypted),
 ) -> Result<Authenticated, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -82,6 +92,8 @@ where
         from_server,
         to_client: BytesMut::new(),
         proof: Proof::NotAsked(unchallenged),
+        encrypted,
+        sasl_begins: false,
         server_key: None,
         client_key: None,
     };
@@ -142,6 +154,9 @@ struct Login {
     from_server: BytesMut,
     to_client: BytesMut,
     proof: Proof,
+    encrypted: Encrypted,
+    /// Whether the client's next answer begins a SASL exchange.
+    sasl_begins: bool,
     server_key: Option<CancelKey>,
     client_key: Option<CancelKey>,
 }
@@ -149,15 +164,10 @@ struct Login {
 impl Login {
     /// Passes every whole message of the server on.
     fn server_messages(&mut self) -> Result<Step, Failed> {
-        while let Some(header) =
-            next_header(&self.from_server).map_err(|()| Failed::Refused(Refusal::ServerProtocol))?
+        while let Some((tag, message)) = next_message(&mut self.from_server)
+            .map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?
         {
-            let length = message_length(header);
-            if self.from_server.len() < length {
-                break;
-            }
-            let message = self.from_server.split_to(length);
-            match self.server_message(header.tag, &message)? {
+            match self.server_message(tag, &message)? {
                 Step::More => {}
                 end @ (Step::Ready | Step::ServerRefused) => return Ok(end),
             }
@@ -172,6 +182,10 @@ impl Login {
                 let asked = backend::authentication(body)
                     .ok_or(Failed::Refused(Refusal::ServerProtocol))?;
                 self.authentication(asked)?;
+                if let Some(list) = self.without_plus(body)? {
+                    self.to_client.extend_from_slice(&list);
+                    return Ok(Step::More);
+                }
             }
             tag::BACKEND_KEY_DATA => {
                 let key =
@@ -208,20 +222,56 @@ impl Login {
         Ok(())
     }
 
+    /// A list of mechanisms without SCRAM-SHA-256-PLUS, where this message is one that has it: the
+    /// channel that a client could bind ends here and not in the server.
+    fn without_plus(&mut self, body: &[u8]) -> Result<Option<BytesMut>, Failed> {
+        let Some((code, list)) = body.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        self.sasl_begins = i32::from_be_bytes(*code) == request::SASL;
+        let Encrypted { client, server } = self.encrypted;
+        if !self.sasl_begins || !(client || server) {
+            return Ok(None);
+        }
+        let names = backend::mechanisms(list).ok_or(Failed::Refused(Refusal::ServerProtocol))?;
+        let plain = names
+            .into_iter()
+            .filter(|name| *name != SCRAM_SHA_256_PLUS.as_bytes());
+        Ok(Some(backend::sasl_request(&plain.collect::<Vec<_>>())))
+    }
+
+    /// A client that says `y` could have bound the channel and saw no offer; a server that offered
+    /// it would take that for an attack, and call the client's password wrong.
+    fn judge_binding(&self, answer: &[u8]) -> Result<(), Failed> {
+        let says_y = || {
+            let initial = frontend::sasl_initial(&answer[HEADER_LEN..]);
+            let data = initial.and_then(|initial| initial.data);
+            data.is_some_and(|data| data.starts_with(b"y"))
+        };
+        let Encrypted { client, server } = self.encrypted;
+        if self.sasl_begins && client && server && says_y() {
+            return Err(Failed::Refused(NotPassedOn::Binding.into()));
+        }
+        Ok(())
+    }
+
     /// The client's answer to a challenge, once it is all there: one message, of whatever type, for
     /// the server to judge. What comes behind it is for the relay.
     fn client_answer(&mut self) -> Result<Option<BytesMut>, Failed> {
         if self.proof != Proof::Asked {
             return Ok(None);
         }
-        let header = next_header(&self.from_client)
-            .map_err(|()| Failed::Refused(Refusal::Protocol("invalid message length".into())))?;
+        let header = next_header(&self.from_client).map_err(|TooLong| {
+            Failed::Refused(Refusal::Protocol("invalid message length".into()))
+        })?;
         let length = header.map_or(usize::MAX, message_length);
         if self.from_client.len() < length {
             return Ok(None);
         }
         self.proof = Proof::Answered;
-        Ok(Some(self.from_client.split_to(length)))
+        let answer = self.from_client.split_to(length);
+        self.judge_binding(&answer)?;
+        Ok(Some(answer))
     }
 
     fn finish(mut self) -> Authenticated {
@@ -233,23 +283,6 @@ impl Login {
             to_client: self.to_client,
         }
     }
-}
-
-/// The header at the front, if it is all there; `Err` when no login has such a message.
-fn next_header(bytes: &BytesMut) -> Result<Option<Header>, ()> {
-    let Some(first) = bytes.chunk().first_chunk::<HEADER_LEN>() else {
-        return Ok(None);
-    };
-    let header = Header::parse(first).map_err(|_bad| ())?;
-    if message_length(header) > MESSAGE_MAX {
-        Err(())
-    } else {
-        Ok(Some(header))
-    }
-}
-
-fn message_length(header: Header) -> usize {
-    usize::try_from(header.body).map_or(usize::MAX, |body| body.saturating_add(HEADER_LEN))
 }
 
 /// A random secret as long as the server's: clients of protocol 3.0 take exactly four bytes.

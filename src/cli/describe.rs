@@ -90,7 +90,10 @@ pub(super) fn sessions(sessions: &Sessions) -> String {
             session.user.clone(),
             session.application_name.clone(),
             session.client.clone(),
-            session.state.to_string(),
+            match session.replication {
+                Some(kind) => format!("{}, {kind}", session.state),
+                None => session.state.to_string(),
+            },
             millis_or_dash(session.held_ms.or(session.transaction_age_ms)),
             session.transactions.to_string(),
         ]

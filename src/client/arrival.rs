@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::handshake::{Asked, NoWish, Offer, Wish, read_wish};
+use super::origin::{NoOrigin, read_origin};
 use crate::config::{ClientTls, Listen};
 use crate::tls::Encryption;
 use crate::tls::acceptor::Acceptor;
 use crate::tls::stream::{Peer, Stream};
+use crate::wire::proxy_header::Origin;
 use crate::wire::refusal::Refusal;
 
 /// The first byte of a TLS handshake; no start-up packet is long enough to begin so.
@@ -37,6 +39,33 @@ impl Arrival {
             listen,
             encryption: None,
         }
+    }
+
+    /// Learns where the client is: from a listed address it comes by way of a proxy, which tells.
+    /// To be called before [`Arrival::wish`]; not cancel safe, as that.
+    ///
+    /// # Errors
+    /// When a listed address sends no header: taking it for a client would make the proxy's address
+    /// the client's.
+    pub async fn learn_origin(&mut self) -> Result<(), NoWish> {
+        let (Peer::Tcp(proxy), Some(from)) = (self.peer, self.peer.ip()) else {
+            return Ok(());
+        };
+        if !self.listen.proxy_from.iter().any(|net| net.contains(&from)) {
+            return Ok(());
+        }
+        let stream = self.stream.as_mut().ok_or(NoWish::Closed)?;
+        self.peer = match read_origin(stream).await {
+            Ok(Origin::Client(client)) => Peer::Told(client),
+            Ok(Origin::Untold) => Peer::Told(proxy),
+            Ok(Origin::Proxy) => Peer::Tcp(proxy),
+            Err(NoOrigin::Bad(bad)) => {
+                return Err(NoWish::Refused(Refusal::Protocol(bad.to_string())));
+            }
+            Err(NoOrigin::Closed) => return Err(NoWish::Closed),
+            Err(NoOrigin::Io(error)) => return Err(NoWish::Io(error)),
+        };
+        Ok(())
     }
 
     /// Reads up to the client's wish, which is for a session or a cancel, and encrypts the

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, Shared};
 use crate::tls::stream::{Peer, Stream};
 
 /// Pause after a failed accept: out of file descriptors, the next try would fail at once too.
@@ -73,9 +73,9 @@ impl Listener {
     }
 
     /// The next client. Errors are logged and outlived. Cancel safe.
-    pub async fn accept(&self) -> (Stream, Peer) {
+    pub async fn accept(&self, config: &Shared) -> (Stream, Peer) {
         loop {
-            match self.try_accept().await {
+            match self.try_accept(config).await {
                 Ok(client) => return client,
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
@@ -85,11 +85,11 @@ impl Listener {
         }
     }
 
-    async fn try_accept(&self) -> io::Result<(Stream, Peer)> {
+    async fn try_accept(&self, config: &Shared) -> io::Result<(Stream, Peer)> {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Stream::tcp(stream)?, Peer::Tcp(address)))
+                Ok((Stream::tcp(stream, &config.load().tcp)?, Peer::Tcp(address)))
             }
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;

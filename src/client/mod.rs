@@ -3,3 +3,4 @@
 pub mod arrival;
 pub mod handshake;
 pub mod listener;
+pub mod origin;

@@ -85,6 +85,13 @@ fn take_out(table: &mut DeTable<'_>, place: usize, path: &str) -> Option<String>
         {
             return Some(name);
         }
+        // Of a list of sections one that is wrong spoils the list.
+        if let DeValue::Array(items) = value.get_mut()
+            && items.iter_mut().any(|item| holds(item, place))
+        {
+            hit = Some((key.clone(), name));
+            break;
+        }
         // The span of a section covers its header only, so that its keys were asked first.
         if span.contains(&place) {
             hit = Some((key.clone(), name));
@@ -94,6 +101,17 @@ fn take_out(table: &mut DeTable<'_>, place: usize, path: &str) -> Option<String>
     let (key, name) = hit?;
     table.remove::<str>(key.get_ref());
     Some(name)
+}
+
+/// Whether an item of a list is, or has, what is at this place of the text.
+fn holds(item: &mut Spanned<DeValue<'_>>, place: usize) -> bool {
+    if item.span().contains(&place) {
+        return true;
+    }
+    if let DeValue::Table(table) = item.get_mut() {
+        return take_out(table, place, "").is_some();
+    }
+    false
 }
 
 /// Notes the line of every key.

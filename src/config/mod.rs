@@ -3,38 +3,48 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod auth;
 mod bare;
 mod file;
+mod limits;
 mod listen;
 mod passfile;
 mod problem;
 mod quantity;
 mod raw;
 mod reload;
+mod rules;
 mod secret;
 mod servers;
 mod settings;
 mod source;
+mod stored;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod upstream;
+mod users;
 mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
-pub use quantity::{ByteSize, DurationOrNever, HumanDuration, QuantityError};
+pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
+pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use secret::Secret;
 pub use settings::{
-    AskedLadder, Config, ControlRole, Database, Hold, Ladder, Limits, Log, MigrateRole, Passwords,
-    Role, Target, Tls, Upstream,
+    AskedLadder, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
+    MigrateRole, Passwords, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
+pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
+pub use users::Users;
 pub(crate) use words::words;
-pub use words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then, UnknownWord};
+pub use words::{
+    AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, UnknownWord,
+};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest duration accepted: far above any sensible setting, and far below what a clock's
@@ -23,6 +24,9 @@ pub enum QuantityError {
     /// Longer than a year.
     #[error("\"{0}\" is too long; the longest duration is 365days")]
     TooLong(String),
+    /// Neither a number nor `none`.
+    #[error("\"{0}\" is not a number; write one, or \"none\"")]
+    Count(String),
     /// Not a number with a unit of size.
     #[error("\"{0}\" is not a size; write bytes, or a number with KiB, MiB or GiB")]
     Size(String),
@@ -83,6 +87,57 @@ impl FromStr for DurationOrNever {
 impl<'de> Deserialize<'de> for DurationOrNever {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         from_text(deserializer)
+    }
+}
+
+/// A number that may also be the word `none`, which is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountOrNone(pub Option<usize>);
+
+impl FromStr for CountOrNone {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("none", _) => Ok(Self(None)),
+            (_, Ok(count)) => Ok(Self(Some(count))),
+            (_, Err(_not_a_number)) => Err(QuantityError::Count(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CountOrNone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Count)
+    }
+}
+
+/// A file has a number as a number, the environment has it as text.
+struct Count;
+
+impl Visitor<'_> for Count {
+    type Value = CountOrNone;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or \"none\"")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<CountOrNone, E> {
+        let count = usize::try_from(count);
+        count
+            .map(|count| CountOrNone(Some(count)))
+            .map_err(E::custom)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<CountOrNone, E> {
+        match usize::try_from(count) {
+            Ok(count) => Ok(CountOrNone(Some(count))),
+            Err(_negative) => Err(E::custom(QuantityError::Count(count.to_string()))),
+        }
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<CountOrNone, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -152,6 +207,14 @@ mod tests {
             assert_eq!(size(bad), Err(QuantityError::Size(bad.into())));
         }
         assert_eq!("never".parse(), Ok(DurationOrNever(None)));
+        assert_eq!("none".parse(), Ok(CountOrNone(None)));
+        assert_eq!("5".parse(), Ok(CountOrNone(Some(5))));
+        for bad in ["", "-1", "many", "never"] {
+            assert_eq!(
+                bad.parse::<CountOrNone>(),
+                Err(QuantityError::Count(bad.into()))
+            );
+        }
     }
 
     proptest! {

@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use super::address::TcpAddress;
 use super::listen::RawListen;
-use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
+use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
+use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
-use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -68,13 +69,16 @@ section! {
         workers: Option<usize>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
+        application_name_add_client: Option<bool>,
         tls: RawTls,
         upstream: RawUpstream,
         control: RawControl,
         migrate: RawMigrate,
+        auth: RawAuth,
         admin: RawAdmin,
         hold: RawHold,
         limits: RawLimits,
+        tcp: RawTcp,
         log: RawLog,
         databases: RawDatabases,
     }
@@ -120,6 +124,23 @@ section! {
 }
 
 section! {
+    /// `[auth]`
+    RawAuth {
+        users_file: Option<PathBuf>,
+        query: Option<String>,
+        query_user: Option<String>,
+        query_password: Option<Secret>,
+        query_password_file: Option<PathBuf>,
+        query_database: Option<String>,
+        server_passfile: Option<PathBuf>,
+        certificate_name: Option<CertificateName>,
+        certificate_users: Option<Vec<CertificateUser>>,
+        iterations: Option<usize>,
+        rules: Option<Vec<RawRule>>,
+    }
+}
+
+section! {
     /// `[admin]`
     RawAdmin {
         listen: Option<TcpAddress>,
@@ -135,6 +156,7 @@ section! {
         client_deadline: Option<HumanDuration>,
         clients_max: Option<usize>,
         bytes_per_client: Option<ByteSize>,
+        replication: Option<ReplicationHold>,
         ladder: Option<Preset>,
         wait: Option<HumanDuration>,
         cancel: Option<HumanDuration>,
@@ -146,7 +168,23 @@ section! {
     /// `[limits]`
     RawLimits {
         connections: Option<usize>,
+        connections_per_database: Option<CountOrNone>,
+        connections_per_user: Option<CountOrNone>,
+        connections_per_address: Option<CountOrNone>,
+        logins: Option<usize>,
         login_time: Option<HumanDuration>,
+        client_stalled: Option<DurationOrNever>,
+        cancels: Option<usize>,
+    }
+}
+
+section! {
+    /// `[tcp]`
+    RawTcp {
+        keepalive_idle: Option<HumanDuration>,
+        keepalive_interval: Option<HumanDuration>,
+        keepalive_count: Option<u32>,
+        user_timeout: Option<DurationOrNever>,
     }
 }
 

@@ -12,9 +12,10 @@ use super::settings::{ControlRole, Database, MigrateRole, Passwords, Upstream};
 use super::surroundings::Surroundings;
 use super::upstream::{self, UpstreamUrl};
 use super::validate::Check;
+use crate::tls::tcp::TcpOptions;
 
 /// A server is tried this long before the next host gets its turn.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client waits this long for a server before it is told that there is none.
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
 
@@ -72,6 +73,7 @@ impl Check<'_> {
         let tls = self.server_tls(key, &tls, around);
         Some(Upstream {
             tls,
+            tcp: TcpOptions::default(),
             hosts,
             user,
             password,
@@ -114,7 +116,7 @@ impl Check<'_> {
         self.not_empty("migrate.owner", migrate.owner.as_ref());
         let control = ControlRole {
             password: self.password(
-                "control",
+                "control.",
                 control.password,
                 control.password_file.as_deref(),
             ),
@@ -123,7 +125,7 @@ impl Check<'_> {
         };
         let migrate = MigrateRole {
             password: self.password(
-                "migrate",
+                "migrate.",
                 migrate.password,
                 migrate.password_file.as_deref(),
             ),
@@ -151,18 +153,20 @@ impl Check<'_> {
         (control, migrate)
     }
 
-    fn password(
+    /// A password from its key or from the file that another key names; `path` is what stands in
+    /// front of both keys.
+    pub(super) fn password(
         &mut self,
-        role: &str,
+        path: &str,
         written: Option<Secret>,
         file: Option<&Path>,
     ) -> Option<Secret> {
-        let key = format!("{role}.password_file");
+        let key = format!("{path}password_file");
         match (written, file) {
             (Some(_), Some(_)) => {
                 self.wrong(
                     &key,
-                    format!("both it and {role}.password are set; keep one"),
+                    format!("both it and {path}password are set; keep one"),
                 );
                 None
             }

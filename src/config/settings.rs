@@ -10,10 +10,13 @@ use super::address::Host;
 use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
+use super::rules::{CertificateName, CertificateUser, Rule};
 use super::secret::Secret;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::users::Users;
+use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
+use crate::tls::tcp::TcpOptions;
 
 /// A configuration that was found valid. `config/reference.toml` explains every key.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +31,8 @@ pub struct Config {
     pub client_gone: Option<Duration>,
     /// Whether strangers may use a server that lets them in without a challenge.
     pub allow_unauthenticated: bool,
+    /// Whether the client's address is added to `application_name`.
+    pub application_name_add_client: bool,
     /// How clients are encrypted.
     pub tls: Tls,
     /// The server of every database that has none of its own.
@@ -36,12 +41,16 @@ pub struct Config {
     pub control: ControlRole,
     /// Who runs migrations, as far as it is said.
     pub migrate: MigrateRole,
+    /// Who gets in, and how.
+    pub auth: Auth,
     /// Where the admin HTTP listens: a loopback address.
     pub admin_listen: SocketAddr,
     /// What a hold does when its command says nothing else.
     pub hold: Hold,
     /// What is limited.
     pub limits: Limits,
+    /// How TCP finds out that a peer is gone.
+    pub tcp: TcpOptions,
     /// What is logged, and how.
     pub log: Log,
     /// The databases that pass, by name; when empty, all pass.
@@ -70,9 +79,11 @@ pub struct Upstream {
     pub database: Option<String>,
     /// How connections to it are encrypted.
     pub tls: Connector,
+    /// How TCP finds out that it is gone; [`Config::target`] fills it in.
+    pub tcp: TcpOptions,
     /// The longest time for one attempt at one host.
     pub connect_timeout: Duration,
-    /// The longest time for all attempts, the pauses between them included.
+    /// How long attempts are begun anew, the pauses between them included.
     pub connect_retry: Duration,
 }
 
@@ -98,6 +109,46 @@ pub struct MigrateRole {
     pub owner: Option<String>,
 }
 
+/// Who gets in, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    /// The first that is for a client counts; without any, all pass through.
+    pub rules: Vec<Rule>,
+    /// The users of the users file.
+    pub users: Arc<Users>,
+    /// How the server is asked for secrets, if it is.
+    pub query: Option<AuthQuery>,
+    /// Passwords for servers that were told the clients' users.
+    pub(super) server_passwords: Passfile,
+    /// Which name of a certificate counts.
+    pub certificate_name: CertificateName,
+    /// Whom the names of certificates may log in as; when empty, the user of that name.
+    pub certificate_users: Vec<CertificateUser>,
+    /// The SCRAM iterations of users that have no verifier, or do not exist.
+    pub iterations: u32,
+}
+
+/// How the server is asked for secrets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthQuery {
+    /// The statement; `$1` is the user's name.
+    pub sql: String,
+    /// The role that asks.
+    pub user: String,
+    /// Its password, from the file or from `query_password_file`.
+    pub password: Option<Secret>,
+    /// Where it connects; the upstream's database, or `postgres`, when not given.
+    pub database: Option<String>,
+}
+
+impl Auth {
+    /// The password that was set for this user at this server, whoever the client is.
+    #[must_use]
+    pub fn server_password(&self, host: &Host, database: &str, user: &str) -> Option<&Secret> {
+        self.server_passwords.find(host, database, user)
+    }
+}
+
 /// What a hold does when its command says nothing else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
@@ -113,6 +164,8 @@ pub struct Hold {
     pub clients_max: usize,
     /// How many bytes of a held client are kept before we stop reading it.
     pub bytes_per_client: usize,
+    /// What it does to replication connections.
+    pub replication: ReplicationHold,
     /// How a drain ends what still runs.
     pub ladder: Ladder,
 }
@@ -162,8 +215,20 @@ impl Ladder {
 pub struct Limits {
     /// Clients at the same time.
     pub connections: usize,
+    /// Of these, in one database; `None` is as many as come.
+    pub connections_per_database: Option<usize>,
+    /// Of these, of one user.
+    pub connections_per_user: Option<usize>,
+    /// Connections from one address, from their first byte on.
+    pub connections_per_address: Option<usize>,
+    /// Clients that have not finished their login.
+    pub logins: usize,
     /// From accepting a client to the end of its authentication.
     pub login_time: Duration,
+    /// How long a client may leave bytes untaken that are there for it; `None` is for ever.
+    pub client_stalled: Option<Duration>,
+    /// Cancel requests that are on their way to servers at the same time.
+    pub cancels: usize,
 }
 
 /// What is logged, and how.
@@ -201,6 +266,8 @@ pub struct Target {
     pub control: Option<Role>,
     /// Who runs migrations; `None` when no user is known.
     pub migrate: Option<Role>,
+    /// Who asks for the secrets of clients; `None` when nobody does.
+    pub lookup: Option<Role>,
     /// The role that migrations run as (`SET ROLE`).
     pub owner: Option<String>,
 }
@@ -254,8 +321,23 @@ impl Config {
                 passwords: self.passwords.clone(),
             })
         };
+        let lookup = self.auth.query.as_ref().map(|query| Role {
+            user: query.user.clone(),
+            database: query
+                .database
+                .as_ref()
+                .or(upstream.database.as_ref())
+                .map_or("postgres", String::as_str)
+                .to_owned(),
+            password: query.password.clone(),
+            passwords: self.passwords.clone(),
+        });
         Target {
-            upstream: upstream.clone(),
+            upstream: Upstream {
+                tcp: self.tcp.clone(),
+                ..upstream.clone()
+            },
+            lookup,
             control: role(&self.control.user, &self.control.password),
             migrate: role(&self.migrate.user, &self.migrate.password),
             owner: self.migrate.owner.clone(),

@@ -181,8 +181,10 @@ impl Layers {
             Ok(_) => Err(problems),
             Err(more) => {
                 // A key that could not be read is not missing as well.
+                let unread: Vec<String> = problems.iter().map(|p| p.key.clone()).collect();
                 for problem in more {
-                    if problems.iter().all(|known| known.key != problem.key) {
+                    // What all servers have in common is checked with each.
+                    if !unread.contains(&problem.key) && !problems.contains(&problem) {
                         problems.push(problem);
                     }
                 }
@@ -201,6 +203,7 @@ fn holds_password(raw: &Raw) -> bool {
     let in_url = |url: &Secret| upstream::parse(url.expose()).is_ok_and(|u| u.password.is_some());
     raw.control.password.is_some()
         || raw.migrate.password.is_some()
+        || raw.auth.query_password.is_some()
         || raw.upstream.url.as_ref().is_some_and(in_url)
         || raw
             .databases

@@ -98,6 +98,25 @@ fn each_mistake_is_named_with_its_key_and_line() {
             ],
         ),
         (
+            "[upstream]\nurl = 'postgres://a@db'\n[hold]\nreplication = 'kill'\n[limits]\nlogins = 0\n\
+             connections_per_user = 'all'\nconnections_per_database = 0\nclient_stalled = '0s'\n\
+             connections_per_address = -1\ncancels = 0\n[tcp]\nkeepalive_idle = '1500ms'\n\
+             keepalive_interval = '10h'\nkeepalive_count = 128\nuser_timeout = '25days'\n",
+            &[
+                "line 4: hold.replication: unknown variant `kill`, expected `exempt` or `hold`",
+                "line 6: limits.logins: 0 is not between 1 and 1000000",
+                "line 7: limits.connections_per_user: \"all\" is not a number; write one, or \"none\"",
+                "line 8: limits.connections_per_database: 0 is not between 1",
+                "line 9: limits.client_stalled: it must be longer than zero",
+                "line 10: limits.connections_per_address: \"-1\" is not a number",
+                "line 11: limits.cancels: 0 is not between 1",
+                "line 13: tcp.keepalive_idle: it is not in whole seconds between",
+                "line 14: tcp.keepalive_interval: it is not in whole seconds",
+                "line 15: tcp.keepalive_count: 128 is not between 1 and 127",
+                "line 16: tcp.user_timeout: it is longer than 24days",
+            ],
+        ),
+        (
             "listen = ['127.0.0.1:6433', 'unix:run']\n[upstream]\nurl = 5\n[control]\npassword = 12345\n",
             &[
                 "line 1: listen: the socket directory run must be an absolute path",
@@ -327,6 +346,8 @@ fn every_key_is_known_to_reload() {
     for key in raw::keys() {
         let known = |row: &str| match key.as_str() {
             "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
+            // One connection asks, as one role with one statement.
+            key if key.starts_with("auth.query_") => row == "auth.query",
             // A listener has its mode; the files make one acceptor.
             "tls.mode" => row == "listen",
             "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
@@ -334,6 +355,107 @@ fn every_key_is_known_to_reload() {
         };
         assert!(reload::rows().any(known), "{key}");
     }
+}
+#[test]
+fn mistakes_about_who_gets_in_are_named() {
+    // A text, and how each of its problems begins.
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "query = 'select 1'\nquery_password = 'hunter2'\nquery_database = 'x'\niterations = 0\n",
+            &[
+                "line 6: auth.iterations: 0 is not between 1 and 1000000",
+                "line 3: auth.query: it is set, but auth.query_user is not",
+                "line 4: auth.query_password: it is set, but auth.query_user is not",
+                "line 5: auth.query_database: it is set, but auth.query_user is not",
+            ],
+        ),
+        (
+            "query_user = 'a'\nquery = 'select 1'\nserver_passfile = '/nonexistent'\n\
+             users_file = '/nonexistent'\ncertificate_users = [{ certificate = '', user = 'x' }]\n",
+            &[
+                "line 6: auth.users_file: /nonexistent cannot be read",
+                "line 5: auth.server_passfile: /nonexistent: No such file",
+                "line 7: auth.certificate_users: a name in it is empty",
+                "line 4: auth.query: it does not ask for a user",
+            ],
+        ),
+        (
+            "[[auth.rules]]\nmethod = 'scram-sha-256'\n[[auth.rules]]\nmethod = 'pass-through'\n\
+             [[auth.rules]]\ntls = false\nmethod = 'cert'\n[[auth.rules]]\nmethod = 'md5'\n",
+            &[
+                "line 3: auth.rules: rule 1 (scram-sha-256) needs to know passwords",
+                "line 3: auth.rules: rule 3 (cert) needs tls.client_ca",
+                "line 3: auth.rules: rule 3 (cert) is for connections without TLS",
+                "line 3: auth.rules: rule 4 (md5) needs to know passwords",
+            ],
+        ),
+        (
+            "[[auth.rules]]\nmethod = 'trust'\n[[auth.rules]]\nmethod = 'peer'\n",
+            &["line 6: auth.rules"],
+        ),
+        (
+            "[[auth.rules]]\nmethod = 'trust'\nhost = 'x'\n",
+            &["line 5: auth.rules"],
+        ),
+    ];
+    for (text, expected) in cases {
+        let text = if text.starts_with("[[") {
+            format!("{GOOD}{text}")
+        } else {
+            // GOOD without its line end, so that lines are counted from [auth].
+            format!("upstream.url = 'postgres://app@db'\n[auth]\n{text}")
+        };
+        let found = problems(&text, &[]);
+        for start in *expected {
+            let hit = found.iter().any(|problem| problem.starts_with(start));
+            assert!(hit, "{start:?} in {found:#?} of:\n{text}");
+        }
+        assert_eq!(found.len(), expected.len(), "{found:#?} of:\n{text}");
+        assert!(!found.concat().contains("hunter2"));
+    }
+}
+
+#[test]
+fn the_users_file_and_the_rules_are_read_anew_at_a_reload() {
+    let users = file("\"anna\" \"hunter2\"\n");
+    let text = format!(
+        "{GOOD}[auth]\nusers_file = '{}'\n[[auth.rules]]\nuser = 'anna'\nmethod = 'password'\n",
+        users.path().display()
+    );
+    let loaded = load_text(&text, &[]).expect("valid");
+    assert!(loaded.warnings[0].contains("rule 1 (password) is for connections without TLS"));
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    let shared = Shared::new(loaded.config);
+
+    std::fs::write(users.path(), "\"anna\" \"hunter2\"\n\"bob\" hunter2\n").expect("writable");
+    let found = problems(&text, &[]);
+    let expected = format!(
+        "line 4: auth.users_file: {}, line 2: it is not \"name\" \"secret\"",
+        users.path().display()
+    );
+    assert_eq!(found, [expected]);
+
+    std::fs::write(users.path(), "\"bob\" \"hunter2\"\n").expect("writable");
+    let reloaded = shared.reload(config(&text));
+    assert_eq!(reloaded.now, ["auth.users_file"]);
+    assert!(shared.load().auth.users.get("anna").is_none());
+    assert!(shared.load().auth.users.get("bob").is_some());
+}
+
+#[test]
+fn iterations_that_tell_users_from_none_are_warned_of() {
+    let scram = "\"a\" \"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
+        WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\"";
+    let users = file(scram);
+    let warnings = |iterations| {
+        let text = format!(
+            "{GOOD}[auth]\nusers_file = '{}'\niterations = {iterations}\n",
+            users.path().display()
+        );
+        load_text(&text, &[]).expect("valid").warnings
+    };
+    assert_eq!(warnings(4096), Vec::<String>::new());
+    assert!(warnings(10_000)[0].contains("do not have the 10000 iterations"));
 }
 
 fn sample(name: &str) -> String {
@@ -388,6 +510,14 @@ fn the_reference_shows_every_key() {
             "password_file",
             "database",
             "owner",
+            "users_file",
+            "query",
+            "query_user",
+            "query_password",
+            "query_password_file",
+            "query_database",
+            "server_passfile",
+            "rules",
             "mode",
             "certificate",
             "key",

@@ -10,10 +10,10 @@ use super::address::{ListenAddress, TcpAddress};
 use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
 use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
-use super::raw::{Raw, RawHold, RawLimits, RawLog, RawTls};
-use super::settings::{Config, Hold, Ladder, Limits, Log};
+use super::raw::{Raw, RawHold, RawLog, RawTls};
+use super::settings::{Config, Hold, Ladder, Log};
 use super::surroundings::Surroundings;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, Then};
+use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -40,8 +40,10 @@ pub(super) fn validate(
     let upstream = check.upstream(&raw.upstream, around);
     let databases = check.databases(raw.databases, &raw.upstream, around);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
+    let auth = check.auth(raw.auth, raw.tls.client_ca.is_some());
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
+    let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
 
     match (upstream, state_dir) {
@@ -54,13 +56,16 @@ pub(super) fn validate(
                     .client_gone
                     .map_or(Some(Duration::from_secs(1)), |DurationOrNever(gone)| gone),
                 allow_unauthenticated: raw.allow_unauthenticated.unwrap_or(false),
+                application_name_add_client: raw.application_name_add_client.unwrap_or(false),
                 tls,
                 upstream,
                 control,
                 migrate,
+                auth,
                 admin_listen,
                 hold,
                 limits,
+                tcp,
                 log: log(raw.log),
                 databases,
                 passwords: Arc::new(passwords),
@@ -87,7 +92,12 @@ impl Check<'_> {
         });
     }
 
-    fn within(&mut self, key: &str, value: usize, allowed: std::ops::RangeInclusive<usize>) {
+    pub(super) fn within(
+        &mut self,
+        key: &str,
+        value: usize,
+        allowed: std::ops::RangeInclusive<usize>,
+    ) {
         if !allowed.contains(&value) {
             let (low, high) = allowed.into_inner();
             self.wrong(key, format!("{value} is not between {low} and {high}"));
@@ -199,21 +209,13 @@ impl Check<'_> {
             ),
             clients_max,
             bytes_per_client,
+            replication: raw.replication.unwrap_or(ReplicationHold::Exempt),
             ladder: Ladder {
                 preset: raw.ladder.unwrap_or(Preset::Gentle),
                 wait: seconds(raw.wait, 30),
                 cancel: seconds(raw.cancel, 10),
                 terminate: seconds(raw.terminate, 10),
             },
-        }
-    }
-
-    fn limits(&mut self, raw: RawLimits) -> Limits {
-        let connections = raw.connections.unwrap_or(10_000);
-        self.within("limits.connections", connections, 1..=1_000_000);
-        Limits {
-            connections,
-            login_time: self.time("limits.login_time", raw.login_time, Duration::from_secs(60)),
         }
     }
 }

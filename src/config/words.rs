@@ -107,6 +107,36 @@ words! {
 }
 
 words! {
+    /// What a hold does to replication connections.
+    ReplicationHold {
+        /// They go on, and no drain waits for them.
+        Exempt = "exempt",
+        /// They are held as every session is.
+        Hold = "hold",
+    }
+}
+
+words! {
+    /// How a client has to prove who it is.
+    AuthMethod {
+        /// To the server; we only watch.
+        PassThrough = "pass-through",
+        /// By SCRAM-SHA-256, and to us, as with those that follow.
+        ScramSha256 = "scram-sha-256",
+        /// By an MD5 hash, or by SCRAM where its secret is a SCRAM verifier.
+        Md5 = "md5",
+        /// By sending its password as it is.
+        Password = "password",
+        /// By a certificate.
+        Cert = "cert",
+        /// Not at all.
+        Trust = "trust",
+        /// It cannot.
+        Reject = "reject",
+    }
+}
+
+words! {
     /// How log lines are written.
     LogFormat {
         /// For people.

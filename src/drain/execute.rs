@@ -12,10 +12,8 @@ use super::proof::{View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
-use crate::server::cancel::cancel;
 use crate::server::control::Control;
-use crate::session::registry::{Session, SessionId, Sessions, Signals};
-use crate::tasks::Tasks;
+use crate::session::registry::{Session, Sessions, Signals};
 
 /// How soon the server is asked again while it shows our sessions at work although no permit is
 /// out: it clears its books within milliseconds, or the backend is one whose client is gone.
@@ -37,8 +35,6 @@ pub struct Drain {
     pub sessions: Arc<Sessions>,
     /// Whom to ask and to order.
     pub control: Arc<Control>,
-    /// Where cancel requests run.
-    pub tasks: Tasks,
 }
 
 impl Drain {
@@ -104,7 +100,7 @@ impl Drain {
 
     /// Sessions in a transaction, as their permits tell.
     fn in_the_way(&self) -> Vec<Arc<Session>> {
-        let mut sessions = self.sessions.of(self.gate.database());
+        let mut sessions = self.sessions.held_with(self.gate.database());
         sessions.retain(|session| session.transaction_age().is_some());
         sessions
     }
@@ -127,7 +123,10 @@ impl Drain {
         let ordered = match step {
             Step::Wait => Ok(()),
             Step::Cancel => {
-                self.cancel(&sessions);
+                // By the protocol: no privilege is needed for that.
+                for session in &sessions {
+                    session.signal(Signals::CANCEL_RUNNING);
+                }
                 if orphans.is_empty() {
                     Ok(())
                 } else {
@@ -156,21 +155,6 @@ impl Drain {
             Step::Cancel => add_new(&mut report.cancelled, blockers),
             Step::Terminate => add_new(&mut report.terminated, blockers),
         });
-    }
-
-    /// Cancels what each of these runs, by the protocol: no privilege is needed for that.
-    fn cancel(&self, sessions: &[Arc<Session>]) {
-        for session in sessions {
-            let session = Arc::clone(session);
-            self.tasks.spawn("drain cancel", async move {
-                if let Some(key) = &session.server_key
-                    && let Err(error) = cancel(&session.route, key).await
-                {
-                    let SessionId(id) = session.id;
-                    tracing::warn!(session = id, %error, "cancel request failed");
-                }
-            });
-        }
     }
 
     fn publish(

@@ -75,7 +75,7 @@ fn compare(
             None => view.unknown(format!("the backend {} is at another server", gone.pid)),
         }
     }
-    for session in ours {
+    for session in ours.iter().filter(|session| session.held_by_holds) {
         view.count_session(session, sessions, endpoint, &seen);
     }
     let is_ours = |pid: i32| {
@@ -88,8 +88,16 @@ fn compare(
     view.bypass = seen
         .values()
         .filter(|backend| in_transaction(backend.activity) && !is_ours(backend.pid))
+        .filter(|backend| !backend.sends_changes)
         .map(Blocker::from)
         .collect();
+    // Replication connections take SQL too; one that is not held is to be seen then.
+    let unheld = ours.iter().filter(|session| !session.held_by_holds);
+    view.bypass.extend(
+        unheld
+            .filter(|session| session.transaction_age().is_some())
+            .map(|session| Blocker::from(&**session)),
+    );
     view
 }
 
@@ -101,6 +109,11 @@ impl View {
         endpoint: &Endpoint,
         seen: &BTreeMap<i32, Backend>,
     ) {
+        if session.replication.is_some() {
+            // The server shows a stream as active and has no transaction for it; what such a session
+            // runs besides has a permit.
+            return;
+        }
         let Some(pid) = session.pid() else {
             return self.unknown("a server gave no process id".into());
         };

@@ -28,6 +28,7 @@ use mode::{Generation, HoldSpec, Holder};
 #[derive(Debug)]
 pub struct Gates {
     inner: Mutex<Inner>,
+    unheld: Arc<Gate>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
 }
@@ -43,6 +44,7 @@ impl Gates {
     pub fn new(tasks: Tasks, metrics: Arc<Metrics>) -> Gates {
         Gates {
             inner: Mutex::default(),
+            unheld: Arc::new(Gate::new("", tasks.clone(), Arc::clone(&metrics))),
             tasks,
             metrics,
         }
@@ -65,6 +67,11 @@ impl Gates {
         }
         inner.gates.insert(database.to_owned(), Arc::clone(&gate));
         gate
+    }
+
+    /// A gate that is no database's and that nobody closes, for sessions that are not held.
+    pub fn unheld(&self) -> Arc<Gate> {
+        Arc::clone(&self.unheld)
     }
 
     /// The gate of a database, if it has one.

@@ -37,6 +37,7 @@ pub struct Metrics {
     connections: Counter,
     server_connect_failures: Counter,
     refusals: Mutex<BTreeMap<&'static str, Counter>>,
+    limited: Mutex<BTreeMap<&'static str, Counter>>,
     databases: Mutex<BTreeMap<String, DatabaseMetrics>>,
 }
 
@@ -90,6 +91,7 @@ impl Metrics {
             connections: counter(&recorder, names::CONNECTIONS, &[]),
             server_connect_failures: counter(&recorder, names::SERVER_CONNECT_FAILURES, &[]),
             refusals: Mutex::default(),
+            limited: Mutex::default(),
             databases: Mutex::default(),
             handle: recorder.handle(),
             recorder,
@@ -122,6 +124,14 @@ impl Metrics {
         lock(&self.refusals)
             .entry(sqlstate)
             .or_insert_with(|| counter(&self.recorder, names::REFUSALS, &[("sqlstate", sqlstate)]))
+            .increment(1);
+    }
+
+    /// A client was turned away or ended by the limit that this key of `[limits]` sets.
+    pub fn limited(&self, limit: &'static str) {
+        lock(&self.limited)
+            .entry(limit)
+            .or_insert_with(|| counter(&self.recorder, names::LIMITED, &[("limit", limit)]))
             .increment(1);
     }
 
@@ -289,6 +299,7 @@ mod tests {
         metrics.server_connect_failed();
         metrics.refused("55P03");
         metrics.refused("55P03");
+        metrics.limited("connections");
         metrics.hold_ended(Duration::from_secs(3));
         metrics.client_waited(Duration::from_millis(4));
         metrics.drained(Duration::from_millis(7));
@@ -307,6 +318,7 @@ mod tests {
             "pgdrain_connections_total 1",
             "pgdrain_server_connect_failures_total 1",
             "pgdrain_refusals_total{sqlstate=\"55P03\"} 2",
+            "pgdrain_limited_total{limit=\"connections\"} 1",
             "pgdrain_hold_duration_seconds_bucket{le=\"5\"} 1",
             "pgdrain_hold_duration_seconds_bucket{le=\"2.5\"} 0",
             "pgdrain_held_wait_seconds_sum 0.004",

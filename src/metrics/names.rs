@@ -64,6 +64,8 @@ names! {
         "Bytes relayed, from clients (in) and to them (out).";
     REFUSALS = "pgdrain_refusals_total" Counter Count ["sqlstate"]
         "Errors that clients got from pgdrain itself.";
+    LIMITED = "pgdrain_limited_total" Counter Count ["limit"]
+        "Clients turned away or ended by a limit, by the name of its key.";
     HOLD_DURATION = "pgdrain_hold_duration_seconds" Histogram Seconds []
         "How long a database was held, from the hold to its end.";
     HELD_WAIT = "pgdrain_held_wait_seconds" Histogram Seconds []

@@ -18,6 +18,7 @@ use crate::server::driver::{self, Driver};
 use crate::server::own::OwnBackends;
 use crate::tls::connector::{Connector as TlsConnector, NotEncrypted};
 use crate::tls::stream::Stream;
+use crate::tls::tcp::TcpOptions;
 
 /// What our sessions are called in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "pgdrain migrate";
@@ -191,7 +192,8 @@ impl Endpoint {
     ) -> Result<(Client, Driver, Route), ConnectError> {
         let mut attempts = self.tls.attempts().iter().peekable();
         while let Some(attempt) = attempts.next() {
-            let (stream, route) = connect_host(host, &self.tls, *attempt).await?;
+            let (stream, route) =
+                connect_host(host, &self.tls, &TcpOptions::default(), *attempt).await?;
             watch_closely(&stream).map_err(NotEncrypted::Io)?;
             let next = attempts.peek().copied();
             let logged_in = driver::log_in(&self.config(database), stream, next).await?;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::config::{Host, Upstream};
 use crate::tls::connector::{Attempt, Connector, NotEncrypted};
 use crate::tls::stream::Stream;
+use crate::tls::tcp::TcpOptions;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -61,21 +62,23 @@ pub struct Connected<'a> {
 
 /// A connection whose server has begun to answer a start-up packet.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Opened<'a> {
     /// The connection.
     pub stream: Stream,
     /// The way there.
     pub route: Route,
+    /// The host that it was found by.
+    pub host: &'a Host,
     /// The first of what it said; nothing when it closed without a word.
     pub answer: BytesMut,
 }
 
 /// No host of the upstream took the connection in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no connection to {hosts} within {within:?}")]
+#[error("no connection to {hosts} in {after:?}")]
 pub struct Unreachable {
     hosts: String,
-    within: Duration,
+    after: Duration,
     #[source]
     last: Option<NotEncrypted>,
 }
@@ -93,12 +96,14 @@ pub enum NotOpened {
 
 /// Connects and sends a start-up packet. If the server refuses it at once, the next way that
 /// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
-pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpened> {
+pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
     let mut attempts = upstream.tls.attempts().iter().copied().peekable();
     let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
     loop {
         let Connected {
-            mut stream, route, ..
+            mut stream,
+            route,
+            host,
         } = connect(upstream, attempt).await?;
         stream.write_all(startup).await?;
         stream.flush().await?;
@@ -112,6 +117,7 @@ pub async fn open(upstream: &Upstream, startup: &[u8]) -> Result<Opened, NotOpen
                 return Ok(Opened {
                     stream,
                     route,
+                    host,
                     answer,
                 });
             }
@@ -132,15 +138,17 @@ pub fn is_another_way(attempt: Attempt, stream: &Stream) -> bool {
 }
 
 /// Connects to the first host that answers, trying all of them again with growing pauses until
-/// `connect_retry` has passed. Cancel safe.
+/// `connect_retry` has passed; each of them gets its full `connect_timeout` once. Cancel safe.
 pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<'_>, Unreachable> {
-    let give_up = Instant::now() + upstream.connect_retry;
+    let begun = Instant::now();
+    let give_up = begun + upstream.connect_retry;
     let mut backoff = BACKOFF_MIN;
     let mut last = None;
     loop {
         for host in &upstream.hosts {
-            let until = (Instant::now() + upstream.connect_timeout).min(give_up);
-            match timeout_at(until, connect_host(host, &upstream.tls, attempt)).await {
+            let until = Instant::now() + upstream.connect_timeout;
+            let connected = connect_host(host, &upstream.tls, &upstream.tcp, attempt);
+            match timeout_at(until, connected).await {
                 Ok(Ok((stream, route))) => {
                     return Ok(Connected {
                         stream,
@@ -155,10 +163,9 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
         let again = Instant::now() + backoff;
         if again >= give_up {
             let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
-            let within = upstream.connect_retry;
             return Err(Unreachable {
                 hosts: hosts.join(", "),
-                within,
+                after: begun.elapsed(),
                 last,
             });
         }
@@ -169,14 +176,17 @@ pub async fn connect(upstream: &Upstream, attempt: Attempt) -> Result<Connected<
 
 /// Connects to a server that we are on already, once, encrypted if that way is. Cancel safe.
 pub async fn connect_again(route: &Route) -> Result<Stream, NotEncrypted> {
+    // Too short a connection for probes.
+    let options = TcpOptions::default();
     match (&route.endpoint, &route.secure) {
         (Endpoint::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
         (Endpoint::Tcp(address), None) => {
-            tcp(*address, &Connector::disabled(), "", Attempt::Plain).await
+            let connector = Connector::disabled();
+            tcp(*address, &options, (&connector, "", Attempt::Plain)).await
         }
         (Endpoint::Tcp(address), Some(secure)) => {
             let (connector, host) = &**secure;
-            tcp(*address, connector, host, Attempt::Encrypt).await
+            tcp(*address, &options, (connector, host, Attempt::Encrypt)).await
         }
     }
 }
@@ -186,6 +196,7 @@ pub async fn connect_again(route: &Route) -> Result<Stream, NotEncrypted> {
 pub async fn connect_host(
     host: &Host,
     connector: &Connector,
+    options: &TcpOptions,
     attempt: Attempt,
 ) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
@@ -201,14 +212,14 @@ pub async fn connect_host(
     let nowhere = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut last = NotEncrypted::Io(nowhere);
     for address in lookup_host((name, port)).await? {
-        let mut connected = tcp(address, connector, name, attempt).await;
+        let mut connected = tcp(address, options, (connector, name, attempt)).await;
         if attempt == Attempt::Offer
             && matches!(
                 connected,
                 Err(NotEncrypted::Handshake(_) | NotEncrypted::Answer)
             )
         {
-            connected = tcp(address, connector, name, Attempt::Plain).await;
+            connected = tcp(address, options, (connector, name, Attempt::Plain)).await;
         }
         match connected {
             Ok(stream) => {
@@ -225,11 +236,10 @@ pub async fn connect_host(
 
 async fn tcp(
     address: SocketAddr,
-    connector: &Connector,
-    host: &str,
-    attempt: Attempt,
+    options: &TcpOptions,
+    (connector, host, attempt): (&Connector, &str, Attempt),
 ) -> Result<Stream, NotEncrypted> {
-    let stream = Stream::tcp(TcpStream::connect(address).await?)?;
+    let stream = Stream::tcp(TcpStream::connect(address).await?, options)?;
     match stream {
         Stream::Tcp(tcp) => connector.secure(tcp, host, attempt).await,
         Stream::Unix(_) | Stream::Tls(_) => Ok(stream),

@@ -15,15 +15,16 @@ use crate::tasks::Tasks;
 /// How long one question may take before the answer counts as unknown.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// Every client backend of a database. `backend_type` and most of the rest are NULL for sessions
+/// Every client backend of a database, and every sender of its changes. `backend_type` and most of the rest are NULL for sessions
 /// of other roles where the control role may not see them; those must not be left out.
 const BACKENDS: &str = "\
 select pid, coalesce(usename::text, ''), coalesce(application_name, ''),
        coalesce(host(client_addr) || ':' || client_port, '[local]'),
        state, xact_start, query_start,
-       (extract(epoch from clock_timestamp() - coalesce(xact_start, query_start)) * 1000)::int8
+       (extract(epoch from clock_timestamp() - coalesce(xact_start, query_start)) * 1000)::int8,
+       coalesce(backend_type = 'walsender', false)
   from pg_catalog.pg_stat_activity
- where datname = $1 and coalesce(backend_type, 'client backend') = 'client backend'";
+ where datname = $1 and coalesce(backend_type, 'client backend') in ('client backend', 'walsender')";
 
 /// What the server says of one of its sessions.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,8 @@ pub struct Backend {
     pub age: Option<Duration>,
     /// When its last statement began.
     pub statement_started_at: Option<SystemTime>,
+    /// Whether it was opened for replication: what it does says nothing of transactions then.
+    pub sends_changes: bool,
 }
 
 /// What a backend does.
@@ -263,5 +266,6 @@ fn backend(row: &Row) -> Result<Backend, tokio_postgres::Error> {
         activity: Activity::from_state(row.try_get(4)?),
         age: age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(0))),
         statement_started_at: row.try_get(6)?,
+        sends_changes: row.try_get(8)?,
     })
 }

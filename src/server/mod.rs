@@ -4,4 +4,5 @@ pub mod cancel;
 pub mod connect;
 pub mod control;
 pub mod driver;
+pub mod lookup;
 pub mod own;

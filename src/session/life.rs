@@ -1,5 +1,6 @@
 //! One client from its first byte to the last: wish, login, relay, farewell.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,16 +8,19 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::Applicant;
+use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
-use super::room::{Room, RoomTaken};
+use super::room::{Rooms, Tallied};
 use crate::auth::passthrough::Failed;
+use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::handshake::{NoWish, Wish};
 use crate::config::Config;
 use crate::gate::Gates;
+use crate::server::lookup::Lookups;
 use crate::tasks::Tasks;
-use crate::tls::stream::Stream;
+use crate::tls::stream::{Peer, Socket, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::CancelKey;
 
@@ -37,14 +41,30 @@ pub struct Host {
     pub common: Arc<Common>,
     /// Sessions run here; its token asks them to end at their next boundary.
     pub tasks: Tasks,
-    /// How many sessions are open, or about to be.
-    pub room: Arc<Room>,
+    /// How many clients there are, of every kind that is limited.
+    pub rooms: Rooms,
+    /// Where the server is asked for clients' secrets.
+    pub lookups: Arc<Lookups>,
+    /// How users that do not exist look like those that do.
+    pub disguise: Disguise,
 }
 
 /// A session that is logged in, and its place among the others.
-pub(super) struct Settled {
-    pub(super) relay: Relay<Stream, Stream>,
+pub(super) struct Settled<C, S> {
+    pub(super) relay: Relay<C, S>,
     pub(super) farewell: Farewell,
+}
+
+impl<C: Socket, S: Socket> Settled<C, S> {
+    /// Relays to the end. Also when the relay panics, or is dropped, the session leaves nothing
+    /// behind: the permit is given back by its door, the rest by the farewell.
+    async fn run(self) {
+        let Settled {
+            relay,
+            mut farewell,
+        } = self;
+        farewell.end = relay.run().await;
+    }
 }
 
 /// Takes the session out of the registry, however its task ends.
@@ -52,7 +72,22 @@ pub(super) struct Farewell {
     pub(super) sessions: Arc<Sessions>,
     pub(super) session: Arc<Session>,
     pub(super) end: End,
-    pub(super) _room: RoomTaken,
+    pub(super) _places: Places,
+}
+
+/// A client that has said what it wants, or will not.
+struct Arrived {
+    arrival: Arrival,
+    wish: Result<Wish, NoWish>,
+    address: Address,
+}
+
+/// What a client may do, by the number of connections from its address.
+enum Address {
+    /// Log in. A client on our Unix socket has no address.
+    Within(Option<Tallied<IpAddr>>),
+    /// Cancel what its others run.
+    Beyond(Tallied<IpAddr>),
 }
 
 impl Drop for Farewell {
@@ -72,33 +107,36 @@ impl Host {
             settled = settled => settled,
             () = stop.cancelled() => return,
         };
-        let Some(Settled {
-            relay,
-            mut farewell,
-        }) = settled
-        else {
+        let Some(settled) = settled else {
             return;
         };
         if stop.is_cancelled() {
             // It was not in the registry yet when the others were asked to stop.
-            farewell.session.signal(Signals::STOP);
+            settled.farewell.session.signal(Signals::STOP);
         }
-        farewell.end = relay.run().await;
+        settled.run().await;
     }
 
     /// Everything up to the first statement; `None` when the client got what it asked for, or no.
-    async fn settle(&self, mut arrival: Arrival, config: Arc<Config>) -> Option<Settled> {
+    async fn settle(
+        &self,
+        arrival: Arrival,
+        config: Arc<Config>,
+    ) -> Option<Settled<Stream, Stream>> {
         let deadline = Instant::now() + config.limits.login_time;
-        let acceptor = config.tls.acceptor.as_ref();
-        let wish = timeout_at(deadline, arrival.wish(acceptor)).await;
+        let Arrived {
+            arrival,
+            wish,
+            address,
+        } = self.arrive(arrival, &config, deadline).await?;
         let Arrival {
             stream,
             peer,
+            listen,
             encryption,
-            ..
         } = arrival;
         let stream = stream?;
-        let (startup, behind) = match wish.unwrap_or(Err(NoWish::Refused(Refusal::LoginTimeout))) {
+        let (startup, behind) = match wish {
             Ok(Wish::Session(startup, behind)) => (startup, behind),
             Ok(Wish::Cancel(key)) => {
                 self.cancel(&key).await;
@@ -111,22 +149,104 @@ impl Host {
             }
             Ok(Wish::Encryption) | Err(NoWish::Closed | NoWish::Io(_)) => return None,
         };
+        let address = match address {
+            Address::Within(place) => place,
+            Address::Beyond(_place) => {
+                self.common.metrics.limited("connections_per_address");
+                self.tell(stream, peer, &Refusal::TooManyFromAddress).await;
+                return None;
+            }
+        };
         let mut applicant = Applicant {
             stream,
             peer,
+            listen,
             encryption,
             startup,
             behind,
+            address,
             config,
         };
         let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
-        match login.unwrap_or(Err(Failed::Refused(Refusal::LoginTimeout))) {
+        let login = login.unwrap_or_else(|_elapsed| Err(self.late()));
+        match login {
             Ok(server) => Some(self.register(applicant, server)),
             Err(failed) => {
                 self.turn_away(applicant, failed).await;
                 None
             }
         }
+    }
+
+    /// Up to what the client wants; `None` when it lost its place before it said so, or its address
+    /// has too many connections even for a cancel request.
+    async fn arrive(
+        &self,
+        mut arrival: Arrival,
+        config: &Config,
+        deadline: Instant,
+    ) -> Option<Arrived> {
+        let (_silent, taken_away) = self.rooms.silent.enter(config.limits.logins);
+        let acceptor = config.tls.acceptor.as_ref();
+        let coming = async {
+            arrival.learn_origin().await?;
+            let address = self.address(arrival.peer, config);
+            match address {
+                Some(address) => Ok(Some((address, arrival.wish(acceptor).await))),
+                None => Ok(None),
+            }
+        };
+        let came = tokio::select! {
+            came = timeout_at(deadline, coming) => came,
+            Ok(()) = taken_away => {
+                self.common.metrics.limited("logins");
+                tracing::debug!(peer = %arrival.peer, "closed in favour of a newer connection");
+                return None;
+            }
+        };
+        let (address, wish) = match came {
+            Ok(Ok(Some((address, wish)))) => (address, wish),
+            Ok(Ok(None)) => {
+                self.common.metrics.limited("connections_per_address");
+                return None;
+            }
+            Ok(Err(no_wish)) => (Address::Within(None), Err(no_wish)),
+            Err(_elapsed) => {
+                self.common.metrics.limited("login_time");
+                (
+                    Address::Within(None),
+                    Err(NoWish::Refused(Refusal::LoginTimeout)),
+                )
+            }
+        };
+        Some(Arrived {
+            arrival,
+            wish,
+            address,
+        })
+    }
+
+    /// A place among the connections from the client's address, or among as many again that may
+    /// only cancel.
+    fn address(&self, peer: Peer, config: &Config) -> Option<Address> {
+        let Some(ip) = peer.ip() else {
+            return Some(Address::Within(None));
+        };
+        let limit = config.limits.connections_per_address;
+        if let Some(place) = self.rooms.addresses.take(ip, limit) {
+            return Some(Address::Within(Some(place)));
+        }
+        self.rooms.surplus.take(ip, limit).map(Address::Beyond)
+    }
+
+    /// Counts what a limit did.
+    pub(super) fn full(&self, limit: &'static str, refusal: Refusal) -> Failed {
+        self.common.metrics.limited(limit);
+        Failed::Refused(refusal)
+    }
+
+    fn late(&self) -> Failed {
+        self.full("login_time", Refusal::LoginTimeout)
     }
 
     /// Passes a cancel request on to the session it names. Nobody is told whether there is one; the

@@ -1,5 +1,6 @@
 //! From a start-up packet to a session that is logged in, or to a client that knows why not.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,17 +8,21 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::forwarded::{APPLICATION_NAME, forwarded, target};
 use super::life::{Farewell, Host, Settled};
+use super::places::Places;
 use super::registry::Login;
 use super::relay::{End, Relay};
-use super::room::RoomTaken;
-use crate::auth::passthrough::{Authenticated, Failed, Unchallenged, login};
-use crate::config::{Config, Target};
+use super::room::Tallied;
+use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
+use crate::auth::rules::{self, method};
+use crate::auth::verify;
+use crate::config::{AuthMethod, ClientTls, Config, Listen, ReplicationHold, Target, Upstream};
 use crate::gate::Gate;
 use crate::server::connect::{Opened, Route, open};
 use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{NotProved, Origin, Refusal};
 use crate::wire::startup::Startup;
 
 /// A client that wants a session.
@@ -25,69 +30,166 @@ use crate::wire::startup::Startup;
 pub(super) struct Applicant {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
+    /// Where it came in.
+    pub(super) listen: Arc<Listen>,
     /// What its encryption tells; `None` on a plain connection.
     pub(super) encryption: Option<Encryption>,
     pub(super) startup: Startup,
     /// What it sent behind its start-up packet.
     pub(super) behind: BytesMut,
+    /// Its place among the connections from its address, if it has one.
+    pub(super) address: Option<Tallied<IpAddr>>,
     /// As it is at its arrival; the session keeps it.
     pub(super) config: Arc<Config>,
 }
 
 /// A server that has let the client in.
+pub(super) struct LoggedIn {
+    pub(super) stream: Stream,
+    pub(super) route: Route,
+    pub(super) login: Authenticated,
+}
+
+/// The same, and the client's places.
 pub(super) struct Server {
-    stream: Stream,
-    route: Route,
-    login: Authenticated,
-    room: RoomTaken,
+    logged_in: LoggedIn,
+    places: Places,
+}
+
+impl Applicant {
+    fn for_rules(&self) -> rules::Applicant<'_> {
+        rules::Applicant {
+            database: self.startup.database(),
+            user: self.startup.user(),
+            address: self.peer.ip(),
+            tls: self.encryption.is_some(),
+        }
+    }
+
+    /// Where it comes from, as the texts of refusals tell it.
+    fn origin(&self) -> Origin {
+        let rules::Applicant {
+            database,
+            user,
+            address,
+            tls,
+        } = self.for_rules();
+        Origin {
+            host: address.map_or("[local]".into(), |ip| ip.to_canonical().to_string()),
+            user: user.to_owned(),
+            database: database.to_owned(),
+            tls,
+        }
+    }
+
+    /// Where certificates have to be those of users, whether this one is.
+    fn check_certificate(&self) -> Result<(), Failed> {
+        if self.listen.tls != ClientTls::VerifyFull {
+            return Ok(());
+        }
+        let auth = &self.config.auth;
+        verify::certificate(
+            self.startup.user(),
+            self.encryption.as_ref(),
+            auth.certificate_name,
+            &auth.certificate_users,
+        )
+    }
 }
 
 impl Host {
-    /// Logs the client in at the server of its database. Not cancel safe.
+    /// Logs the client in at the server of its database, in the way that the rules say. Not cancel
+    /// safe.
     pub(super) async fn log_in(&self, applicant: &mut Applicant) -> Result<Server, Failed> {
+        let config = Arc::clone(&applicant.config);
+        let session = self.rooms.sessions.take(config.limits.connections);
+        let session =
+            session.ok_or_else(|| self.full("connections", Refusal::TooManyConnections))?;
+        let logging_in = self.rooms.logins.take(config.limits.logins);
+        let _logging_in =
+            logging_in.ok_or_else(|| self.full("logins", Refusal::TooManyConnections))?;
+        applicant.check_certificate()?;
+        let target =
+            target(&config, &applicant.startup).ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
+        let logged_in = match method(&config.auth.rules, applicant.for_rules()) {
+            None => {
+                let why = NotProved::NoRule(applicant.origin());
+                return Err(Failed::Refused(why.into()));
+            }
+            Some(AuthMethod::Reject) => {
+                let why = NotProved::RuleRejects(applicant.origin());
+                return Err(Failed::Refused(why.into()));
+            }
+            Some(AuthMethod::PassThrough) => self.pass_through(applicant, &target).await?,
+            Some(
+                method @ (AuthMethod::ScramSha256
+                | AuthMethod::Md5
+                | AuthMethod::Password
+                | AuthMethod::Cert
+                | AuthMethod::Trust),
+            ) => self.terminate(applicant, &target, method).await?,
+        };
+        let places = (session, applicant.address.take());
+        let places = self.places(places, &applicant.startup, &config)?;
+        Ok(Server { logged_in, places })
+    }
+
+    /// The client proves itself to the server.
+    async fn pass_through(
+        &self,
+        applicant: &mut Applicant,
+        target: &Target,
+    ) -> Result<LoggedIn, Failed> {
         let Applicant {
             stream: client,
             peer,
             startup,
             behind,
             config,
+            encryption,
             ..
         } = applicant;
-        let room = self.room.take(config.limits.connections);
-        let room = room.ok_or(Failed::Refused(Refusal::TooManyConnections))?;
-        let target: Target = config
-            .target(startup.database())
-            .ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
-        let opened = open(&target.upstream, startup.packet()).await;
+        let packet = forwarded(config, startup, *peer);
         let Opened {
             mut stream,
             route,
             answer,
-        } = opened.map_err(|error| {
+            ..
+        } = self.reach(&target.upstream, packet.packet()).await?;
+        let unchallenged = unchallenged(config, *peer);
+        let encrypted = Encrypted {
+            client: encryption.is_some(),
+            server: matches!(stream, Stream::Tls(_)),
+        };
+        let behind = std::mem::take(behind);
+        let how = (unchallenged, encrypted);
+        let login = login((client, behind), (&mut stream, answer), how).await?;
+        Ok(LoggedIn {
+            stream,
+            route,
+            login,
+        })
+    }
+
+    /// Connects to a server and sends a start-up packet; who cannot be reached is told of in the
+    /// log alone.
+    pub(super) async fn reach<'a>(
+        &self,
+        upstream: &'a Upstream,
+        packet: &[u8],
+    ) -> Result<Opened<'a>, Failed> {
+        open(upstream, packet).await.map_err(|error| {
             self.common.metrics.server_connect_failed();
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "server not reached"
             );
             Failed::Refused(Refusal::ServerUnreachable)
-        })?;
-        let unchallenged = if config.allow_unauthenticated || peer.is_local() {
-            Unchallenged::Allowed
-        } else {
-            Unchallenged::Refused
-        };
-        let behind = std::mem::take(behind);
-        let login = login((client, behind), (&mut stream, answer), unchallenged).await?;
-        Ok(Server {
-            stream,
-            route,
-            login,
-            room,
         })
     }
 
     /// Puts the parts of a session together.
-    pub(super) fn register(&self, applicant: Applicant, server: Server) -> Settled {
+    pub(super) fn register(&self, applicant: Applicant, server: Server) -> Settled<Stream, Stream> {
         let Applicant {
             stream: client,
             peer,
@@ -95,21 +197,32 @@ impl Host {
             config,
             ..
         } = applicant;
-        let Server {
+        let Server { logged_in, places } = server;
+        let LoggedIn {
             stream,
             route,
             login,
-            room,
-        } = server;
+        } = logged_in;
+        let replication = startup.replication();
+        let held_by_holds = match config.hold.replication {
+            ReplicationHold::Exempt => replication.is_none(),
+            ReplicationHold::Hold => true,
+        };
         // The server has accepted the name: only now may it get a gate.
-        let gate: Arc<Gate> = self.gates.of(startup.database());
+        let gate: Arc<Gate> = if held_by_holds {
+            self.gates.of(startup.database())
+        } else {
+            self.gates.unheld()
+        };
         let session = self.sessions.add(Login {
             database: startup.database().to_owned(),
             user: startup.user().to_owned(),
             application_name: startup
-                .parameter("application_name")
+                .parameter(APPLICATION_NAME)
                 .unwrap_or_default()
                 .to_owned(),
+            replication,
+            held_by_holds,
             client: peer,
             route,
             server_key: login.server_key,
@@ -120,7 +233,7 @@ impl Host {
             sessions,
             session: Arc::clone(&session),
             end: End::ServerLeft,
-            _room: room,
+            _places: places,
         };
         let (client, server) = ((client, login.from_client), (stream, login.to_client));
         Settled {
@@ -161,5 +274,14 @@ impl Host {
             tokio::io::copy(&mut client, &mut tokio::io::sink()).await
         };
         let _ = timeout(Duration::from_secs(1), farewell).await;
+    }
+}
+
+/// Whether a server that asks for no proof may let this client in.
+fn unchallenged(config: &Config, peer: Peer) -> Unchallenged {
+    if config.allow_unauthenticated || peer.is_local() {
+        Unchallenged::Allowed
+    } else {
+        Unchallenged::Refused
     }
 }

@@ -1,9 +1,13 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
+mod forwarded;
 pub mod life;
 mod login;
+mod places;
 pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod scan;
+pub mod silent;
+mod terminated;
 pub mod transaction;

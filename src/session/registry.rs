@@ -1,7 +1,7 @@
 //! Every session that is logged in: what it does, how to reach it, and how to stop it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
-use crate::wire::startup::CancelKey;
+use crate::wire::startup::{CancelKey, Replication};
 
 /// Numbers sessions over the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,8 @@ impl Signals {
     pub const KILL: Signals = Signals(4);
     /// Its server session was terminated a while ago: do not wait for the client to read on.
     pub const TERMINATED: Signals = Signals(8);
+    /// Cancel what the server runs for it.
+    pub const CANCEL_RUNNING: Signals = Signals(16);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -90,6 +92,10 @@ pub struct Session {
     pub user: String,
     /// The `application_name` it was opened with.
     pub application_name: String,
+    /// What kind of replication it was opened for, if any.
+    pub replication: Option<Replication>,
+    /// Whether holds stop it, and drains wait for it.
+    pub held_by_holds: bool,
     /// Where the client is.
     pub client: Peer,
     /// When it was logged in.
@@ -108,6 +114,10 @@ pub struct Session {
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
+/// Names what a server runs for a session, until it has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running(u64);
+
 /// Counters with one writer: a store costs as much as a plain one.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -117,6 +127,10 @@ pub struct Meter {
     statement_since: AtomicU64,
     held_since: AtomicU64,
     transactions: AtomicU64,
+    /// How often the server was ready for the next statement.
+    answers: AtomicU64,
+    /// Whether the session is over.
+    ended: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -149,6 +163,10 @@ pub struct Login {
     pub user: String,
     /// Its `application_name`, or nothing.
     pub application_name: String,
+    /// What kind of replication it asked for, if any.
+    pub replication: Option<Replication>,
+    /// Whether holds stop it, and drains wait for it.
+    pub held_by_holds: bool,
     /// Where it comes from.
     pub client: Peer,
     /// The way to the server it got.
@@ -166,6 +184,8 @@ impl Session {
             database: login.database,
             user: login.user,
             application_name: login.application_name,
+            replication: login.replication,
+            held_by_holds: login.held_by_holds,
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -218,6 +238,24 @@ impl Session {
     pub fn transaction_ended(&self) {
         self.meter.transaction_since.store(0, Ordering::Relaxed);
         add(&self.meter.transactions, 1);
+    }
+
+    /// The server is ready for the next statement.
+    #[inline]
+    pub fn answered(&self) {
+        add(&self.meter.answers, 1);
+    }
+
+    /// What the server runs now, if it runs something.
+    #[must_use]
+    pub fn running(&self) -> Running {
+        Running(self.meter.answers.load(Ordering::Relaxed))
+    }
+
+    /// Whether that runs on.
+    #[must_use]
+    pub fn still_runs(&self, running: Running) -> bool {
+        self.running() == running && !self.meter.ended.load(Ordering::Relaxed)
     }
 
     /// It waits at the gate, or no more.
@@ -368,8 +406,9 @@ impl Sessions {
     /// Removes a session. `server_gone` is whether its server connection was seen to end; if not,
     /// its process id stays ours until the server is found to have forgotten it.
     pub fn remove(&self, session: &Session, server_gone: bool) {
+        session.meter.ended.store(true, Ordering::Relaxed);
         if let Some(pid) = session.pid() {
-            if !server_gone {
+            if !server_gone && session.held_by_holds {
                 let (database, endpoint) =
                     (session.database.clone(), session.route.endpoint.clone());
                 self.departed().push(Departed {
@@ -393,6 +432,13 @@ impl Sessions {
             .iter()
             .map(|entry| Arc::clone(entry.value()))
             .collect()
+    }
+
+    /// The sessions of one database that a hold stops, oldest first.
+    pub fn held_with(&self, database: &str) -> Vec<Arc<Session>> {
+        let mut found = self.of(database);
+        found.retain(|session| session.held_by_holds);
+        found
     }
 
     /// The sessions of one database, oldest first.

@@ -10,6 +10,7 @@ mod end_point;
 pub mod files;
 mod names;
 pub mod stream;
+pub mod tcp;
 mod trust;
 
 use std::sync::Arc;

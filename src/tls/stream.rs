@@ -3,15 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use super::tcp::TcpOptions;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -29,17 +29,30 @@ pub enum Stream {
 pub enum Peer {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A TCP address that a proxy in front of us told, or the proxy's own where it told none.
+    Told(SocketAddr),
     /// Somebody on this machine.
     Unix,
 }
 
 impl Peer {
-    /// Whether the other end is on this machine for certain.
+    /// Whether the other end is on this machine for certain. Loopback in the mouth of a proxy is
+    /// the proxy's machine, not ours, and what connects to a proxy here comes from anywhere.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
             Peer::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Peer::Told(_) => false,
             Peer::Unix => true,
+        }
+    }
+
+    /// Its IP address; one of version 4 is that, however it was written.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp(address) | Peer::Told(address) => Some(address.ip().to_canonical()),
+            Peer::Unix => None,
         }
     }
 }
@@ -47,26 +60,19 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Peer::Tcp(address) => address.fmt(f),
+            Peer::Tcp(address) | Peer::Told(address) => address.fmt(f),
             Peer::Unix => f.write_str("[local]"),
         }
     }
 }
 
 impl Stream {
-    /// A TCP connection, set up as both sides of a relay want it: small messages are sent at once,
-    /// because somebody waits for each, and a peer that is gone without a word is noticed within
-    /// two minutes, not after the system's two hours.
+    /// A TCP connection, set up as both sides of a relay want it.
     ///
     /// # Errors
     /// When the system does not take a setting, which it does on a socket that has just died.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
-            .with_interval(Duration::from_secs(10))
-            .with_retries(6);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    pub fn tcp(stream: TcpStream, options: &TcpOptions) -> io::Result<Stream> {
+        options.apply(&stream)?;
         Ok(Stream::Tcp(stream))
     }
 }

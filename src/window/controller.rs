@@ -255,7 +255,7 @@ impl Controller {
         ladder: Ladder,
     ) -> Draining {
         let database = gate.database().to_owned();
-        let mut inside = self.sessions.of(&database);
+        let mut inside = self.sessions.held_with(&database);
         inside.retain(|session| session.transaction_age().is_some());
         let waited_for = inside
             .iter()
@@ -269,7 +269,6 @@ impl Controller {
             held_at,
             sessions: Arc::clone(&self.sessions),
             control: self.control(&database),
-            tasks: self.tasks.clone(),
         };
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
         self.tasks

@@ -1,8 +1,8 @@
 //! The types of messages that a server sends, and readers for the few that we look into.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
-use pgwire::messages::startup::{BackendKeyData, SecretKey};
+use pgwire::messages::startup::{BackendKeyData, NegotiateProtocolVersion, SecretKey};
 
 use super::startup::CancelKey;
 
@@ -26,8 +26,12 @@ pub mod tag {
     pub const EMPTY_QUERY: u8 = b'I';
     /// `ErrorResponse`.
     pub const ERROR: u8 = b'E';
+    /// `NegotiateProtocolVersion`.
+    pub const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
     /// `NoData`.
     pub const NO_DATA: u8 = b'n';
+    /// `NoticeResponse`.
+    pub const NOTICE: u8 = b'N';
     /// `ParseComplete`.
     pub const PARSE_COMPLETE: u8 = b'1';
     /// `PortalSuspended`.
@@ -36,6 +40,22 @@ pub mod tag {
     pub const READY_FOR_QUERY: u8 = b'Z';
     /// `RowDescription`.
     pub const ROW_DESCRIPTION: u8 = b'T';
+}
+
+/// Codes of `Authentication*` messages.
+pub mod request {
+    /// `AuthenticationOk`.
+    pub const OK: i32 = 0;
+    /// `AuthenticationCleartextPassword`.
+    pub const CLEARTEXT: i32 = 3;
+    /// `AuthenticationMD5Password`: a salt of four bytes follows.
+    pub const MD5: i32 = 5;
+    /// `AuthenticationSASL`: names of mechanisms follow.
+    pub const SASL: i32 = 10;
+    /// `AuthenticationSASLContinue`: data of the mechanism follow.
+    pub const SASL_CONTINUE: i32 = 11;
+    /// `AuthenticationSASLFinal`: data of the mechanism follow.
+    pub const SASL_FINAL: i32 = 12;
 }
 
 /// `ReadyForQuery` with status "idle".
@@ -56,8 +76,8 @@ pub enum Authentication {
 #[must_use]
 pub fn authentication(body: &[u8]) -> Option<Authentication> {
     Some(match i32::from_be_bytes(*body.first_chunk()?) {
-        0 => Authentication::Ok,
-        12 => Authentication::Final,
+        request::OK => Authentication::Ok,
+        request::SASL_FINAL => Authentication::Final,
         _ => Authentication::Challenge,
     })
 }
@@ -83,6 +103,53 @@ pub fn backend_key_data(key: &CancelKey) -> BytesMut {
     BackendKeyData::new(key.pid, secret)
         .encode(&mut message)
         .expect("a key that was received has 4 to 256 bytes");
+    message
+}
+
+/// A whole `Authentication*` message: its code and what follows it.
+#[must_use]
+pub fn authentication_request(code: i32, data: &[u8]) -> BytesMut {
+    let length = u32::try_from(data.len() + 8).expect("requests of ours are short");
+    let mut message = BytesMut::with_capacity(data.len() + 9);
+    message.put_u8(tag::AUTHENTICATION);
+    message.put_u32(length);
+    message.put_i32(code);
+    message.put_slice(data);
+    message
+}
+
+/// Reads the mechanisms of an `AuthenticationSASL`, whose code has been read; `None` when the list
+/// does not end as one.
+#[must_use]
+pub fn mechanisms(data: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut names: Vec<&[u8]> = data.split(|byte| *byte == 0).collect();
+    // A zero ends each name and one more the list: two empty rests.
+    match (names.pop(), names.pop()) {
+        (Some([]), Some([])) if names.iter().all(|name| !name.is_empty()) => Some(names),
+        _ => None,
+    }
+}
+
+/// A whole `AuthenticationSASL` with these mechanisms.
+#[must_use]
+pub fn sasl_request(mechanisms: &[&[u8]]) -> BytesMut {
+    let mut data = Vec::new();
+    for name in mechanisms {
+        data.extend_from_slice(name);
+        data.push(0);
+    }
+    data.push(0);
+    authentication_request(request::SASL, &data)
+}
+
+/// A whole `NegotiateProtocolVersion`: the version that is spoken, and options nobody knows.
+#[must_use]
+pub fn negotiate_protocol_version(minor: u16, unknown: &[&str]) -> BytesMut {
+    let unknown = unknown.iter().map(ToString::to_string).collect();
+    let mut message = BytesMut::new();
+    NegotiateProtocolVersion::new(0x0003_0000 | i32::from(minor), unknown)
+        .encode(&mut message)
+        .expect("as long as a start-up packet at most");
     message
 }
 
@@ -117,5 +184,26 @@ mod tests {
                 Some(Authentication::Challenge)
             );
         }
+    }
+
+    #[test]
+    fn a_list_of_mechanisms_reads_back_as_it_was_written() {
+        for names in [&[][..], &[&b"SCRAM-SHA-256"[..]], &[b"A", b"B", b"C"]] {
+            let message = sasl_request(names);
+            assert_eq!(mechanisms(&message[9..]), Some(names.to_vec()));
+            assert_eq!(message[4] as usize + 1, message.len());
+        }
+        for broken in [&b""[..], b"A", b"A\0", b"A\0B\0", b"A\0\0B\0\0"] {
+            assert_eq!(mechanisms(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_negotiation_names_the_version_in_full() {
+        let message = negotiate_protocol_version(2, &["_pq_.a", "_pq_.b"]);
+        assert_eq!(
+            &message[..],
+            b"v\0\0\0\x1a\0\x03\0\x02\0\0\0\x02_pq_.a\0_pq_.b\0"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The types of messages that clients send, and the few that we send as a client.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::startup::SecretKey;
@@ -29,6 +29,8 @@ pub mod tag {
     pub const FUNCTION_CALL: u8 = b'F';
     /// `Parse`.
     pub const PARSE: u8 = b'P';
+    /// `PasswordMessage`, `SASLInitialResponse`, `SASLResponse`: which of them, the question says.
+    pub const PASSWORD: u8 = b'p';
     /// `Query`.
     pub const QUERY: u8 = b'Q';
     /// `Sync`.
@@ -51,9 +53,71 @@ pub fn cancel_request(key: &CancelKey) -> BytesMut {
     packet
 }
 
+/// A `SASLInitialResponse`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SaslInitial<'a> {
+    /// The mechanism that the client chose.
+    pub mechanism: &'a [u8],
+    /// The first data of the mechanism, if they came with it.
+    pub data: Option<&'a [u8]>,
+}
+
+/// Reads the body of a `SASLInitialResponse`; `None` when it is not one.
+#[must_use]
+pub fn sasl_initial(body: &[u8]) -> Option<SaslInitial<'_>> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    let (mechanism, rest) = (&body[..end], &body[end + 1..]);
+    let (length, data) = rest.split_first_chunk::<4>()?;
+    let data = match i32::from_be_bytes(*length) {
+        -1 if data.is_empty() => None,
+        length if usize::try_from(length) == Ok(data.len()) => Some(data),
+        _ => return None,
+    };
+    Some(SaslInitial { mechanism, data })
+}
+
+/// A whole message that answers an `Authentication*` message.
+#[must_use]
+pub fn answer(body: &[u8]) -> BytesMut {
+    let length = u32::try_from(body.len() + 4).expect("answers of ours are short");
+    let mut message = BytesMut::with_capacity(body.len() + 5);
+    message.put_u8(tag::PASSWORD);
+    message.put_u32(length);
+    message.put_slice(body);
+    message
+}
+
+/// A whole `SASLInitialResponse`.
+#[must_use]
+pub fn sasl_initial_answer(mechanism: &str, data: &[u8]) -> BytesMut {
+    let length = u32::try_from(data.len()).expect("answers of ours are short");
+    answer(&[mechanism.as_bytes(), &[0], &length.to_be_bytes(), data].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sasl_answer_reads_back_as_it_was_written() {
+        let message = sasl_initial_answer("SCRAM-SHA-256", b"n,,n=,r=x");
+        let initial = SaslInitial {
+            mechanism: b"SCRAM-SHA-256",
+            data: Some(b"n,,n=,r=x"),
+        };
+        assert_eq!(sasl_initial(&message[5..]), Some(initial));
+        let without = sasl_initial(b"X\0\xff\xff\xff\xff").expect("a mechanism alone");
+        assert_eq!(without.data, None);
+        for broken in [
+            &b"X"[..],
+            b"X\0\0\0\0",
+            b"X\0\0\0\0\x02a",
+            b"X\0\0\0\0\0a",
+            b"X\0\xff\xff\xff\xffa",
+        ] {
+            assert_eq!(sasl_initial(broken), None, "{broken:?}");
+        }
+    }
     use crate::wire::startup::{First, parse};
 
     #[test]

@@ -6,5 +6,6 @@
 pub mod backend;
 pub mod frame;
 pub mod frontend;
+pub mod proxy_header;
 pub mod refusal;
 pub mod startup;

@@ -1,8 +1,8 @@
 //! Every error of ours to a client: SQLSTATE, message, detail and hint.
 //!
 //! A text that crosses the wire is an interface. It says whether the statement was executed and
-//! whether the connection lives on, names nothing secret, and is plain ASCII, so that it reads the
-//! same in every client encoding.
+//! whether the connection lives on, names nothing secret, and is plain ASCII but for names that the
+//! client gave itself, so that it reads the same in every client encoding.
 
 use bytes::BytesMut;
 use pgwire::error::ErrorInfo;
@@ -36,6 +36,12 @@ pub enum Refusal {
     CutOff,
     /// As many connections are open as may.
     TooManyConnections,
+    /// As many connections are open to this database as may.
+    TooManyInDatabase(String),
+    /// As many connections are open of this user as may.
+    TooManyOfUser(String),
+    /// As many connections are open from this address as may.
+    TooManyFromAddress,
     /// No server could be reached.
     ServerUnreachable,
     /// The database is not one that the configuration lists.
@@ -52,6 +58,95 @@ pub enum Refusal {
     Protocol(String),
     /// The server broke the protocol, or is not one.
     ServerProtocol,
+    /// The client has not shown us who it is.
+    NotProved(NotProved),
+    /// We cannot show the server who the client is.
+    NotPassedOn(NotPassedOn),
+}
+
+/// Why a client was not let in by us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotProved {
+    /// The password is wrong, or there is no such user: nobody is told which.
+    Password(String),
+    /// The client's certificate is not this user's.
+    Certificate(String),
+    /// A message of SCRAM is none; the detail says why.
+    ScramMessage(&'static str),
+    /// The client's last message of SCRAM belongs to another exchange.
+    ScramNonce,
+    /// The client wants a part of SCRAM that Postgres does not have either.
+    ScramUnsupported(&'static str),
+    /// The client did not see that SCRAM-SHA-256-PLUS was offered.
+    BindingDowngrade,
+    /// The client is bound to another certificate than ours.
+    BindingMismatch,
+    /// No rule speaks of the client.
+    NoRule(Origin),
+    /// A rule turns the client away.
+    RuleRejects(Origin),
+    /// The client's secret could not be asked for.
+    LookupFailed,
+}
+
+/// Why the server could not be told who a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotPassedOn {
+    /// The client could bind a channel that ends here and not in the server.
+    Binding,
+    /// The server's verifier is not the one that we checked the client against.
+    VerifierDiffers,
+    /// The server asks for a proof that we cannot give; the text says which.
+    NoCredential(&'static str),
+    /// The server asks for more iterations of SCRAM than anybody should wait for.
+    Iterations,
+    /// The server did not show that it knows the password.
+    ServerNotProved,
+}
+
+impl From<NotProved> for Refusal {
+    fn from(why: NotProved) -> Refusal {
+        Refusal::NotProved(why)
+    }
+}
+
+impl From<NotPassedOn> for Refusal {
+    fn from(why: NotPassedOn) -> Refusal {
+        Refusal::NotPassedOn(why)
+    }
+}
+
+/// Where a client comes from and what it wants, as the texts of rules tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its address; `[local]` for a Unix socket.
+    pub host: String,
+    /// The user it names.
+    pub user: String,
+    /// The database it names.
+    pub database: String,
+    /// Whether its connection is encrypted.
+    pub tls: bool,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Origin {
+            host,
+            user,
+            database,
+            tls,
+        } = self;
+        let tls = if *tls {
+            "SSL encryption"
+        } else {
+            "no encryption"
+        };
+        write!(
+            f,
+            "host \"{host}\", user \"{user}\", database \"{database}\", {tls}"
+        )
+    }
 }
 
 /// The fields of one error message.
@@ -122,6 +217,13 @@ impl Refusal {
                  sent to the server.",
             ),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
+            Self::TooManyInDatabase(name) => {
+                named(fatal("53300", "too many connections for database"), name)
+            }
+            Self::TooManyOfUser(name) => {
+                named(fatal("53300", "too many connections for role"), name)
+            }
+            Self::TooManyFromAddress => fatal("53300", "too many connections from this address"),
             Self::ServerUnreachable => fatal("57P03", "the database server cannot be reached")
                 .hint("The connection was refused before it began; try again."),
             Self::UnknownDatabase => fatal("3D000", "the proxy does not serve this database"),
@@ -134,12 +236,92 @@ impl Refusal {
                 fatal("28000", "connection requires a valid client certificate")
             }
             Self::LoginTimeout => fatal("08P01", "canceling authentication due to timeout"),
-            Self::Protocol(what) => {
-                let mut text = fatal("08P01", "");
-                text.message = what.clone();
-                text
-            }
+            Self::Protocol(what) => fatal("08P01", what),
             Self::ServerProtocol => fatal("08P01", "the server did not answer as Postgres does"),
+            Self::NotProved(why) => why.text(),
+            Self::NotPassedOn(why) => why.text(),
+        }
+    }
+}
+
+impl NotProved {
+    /// What Postgres has a text for is said in its words; names are the client's own.
+    fn text(&self) -> Text {
+        match self {
+            Self::Password(user) => {
+                let text = format!("password authentication failed for user \"{user}\"");
+                fatal("28P01", &text)
+            }
+            Self::Certificate(user) => {
+                let text = format!("certificate authentication failed for user \"{user}\"");
+                fatal("28000", &text)
+            }
+            Self::ScramMessage(detail) => fatal("08P01", "malformed SCRAM message").detail(detail),
+            Self::ScramNonce => {
+                fatal("08P01", "invalid SCRAM response").detail("Nonce does not match.")
+            }
+            Self::ScramUnsupported(text) => fatal("0A000", text),
+            Self::BindingDowngrade => fatal("28000", "SCRAM channel binding negotiation error")
+                .detail(
+                    "The client supports SCRAM channel binding but thinks the server does not. \
+                     However, this server does support channel binding.",
+                ),
+            Self::BindingMismatch => fatal("28000", "SCRAM channel binding check failed"),
+            Self::NoRule(origin) => {
+                fatal("28000", &format!("no rule of the proxy is for {origin}"))
+            }
+            Self::RuleRejects(origin) => fatal(
+                "28000",
+                &format!("a rule of the proxy rejects connection for {origin}"),
+            ),
+            Self::LookupFailed => fatal("08006", "the proxy cannot check passwords at the moment")
+                .hint("The connection was refused before it began; try again."),
+        }
+    }
+}
+
+impl NotPassedOn {
+    fn text(self) -> Text {
+        match self {
+            Self::Binding => fatal(
+                "28000",
+                "channel binding cannot be passed through the proxy",
+            )
+            .detail(
+                "Both connections are encrypted, and the client can bind its password to \
+                         the certificate it sees, which is the proxy's and not the server's.",
+            )
+            .hint(
+                "Let the proxy check the password: [[auth.rules]] method = \
+                         \"scram-sha-256\". Or connect with channel_binding=disable.",
+            ),
+            Self::VerifierDiffers => fatal(
+                "28000",
+                "the proxy cannot log in to the server with the client's password",
+            )
+            .detail(
+                "The password was right, but the verifier that the proxy checked it against has \
+                 another salt or iteration count than the server's.",
+            )
+            .hint(
+                "Copy rolpassword of the server's pg_authid into auth.users_file, or put the \
+                 password into auth.server_passfile.",
+            ),
+            Self::NoCredential(detail) => fatal(
+                "28000",
+                "the proxy cannot prove to the server who the client is",
+            )
+            .detail(detail)
+            .hint("Put the password into auth.server_passfile."),
+            Self::Iterations => fatal(
+                "28000",
+                "the server asks for an impossible number of SCRAM iterations",
+            ),
+            Self::ServerNotProved => fatal(
+                "28000",
+                "the server did not prove that it knows the password",
+            )
+            .detail("It may be another server that pretends to be it."),
         }
     }
 }
@@ -160,6 +342,22 @@ fn fatal(sqlstate: &'static str, message: &str) -> Text {
         severity: "FATAL",
         ..error(sqlstate, message)
     }
+}
+
+/// Adds a name in quotes, as the server does. Whoever reads it sent it, in an encoding that nobody
+/// knows yet.
+fn named(mut text: Text, name: &str) -> Text {
+    let plain = |c: char| {
+        if c.is_ascii() && !c.is_ascii_control() {
+            c
+        } else {
+            '?'
+        }
+    };
+    text.message.extend([" \""]);
+    text.message.extend(name.chars().map(plain));
+    text.message.push('"');
+    text
 }
 
 impl Text {
@@ -185,6 +383,25 @@ mod tests {
         assert!(text.contains("SERROR\0") && text.contains("VERROR\0") && text.contains("C55P03"));
         assert!(text.contains("was not executed"));
         assert!(!Refusal::HoldExpired.is_fatal());
+    }
+
+    #[test]
+    fn a_name_is_shown_in_plain_ascii() {
+        let refusal = Refusal::TooManyInDatabase("caf\u{e9}\n\"x".into());
+        let text = String::from_utf8_lossy(&refusal.encode()).into_owned();
+        assert!(
+            text.contains("Mtoo many connections for database \"caf??\"x\"\0"),
+            "{text:?}"
+        );
+    }
+
+    #[test]
+    fn a_wrong_password_is_told_in_the_servers_words() {
+        let message = Refusal::from(NotProved::Password("anna".into())).encode();
+        let text = String::from_utf8_lossy(&message);
+        let expected =
+            "SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"anna\"\0";
+        assert!(text[5..].starts_with(expected), "{text}");
     }
 
     #[test]

@@ -11,6 +11,12 @@ pub const PACKET_MAX: usize = 10_000;
 /// The smallest packet: a length and a code.
 pub const PACKET_MIN: usize = 8;
 
+/// The newest minor version of the protocol: its cancel keys may have up to 256 bytes.
+pub const MINOR_MAX: u16 = 2;
+
+/// How the names of protocol options begin.
+const OPTION: &str = "_pq_.";
+
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_ENCRYPTION_REQUEST: u32 = 80_877_104;
@@ -57,6 +63,45 @@ impl Startup {
         &self.packet
     }
 
+    /// The minor version of the protocol that the client asks for; the major one is 3.
+    #[must_use]
+    pub fn minor(&self) -> u16 {
+        let minor = self.packet.get(6..8);
+        minor.map_or(0, |minor| u16::from_be_bytes([minor[0], minor[1]]))
+    }
+
+    /// The minor version that is spoken with whoever answers for us: no newer one than exists.
+    #[must_use]
+    pub fn spoken_minor(&self) -> u16 {
+        self.minor().min(MINOR_MAX)
+    }
+
+    /// The names of protocol options, of which there are none that anybody knows.
+    #[must_use]
+    pub fn protocol_options(&self) -> Vec<&str> {
+        let names = self.parameters.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| name.starts_with(OPTION)).collect()
+    }
+
+    /// The packet with what we have settled with the client taken out: a version that does not
+    /// exist, and protocol options.
+    #[must_use]
+    pub fn settled_packet(&self) -> Vec<u8> {
+        let mut packet = vec![0, 0, 0, 0, 0, 3];
+        packet.extend(self.spoken_minor().to_be_bytes());
+        let mut strings = self.packet[8..].split_inclusive(|byte| *byte == 0);
+        while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
+            if !name.starts_with(OPTION.as_bytes()) {
+                packet.extend_from_slice(name);
+                packet.extend_from_slice(value);
+            }
+        }
+        packet.push(0);
+        let length = u32::try_from(packet.len()).expect("no longer than it was");
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        packet
+    }
+
     /// A parameter by its name; where a client sends one twice the last counts, as in the server.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
@@ -64,6 +109,76 @@ impl Startup {
         found
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The bytes of a parameter as the client sent them.
+    #[must_use]
+    pub fn parameter_bytes(&self, name: &str) -> Option<&[u8]> {
+        let mut found = None;
+        for (key, value) in self.pairs() {
+            if key == name.as_bytes() {
+                found = Some(value);
+            }
+        }
+        found
+    }
+
+    /// The same packet with one parameter of another value, or one more; the bytes of all others
+    /// and the version are as they were. `None` when no start-up packet can hold that: the value
+    /// has a zero byte, or the packet would be longer than [`PACKET_MAX`].
+    #[must_use]
+    pub fn with_parameter(&self, name: &str, value: &[u8]) -> Option<Startup> {
+        let mut packet = self.packet[..PACKET_MIN].to_vec();
+        let mut put = |key: &[u8], value: &[u8]| {
+            for text in [key, value] {
+                packet.extend_from_slice(text);
+                packet.push(0);
+            }
+        };
+        for (key, value) in self.pairs().filter(|(key, _)| *key != name.as_bytes()) {
+            put(key, value);
+        }
+        put(name.as_bytes(), value);
+        packet.push(0);
+        let length = u32::try_from(packet.len()).ok()?;
+        if packet.len() > PACKET_MAX || value.contains(&0) || name.is_empty() || name.contains('\0')
+        {
+            return None;
+        }
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        match parse(&packet) {
+            Ok(First::Startup(startup)) => Some(startup),
+            Ok(First::Ssl | First::GssEncryption | First::Cancel(_)) | Err(_) => None,
+        }
+    }
+
+    /// Names and values in order, as they were sent.
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut texts = self.packet[PACKET_MIN..].split(|byte| *byte == 0);
+        std::iter::from_fn(move || {
+            let key = texts.next().filter(|key| !key.is_empty())?;
+            Some((key, texts.next()?))
+        })
+    }
+
+    /// What kind of replication it asks for, as the server reads it: `database` exactly, or any
+    /// spelling of a boolean; where it is named twice the server lets both act. A value that is
+    /// neither, the server refuses.
+    #[must_use]
+    pub fn replication(&self) -> Option<Replication> {
+        let (mut sender, mut of_database) = (false, false);
+        for (_, value) in self.pairs().filter(|(key, _)| *key == b"replication") {
+            if value == b"database" {
+                (sender, of_database) = (true, true);
+            } else {
+                sender = is_true(value);
+            }
+        }
+        match (sender, of_database) {
+            (true, true) => Some(Replication::Logical),
+            (true, false) => Some(Replication::Physical),
+            (false, _) => None,
+        }
     }
 
     /// The user name; a start-up packet has one.
@@ -79,6 +194,25 @@ impl Startup {
             .filter(|name| !name.is_empty())
             .unwrap_or(self.user())
     }
+}
+
+/// What a connection of the streaming replication protocol may ask for (Postgres documentation
+/// section 55.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    /// The log of the whole cluster, and base backups; it belongs to no database.
+    Physical,
+    /// The changes of one database, and SQL in it.
+    Logical,
+}
+
+/// The server's `parse_bool`: the beginning of `true`, `yes` or `on` in any case, or `1`.
+fn is_true(value: &[u8]) -> bool {
+    let begins = |word: &[u8], least: usize| {
+        (least..=word.len()).contains(&value.len())
+            && value.eq_ignore_ascii_case(&word[..value.len()])
+    };
+    begins(b"true", 1) || begins(b"yes", 1) || begins(b"on", 2) || value == b"1"
 }
 
 impl fmt::Debug for Startup {
@@ -219,6 +353,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_settled_is_taken_out_of_the_packet() {
+        let body = b"user\0anna\0_pq_.a\0on\0options\0\xe9\0_pq_.b\0\0\0";
+        let Ok(First::Startup(startup)) = parse(&packet(0x0003_270f, body)) else {
+            panic!("not a start-up packet")
+        };
+        assert_eq!((startup.minor(), startup.spoken_minor()), (9999, 2));
+        assert_eq!(startup.protocol_options(), ["_pq_.a", "_pq_.b"]);
+        let settled = packet(0x0003_0002, b"user\0anna\0options\0\xe9\0\0");
+        assert_eq!(startup.settled_packet(), settled);
+    }
+
+    #[test]
+    fn a_packet_with_nothing_to_settle_stays_as_it_is() {
+        for version in [0x0003_0000, 0x0003_0002] {
+            let packet = packet(version, b"user\0anna\0database\0\0options\0-c a=b\0\0");
+            let Ok(First::Startup(startup)) = parse(&packet) else {
+                panic!("not a start-up packet")
+            };
+            assert_eq!(startup.settled_packet(), packet);
+        }
+    }
+
+    #[test]
     fn bad_packets_say_what_is_wrong() {
         let cases: &[(u32, &[u8], BadPacket)] = &[
             (0x0003_0000, b"user\0anna\0", BadPacket::Layout),
@@ -246,7 +403,98 @@ mod tests {
         assert!(!format!("{key:?}").contains("very"));
     }
 
+    fn startup(body: &[u8]) -> Startup {
+        match parse(&packet(0x0003_0002, body)) {
+            Ok(First::Startup(startup)) => startup,
+            other => panic!("not a start-up packet: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_changed_parameter_leaves_the_bytes_of_all_others() {
+        let original = startup(
+            b"user\0\xe9va\0application_name\0a\0\xff\0\0_pq_.x\0\x01\0application_name\0b\xe9\0\0",
+        );
+        assert_eq!(
+            original.parameter_bytes("application_name"),
+            Some(&b"b\xe9"[..])
+        );
+        let changed = original
+            .with_parameter("application_name", b"b\xe9 - x")
+            .expect("short");
+        assert_eq!(
+            changed.packet(),
+            packet(
+                0x0003_0002,
+                b"user\0\xe9va\0\xff\0\0_pq_.x\0\x01\0application_name\0b\xe9 - x\0\0"
+            )
+        );
+        let added = startup(b"user\0anna\0\0").with_parameter("application_name", b"x");
+        let added = added.expect("short");
+        assert_eq!(
+            added.packet(),
+            packet(0x0003_0002, b"user\0anna\0application_name\0x\0\0")
+        );
+        assert_eq!(added.parameter("application_name"), Some("x"));
+    }
+
+    #[test]
+    fn a_packet_that_no_server_takes_is_not_made() {
+        let almost = [b"user\0", vec![b'x'; PACKET_MAX - 16].as_slice(), b"\0\0"].concat();
+        let original = startup(&almost);
+        assert_eq!(original.packet().len(), PACKET_MAX - 1);
+        assert_eq!(original.with_parameter("application_name", b"x"), None);
+        assert_eq!(
+            startup(b"user\0a\0\0").with_parameter("application_name", b"a\0b"),
+            None
+        );
+    }
+
+    #[test]
+    fn replication_is_read_as_the_server_does() {
+        let physical = ["true", "TRUE", "t", "tRu", "y", "yes", "on", "ON", "1"];
+        let none = [
+            "", "false", "off", "0", "no", "o", "11", "trueish", "Database", "2", "of",
+        ];
+        let asked = |value: &str| {
+            startup(format!("user\0a\0replication\0{value}\0\0").as_bytes()).replication()
+        };
+        for value in physical {
+            assert_eq!(asked(value), Some(Replication::Physical), "{value}");
+        }
+        for value in none {
+            assert_eq!(asked(value), None, "{value}");
+        }
+        assert_eq!(asked("database"), Some(Replication::Logical));
+        assert_eq!(
+            asked("database\0replication\0on"),
+            Some(Replication::Logical)
+        );
+        assert_eq!(asked("database\0replication\0off"), None);
+        assert_eq!(startup(b"user\0a\0\0").replication(), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_changed_parameter_is_the_only_change(
+            pairs in prop::collection::vec(("[a-c]{1,3}", prop::collection::vec(1..=255_u8, 0..9)), 0..9),
+            value in prop::collection::vec(1..=255_u8, 0..9),
+        ) {
+            let mut body = b"user\0anna\0".to_vec();
+            for (name, value) in &pairs {
+                body.extend([name.as_bytes(), b"\0", value, b"\0"].concat());
+            }
+            body.push(0);
+            let original = startup(&body);
+            let changed = original.with_parameter("b", &value).expect("short");
+            prop_assert_eq!(changed.parameter_bytes("b"), Some(&value[..]));
+            let others = |startup: &Startup| -> Vec<(Vec<u8>, Vec<u8>)> {
+                let others = startup.pairs().filter(|(name, _)| *name != b"b");
+                others.map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+            };
+            prop_assert_eq!(others(&changed), others(&original));
+        }
+
         #[test]
         fn no_packet_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);

@@ -5,14 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use pgdrain::auth::users::Disguise;
 use pgdrain::client::arrival::Arrival;
 use pgdrain::client::listener::Listener;
-use pgdrain::config::{Config, Source, Surroundings};
+use pgdrain::config::{Config, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
 use pgdrain::metrics::Metrics;
+use pgdrain::server::cancel::Cancels;
+use pgdrain::server::lookup::Lookups;
+use pgdrain::server::own::OwnBackends;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
+use pgdrain::session::room::Rooms;
 use pgdrain::tasks::Tasks;
 use pgdrain::tls::stream::Peer;
 use serde_json::json;
@@ -42,18 +47,22 @@ impl Door {
             sessions: Arc::new(Sessions::default()),
             common: Arc::new(Common {
                 tasks: tasks.clone(),
+                cancels: Cancels::new(1),
                 metrics,
             }),
+            lookups: Arc::new(Lookups::new(OwnBackends::default(), tasks.clone())),
+            disguise: Disguise::random(),
             tasks,
-            room: Arc::default(),
+            rooms: Rooms::default(),
         });
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         let listener = Listener::bind(&anywhere).await.expect("a free port");
         let addr = listener.tcp_address().expect("TCP");
         let mut accepting = JoinSet::new();
+        let shared = Shared::new((*config).clone());
         accepting.spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await;
+                let (stream, _) = listener.accept(&shared).await;
                 let peer = Peer::Tcp(peer.parse().expect("an address"));
                 let arrival = Arrival::new(stream, peer, Arc::new(config.listen[0].clone()));
                 let (host, config) = (Arc::clone(&host), Arc::clone(&config));

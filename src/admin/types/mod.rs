@@ -19,7 +19,7 @@ pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
-pub use session::{SessionState, SessionView, Sessions};
+pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
 
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -23,6 +23,16 @@ words! {
     }
 }
 
+words! {
+    /// What a replication connection is for.
+    ReplicationKind {
+        /// The log of the whole cluster, and base backups.
+        Physical = "physical",
+        /// The changes of one database.
+        Logical = "logical",
+    }
+}
+
 /// Answer of `GET /v1/databases/{db}/sessions`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sessions {
@@ -43,6 +53,9 @@ pub struct SessionView {
     pub user: String,
     /// What the client calls itself.
     pub application_name: String,
+    /// `physical` or `logical` when it was opened for replication; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication: Option<ReplicationKind>,
     /// The client's address.
     pub client: String,
     /// What it does.

@@ -32,9 +32,17 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if !self.to_client.is_empty() || self.client.has_unsent() {
             match self.to_client.poll_drain(&mut self.client, cx) {
-                Poll::Pending => return self.poll_closing(cx),
+                Poll::Pending => {
+                    return match self.phase {
+                        Phase::Closing(_) => self.poll_closing(cx),
+                        Phase::Flowing
+                        | Phase::Held(_)
+                        | Phase::Discarding(_)
+                        | Phase::Leaving(_) => self.poll_stalled(cx),
+                    };
+                }
                 Poll::Ready(Err(error)) => return self.client_broke(&error),
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.stalled = None,
             }
         }
         if matches!(self.phase, Phase::Closing(_)) {
@@ -72,6 +80,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Ok(seen) => seen,
                 Err(bad) => return FromServer::Nonsense(bad),
             };
+            if seen.ready {
+                session.answered();
+            }
             if door.has_permit() && (tracker.at_boundary() || tracker.streams_both_ways()) {
                 door.release();
                 session.transaction_ended();

@@ -98,7 +98,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if polite {
             self.to_server.push(&frontend::TERMINATE);
         }
-        if let (Phase::Leaving(leaving), Remains::Nothing) = (&mut self.phase, remains) {
+        if remains == Remains::Nothing {
+            self.cancel_at_once();
+        }
+    }
+
+    /// What runs for a client that is gone is cancelled, whatever `client_gone` says.
+    pub(super) fn cancel_at_once(&mut self) {
+        if let Phase::Leaving(leaving) = &mut self.phase {
             leaving.cancel = Some(Box::pin(sleep(Duration::ZERO)));
         }
     }

@@ -19,29 +19,32 @@ mod backlog;
 mod down;
 mod held;
 mod leaving;
+mod stalled;
 mod up;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use self::backlog::Backlog;
 use self::held::Held;
 use self::leaving::{Leaving, Remains};
-use super::registry::{Activity, Session, Signals};
+use self::stalled::Stalled;
+use super::registry::{Activity, Running, Session, Signals};
 use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::gate::admission::Epoch;
 use crate::metrics::Metrics;
-use crate::server::cancel::cancel;
+use crate::server::cancel::{Cancels, Sent};
 use crate::tasks::Tasks;
 use crate::tls::stream::Socket;
 use crate::wire::refusal::Refusal;
@@ -58,6 +61,8 @@ thread_local! {
 pub struct Common {
     /// Where cancel requests run.
     pub tasks: Tasks,
+    /// How they get to servers.
+    pub cancels: Cancels,
     /// Where refusals are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -131,6 +136,14 @@ enum Life {
     Stopping,
 }
 
+/// A cancel request on its way to the server.
+#[derive(Debug)]
+struct Cancelling {
+    running: Running,
+    /// Dropped, which tells them, when the server has acted.
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
 /// What one look at one direction came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -162,6 +175,10 @@ pub struct Relay<C, S> {
     /// Messages of ours that wait for a place between the server's.
     ours: Vec<u8>,
     phase: Phase,
+    /// The cancel request that is on its way to the server, if one is.
+    cancelling: Weak<Cancelling>,
+    /// Since when the client takes nothing.
+    stalled: Option<Box<Stalled>>,
     /// When a client that is not read is looked at next.
     look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
@@ -204,6 +221,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             kept: from_client.to_vec(),
             ours: Vec::new(),
             phase: Phase::Flowing,
+            cancelling: Weak::new(),
+            stalled: None,
             look: None,
             waker: None,
         }
@@ -254,6 +273,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::CANCEL) {
             self.cancel();
         }
+        if signals.contains(Signals::CANCEL_RUNNING) && self.tracker.is_busy() {
+            self.cancel_server(Vec::new());
+        }
         if signals.contains(Signals::STOP) {
             self.door.life = Life::Stopping;
         }
@@ -265,8 +287,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             // The end of the server lies behind what the client does not read.
             self.leave(Remains::Nothing);
         }
-        if self.door.life == Life::Stopping && !self.door.has_permit() && self.tracker.at_boundary()
-        {
+        // A stream of changes has no boundary, and whoever reads it takes it up where it ended.
+        let may_end = self.tracker.at_boundary() || self.tracker.streams_both_ways();
+        if self.door.life == Life::Stopping && !self.door.has_permit() && may_end {
             let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
             let refusal = if waits {
                 Refusal::HeldShuttingDown
@@ -289,15 +312,37 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// Sends the server a cancel request; whoever waits for it is told when it has acted.
-    fn cancel_server(&self, waiting: Vec<tokio::sync::oneshot::Sender<()>>) {
-        let session = Arc::clone(&self.session);
+    /// Several requests for one statement are one.
+    fn cancel_server(&mut self, waiting: Vec<oneshot::Sender<()>>) {
+        let running = self.session.running();
+        if let Some(under_way) = self.cancelling.upgrade()
+            && under_way.running == running
+        {
+            let all = under_way.waiting.lock();
+            all.unwrap_or_else(PoisonError::into_inner).extend(waiting);
+            return;
+        }
+        let under_way = Arc::new(Cancelling {
+            running,
+            waiting: Mutex::new(waiting),
+        });
+        self.cancelling = Arc::downgrade(&under_way);
+        let (session, common) = (Arc::clone(&self.session), Arc::clone(&self.common));
         self.common.tasks.spawn("cancel request", async move {
-            if let Some(key) = &session.server_key
-                && let Err(error) = cancel(&session.route, key).await
-            {
-                tracing::warn!(session = session.id.0, %error, "cancel request failed");
+            let Some(key) = &session.server_key else {
+                return;
+            };
+            let still_runs = || session.still_runs(under_way.running);
+            let sent = common.cancels.send(&session.route, key, still_runs);
+            match sent.await {
+                Ok(Sent::Yes) => {}
+                Ok(Sent::Needless) => {
+                    tracing::debug!(session = session.id.0, "cancel request came too late");
+                }
+                Err(error) => {
+                    tracing::warn!(session = session.id.0, %error, "cancel request failed");
+                }
             }
-            drop(waiting);
         });
     }
 

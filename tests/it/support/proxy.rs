@@ -21,6 +21,8 @@ pub(crate) struct Proxy {
     upstream: Option<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// Whether the configuration says where it listens.
+    listens_as_configured: bool,
     dir: TempDir,
     running: Option<Running>,
 }
@@ -86,9 +88,22 @@ impl Proxy {
             upstream: (!upstream.is_empty()).then(|| upstream.to_owned()),
             args: Vec::new(),
             env: Vec::new(),
+            listens_as_configured: false,
             dir: tempfile::tempdir().expect("a temporary directory"),
             running: None,
         }
+    }
+
+    /// In front of `postgres`, with this configuration, which says where it listens (on port 0).
+    pub(crate) async fn start_configured(postgres: &Postgres, config: &str) -> Self {
+        let mut proxy = Self::not_started(&format!("postgres://postgres@{}", postgres.addr()));
+        let file = proxy.dir.path().join("pgdrain.toml");
+        fs::write(&file, config).expect("a file in a directory of ours");
+        proxy.arg("--config");
+        proxy.arg(&file.display().to_string());
+        proxy.listens_as_configured = true;
+        proxy.launch().await;
+        proxy
     }
 
     /// Adds an argument for the next launch.
@@ -150,7 +165,12 @@ impl Proxy {
     fn serve(&self) -> Command {
         let mut command = pgdrain();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["serve", "--admin", "127.0.0.1:0"])
+            .args(if self.listens_as_configured {
+                &[][..]
+            } else {
+                &["--listen", "127.0.0.1:0"]
+            })
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
             .args(&self.args)

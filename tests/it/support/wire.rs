@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::message::{self, Message};
 use super::poll::{SOON, within};
@@ -52,13 +52,21 @@ impl Wire<TcpStream> {
         password: Option<&str>,
     ) -> Result<Self, Message> {
         let mut wire = Self::connect(addr).await;
-        wire.send(&message::startup(parameters)).await;
-        let user = parameters
-            .iter()
-            .find(|(name, _)| *name == "user")
-            .map_or("", |(_, user)| user);
-        wire.authenticate(user, password).await?;
+        wire.log_in(parameters, password).await?;
         Ok(wire)
+    }
+
+    /// Connects from another address of this machine (all of 127.0.0.0/8 is), and sends nothing.
+    pub(crate) async fn connect_from(from: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let from = SocketAddr::from((from, 0));
+        socket.bind(from).expect("an address of loopback");
+        let stream = within("a TCP connection", SOON, socket.connect(addr)).await;
+        let stream = stream.expect("the address accepts");
+        stream
+            .set_nodelay(true)
+            .expect("a connected socket takes options");
+        Self::new(stream)
     }
 
     /// Asks on a connection of its own to cancel what the session with this key runs, and returns
@@ -89,6 +97,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             stream,
             greeting: Vec::new(),
         }
+    }
+
+    /// Logs in on a connection on which nothing was said yet; the ErrorResponse if it is refused.
+    pub(crate) async fn log_in(
+        &mut self,
+        parameters: &[(&str, &str)],
+        password: Option<&str>,
+    ) -> Result<(), Message> {
+        self.send(&message::startup(parameters)).await;
+        let user = parameters
+            .iter()
+            .find(|(name, _)| *name == "user")
+            .map_or("", |(_, user)| user);
+        self.authenticate(user, password).await
     }
 
     /// The socket itself, for tests of how connections end.

@@ -1,0 +1,54 @@
+//! A session's places among all that is limited.
+
+use std::net::IpAddr;
+
+use super::life::Host;
+use super::room::{RoomTaken, Tallied};
+use crate::auth::passthrough::Failed;
+use crate::config::Config;
+use crate::wire::refusal::Refusal;
+use crate::wire::startup::{Replication, Startup};
+
+/// What a session takes of what is limited, given back with it.
+pub(super) struct Places {
+    _session: RoomTaken,
+    _database: Option<Tallied<String>>,
+    _user: Tallied<String>,
+    _address: Option<Tallied<IpAddr>>,
+}
+
+impl Host {
+    /// Places for a session in its database and of its user. The server has accepted both names:
+    /// before that they are anybody's.
+    pub(super) fn places(
+        &self,
+        (session, address): (RoomTaken, Option<Tallied<IpAddr>>),
+        startup: &Startup,
+        config: &Config,
+    ) -> Result<Places, Failed> {
+        let (database, user) = (startup.database(), startup.user());
+        let limit = config.limits.connections_per_database;
+        let in_database = match startup.replication() {
+            Some(Replication::Physical) => None,
+            Some(Replication::Logical) | None => {
+                let place = self.rooms.databases.take(database.to_owned(), limit);
+                Some(place.ok_or_else(|| {
+                    let refusal = Refusal::TooManyInDatabase(database.to_owned());
+                    self.full("connections_per_database", refusal)
+                })?)
+            }
+        };
+        let limit = config.limits.connections_per_user;
+        let of_user = self.rooms.users.take(user.to_owned(), limit);
+        let of_user = of_user.ok_or_else(|| {
+            let refusal = Refusal::TooManyOfUser(user.to_owned());
+            self.full("connections_per_user", refusal)
+        })?;
+        Ok(Places {
+            _session: session,
+            _database: in_database,
+            _user: of_user,
+            _address: address,
+        })
+    }
+}
