@@ -117,6 +117,16 @@ fn each_mistake_is_named_with_its_key_and_line() {
             ],
         ),
         (
+            "listen = [{ address = 'unix:/run', proxy_protocol = ['10.0.0.0/8'] }]\n[upstream]\n\
+             url = 'postgres://a@db'\n",
+            &["line 1: listen: unix:/run: a Unix socket has no addresses to list"],
+        ),
+        (
+            "listen = [{ address = '127.0.0.1:1', proxy_protocol = ['10.0.0.0/33'] }]\n[upstream]\n\
+             url = 'postgres://a@db'\n",
+            &["line 1: listen: invalid IP address syntax"],
+        ),
+        (
             "listen = ['127.0.0.1:6433', 'unix:run']\n[upstream]\nurl = 5\n[control]\npassword = 12345\n",
             &[
                 "line 1: listen: the socket directory run must be an absolute path",

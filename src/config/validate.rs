@@ -150,6 +150,12 @@ impl Check<'_> {
                 );
             }
         }
+        for raw in &listen {
+            if let (ListenAddress::Unix(_), [_, ..]) = (&raw.address, &raw.proxy_protocol[..]) {
+                let text = format!("{}: a Unix socket has no addresses to list", raw.address);
+                self.wrong("listen", text);
+            }
+        }
         listen
             .into_iter()
             .map(|raw| Listen {

@@ -236,9 +236,11 @@ fn watch_closely(stream: &Stream) -> io::Result<()> {
 
 /// The first column of the last row.
 fn first_column(answer: &[SimpleQueryMessage]) -> Option<&str> {
-    answer.iter().rev().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
+    answer.iter().rev().find_map(|message| {
+        let SimpleQueryMessage::Row(row) = message else {
+            return None;
+        };
+        row.get(0)
     })
 }
 

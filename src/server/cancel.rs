@@ -8,7 +8,6 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::connect::{Route, connect_again};
-use crate::tls::connector::NotEncrypted;
 use crate::wire::frontend;
 use crate::wire::startup::CancelKey;
 
@@ -57,10 +56,7 @@ impl Cancels {
             return Ok(Sent::Needless);
         }
         let send = async {
-            let mut stream = connect_again(route).await.map_err(|error| match error {
-                NotEncrypted::Io(error) => error,
-                other => io::Error::other(other),
-            })?;
+            let mut stream = connect_again(route).await?;
             if !still_runs() {
                 return Ok(Sent::Needless);
             }

@@ -49,6 +49,17 @@ pub struct Route {
     secure: Option<Arc<(Connector, String)>>,
 }
 
+impl Route {
+    /// To a Unix socket.
+    #[must_use]
+    pub fn unix(path: PathBuf) -> Route {
+        Route {
+            endpoint: Endpoint::Unix(path),
+            secure: None,
+        }
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Connected<'a> {
@@ -201,10 +212,7 @@ pub async fn connect_host(
 ) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
         Host::Unix(unix) => {
-            let route = Route {
-                endpoint: Endpoint::Unix(unix.path()),
-                secure: None,
-            };
+            let route = Route::unix(unix.path());
             return Ok((connect_again(&route).await?, route));
         }
         Host::Tcp { name, port } => (name.as_str(), *port),

@@ -62,6 +62,18 @@ struct Open {
     _own: OwnBackend,
 }
 
+impl Open {
+    /// Whether it can be asked this, by this role.
+    fn is_for(&self, role: &Role, sql: &str) -> bool {
+        !self.client.is_closed() && (&self.role, self.sql.as_str()) == (role, sql)
+    }
+}
+
+fn hosts(target: &Target) -> String {
+    let hosts = target.upstream.hosts.iter().map(Host::to_string);
+    hosts.collect::<Vec<_>>().join(",")
+}
+
 impl Lookups {
     /// Nothing is opened yet.
     #[must_use]
@@ -102,34 +114,50 @@ impl Lookups {
         sql: &str,
         user: &str,
     ) -> Result<Option<Row>, LookupError> {
-        let open = self.connection(target, role, sql).await?;
-        match open.client.query_opt(&open.statement, &[&user]).await {
-            // It had broken, and nobody had noticed yet.
-            Err(_) if open.client.is_closed() => {
-                let open = self.connection(target, role, sql).await?;
-                Ok(open.client.query_opt(&open.statement, &[&user]).await?)
+        let kept = self.kept(target, role, sql).await;
+        if let Some(open) = kept {
+            match open.client.query_opt(&open.statement, &[&user]).await {
+                Ok(row) => return Ok(row),
+                // It may have broken, which nobody had noticed yet.
+                Err(_) => self.forget(target, &open).await,
             }
-            answer => Ok(answer?),
+        }
+        let open = self.connection(target, role, sql).await?;
+        Ok(open.client.query_opt(&open.statement, &[&user]).await?)
+    }
+
+    /// The connection that is there for this target.
+    async fn kept(&self, target: &Target, role: &Role, sql: &str) -> Option<Arc<Open>> {
+        let all = self.open.lock().await;
+        let open = all.get(&hosts(target))?;
+        open.is_for(role, sql).then(|| Arc::clone(open))
+    }
+
+    async fn forget(&self, target: &Target, open: &Arc<Open>) {
+        let mut all = self.open.lock().await;
+        if all
+            .get(&hosts(target))
+            .is_some_and(|kept| Arc::ptr_eq(kept, open))
+        {
+            all.remove(&hosts(target));
         }
     }
 
-    /// The connection for this target, opened anew where it broke or is for something else.
+    /// The connection for this target, opened anew where there is none, or one for something else.
     async fn connection(
         &self,
         target: &Target,
         role: &Role,
         sql: &str,
     ) -> Result<Arc<Open>, LookupError> {
-        let hosts: Vec<String> = target.upstream.hosts.iter().map(Host::to_string).collect();
         let mut all = self.open.lock().await;
-        if let Some(open) = all.get(&hosts.join(","))
-            && !open.client.is_closed()
-            && (&open.role, open.sql.as_str()) == (role, sql)
+        if let Some(open) = all.get(&hosts(target))
+            && open.is_for(role, sql)
         {
             return Ok(Arc::clone(open));
         }
         let open = Arc::new(self.open(target, role, sql).await?);
-        all.insert(hosts.join(","), Arc::clone(&open));
+        all.insert(hosts(target), Arc::clone(&open));
         Ok(open)
     }
 

@@ -263,3 +263,6 @@ impl Host {
 async fn close(mut stream: Stream) {
     let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,20 @@ pub(super) struct Places {
     _address: Option<Tallied<IpAddr>>,
 }
 
+#[cfg(test)]
+impl Places {
+    /// As a session takes them that nothing limits.
+    pub(super) fn for_tests(rooms: &super::room::Rooms) -> Places {
+        let user = rooms.users.take("anna".into(), None);
+        Places {
+            _session: rooms.sessions.take(usize::MAX).expect("no limit"),
+            _database: rooms.databases.take("shop".into(), None),
+            _user: user.expect("no limit"),
+            _address: None,
+        }
+    }
+}
+
 impl Host {
     /// Places for a session in its database and of its user. The server has accepted both names:
     /// before that they are anybody's.

@@ -46,6 +46,13 @@ impl Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for RoomTaken {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);

@@ -4,7 +4,6 @@
 //! and `fe-secure-openssl.c`.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -123,6 +122,16 @@ pub enum NotEncrypted {
     Io(#[from] io::Error),
 }
 
+impl From<NotEncrypted> for io::Error {
+    fn from(error: NotEncrypted) -> io::Error {
+        if let NotEncrypted::Io(error) = error {
+            error
+        } else {
+            io::Error::other(error)
+        }
+    }
+}
+
 impl Connector {
     /// One that never encrypts.
     #[must_use]
@@ -225,7 +234,7 @@ impl Connector {
                 Err(NotEncrypted::HostName(host.to_owned()))
             }
             // Nobody compares it.
-            Err(_) => Ok(ServerName::from(IpAddr::from(tcp.peer_addr()?.ip()))),
+            Err(_) => Ok(ServerName::from(tcp.peer_addr()?.ip())),
         }
     }
 }

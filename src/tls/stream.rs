@@ -171,10 +171,10 @@ impl AsyncWrite for Stream {
 /// A peer that closes without saying so in TLS has ended like any other: messages carry their
 /// length, so that none of them can be cut short unseen. The server reads it so too.
 fn end_is_end(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-    match read {
+    match &read {
         Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Poll::Ready(Ok(()))
         }
-        other => other,
+        Poll::Ready(_) | Poll::Pending => read,
     }
 }

@@ -44,10 +44,11 @@ async fn ask(proxy: &Proxy, client: &Wire) -> Wire {
 async fn cancel_arrives(script: &mut Script) -> (u32, Server) {
     let mut server = script.accept().await;
     let packet = within("a cancel request", SOON, server.wire.next_startup()).await;
-    match opening(&packet.expect("a packet")) {
-        Opening::Cancel { pid, .. } => (pid, server),
-        other => panic!("a cancel request, not {other:?}"),
-    }
+    let opening = opening(&packet.expect("a packet"));
+    let Opening::Cancel { pid, .. } = opening else {
+        panic!("a cancel request, not {opening:?}");
+    };
+    (pid, server)
 }
 
 /// Logs a further client in: whatever came before is dealt with, and the next connection of the

@@ -8,6 +8,10 @@ mod support;
 
 mod a_crash_is_a_case;
 mod admission_under_loom;
+mod auth_bound;
+mod auth_query;
+mod auth_rules;
+mod auth_terminated;
 mod boundary_model;
 mod cancel_bounds;
 mod cluster_is_thrown_away;
@@ -20,6 +24,7 @@ mod full_pipelines;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;
+mod hostile_load;
 mod known_state_followed;
 mod known_state_proxy_killed;
 mod known_state_refused;

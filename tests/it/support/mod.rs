@@ -1,6 +1,7 @@
 //! What the tests share: a real Postgres, the real binary, raw and scripted peers.
 
 pub(crate) mod admin;
+pub(crate) mod auth;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod fake_postgres;
