@@ -1,6 +1,7 @@
 """libpq's own functions by ctypes: Debian's library, or (first argument) the one at a path."""
 
 import ctypes
+import os
 import sys
 import threading
 import time
@@ -234,7 +235,9 @@ def main():
         step("protocol 3.2")
         newest = Session("max_protocol_version=latest")
         server = PQ.PQserverVersion(newest.conn)
-        equal(PQ.PQfullProtocolVersion(newest.conn), 30002 if server >= 180000 else 30000)
+        # Where pgdrain checks clients itself, it answers before it knows the server.
+        newer = server >= 180000 or "MATRIX_TERMINATED" in os.environ
+        equal(PQ.PQfullProtocolVersion(newest.conn), 30002 if newer else 30000)
         newest.close()
     queries(session)
     bulk(session)

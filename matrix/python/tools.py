@@ -86,7 +86,7 @@ def do_psql():
         process.stdin.flush()
         equal(process.stdout.readline(), "ready\n")
         while psql("select count(*) from pg_stat_activity where query like 'select pg_sleep(60)%' and state = 'active'"
-                   " and pid <> pg_backend_pid()") != "1\n":
+                   " and datname = current_database() and pid <> pg_backend_pid()") != "1\n":
             pass
         process.send_signal(signal.SIGINT)
         equal("canceling statement due to user request" in process.communicate(timeout=20)[1], True)
