@@ -7,23 +7,28 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wire::frame::{HEADER_LEN, Header};
 
-/// The largest message of the login, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server.
+/// The largest message of an authentication, as `PG_MAX_AUTH_TOKEN_LENGTH` in the server. Behind it
+/// the server may say more: a trigger on login its notices, for instance.
 pub(super) const MESSAGE_MAX: usize = 65_535;
 
 /// A message that no login has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// The header at the front, if it is all there.
+/// The header at the front, if it is all there, of a message of any length that there is.
+pub(super) fn any_header(bytes: &BytesMut) -> Result<Option<Header>, TooLong> {
+    let first = bytes.chunk().first_chunk::<HEADER_LEN>();
+    let header = first.map(Header::parse).transpose();
+    header.map_err(|_bad| TooLong)
+}
+
+/// The header at the front, if it is all there, of a message that a login may have.
 pub(super) fn next_header(bytes: &BytesMut) -> Result<Option<Header>, TooLong> {
-    let Some(first) = bytes.chunk().first_chunk::<HEADER_LEN>() else {
-        return Ok(None);
-    };
-    let header = Header::parse(first).map_err(|_bad| TooLong)?;
-    if message_length(header) > MESSAGE_MAX {
+    let header = any_header(bytes)?;
+    if header.is_some_and(|header| message_length(header) > MESSAGE_MAX) {
         Err(TooLong)
     } else {
-        Ok(Some(header))
+        Ok(header)
     }
 }
 

@@ -10,10 +10,10 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::messages::{MESSAGE_MAX, TooLong, message_length, next_header, next_message};
+use super::messages::{MESSAGE_MAX, TooLong, any_header, message_length, next_header};
 use super::scram::SCRAM_SHA_256_PLUS;
 use crate::wire::backend::{self, Authentication, request, tag};
-use crate::wire::frame::HEADER_LEN;
+use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend;
 use crate::wire::refusal::{NotPassedOn, Refusal};
 use crate::wire::startup::CancelKey;
@@ -94,9 +94,11 @@ where
         proof: Proof::NotAsked(unchallenged),
         encrypted,
         sasl_begins: false,
+        passing: 0,
         server_key: None,
         client_key: None,
     };
+    let mut client_sends = true;
     loop {
         let step = login.server_messages()?;
         if let Step::Ready = step {
@@ -116,8 +118,11 @@ where
             server.write_all(&answer).await.map_err(Failed::Server)?;
             server.flush().await.map_err(Failed::Server)?;
         }
+        if login.proof == Proof::Asked && !client_sends {
+            return Err(Failed::ClientLeft);
+        }
         // What a client sends behind its answers waits for the relay.
-        let client_may_send = login.from_client.len() < MESSAGE_MAX;
+        let client_may_send = client_sends && login.from_client.len() < MESSAGE_MAX;
         tokio::select! {
             read = server.read_buf(&mut login.from_server) => {
                 if read.map_err(Failed::Server)? == 0 {
@@ -126,7 +131,8 @@ where
             }
             read = client.read_buf(&mut login.from_client), if client_may_send => {
                 if read.map_err(Failed::Client)? == 0 {
-                    return Err(Failed::ClientLeft);
+                    // It may still read; the relay will see the end behind what it sent.
+                    client_sends = false;
                 }
             }
         }
@@ -157,22 +163,61 @@ struct Login {
     encrypted: Encrypted,
     /// Whether the client's next answer begins a SASL exchange.
     sasl_begins: bool,
+    /// Bytes that are left of a message of the server that is not kept whole.
+    passing: usize,
     server_key: Option<CancelKey>,
     client_key: Option<CancelKey>,
 }
 
 impl Login {
-    /// Passes every whole message of the server on.
+    /// Passes every whole message of the server on, and of long ones what is there.
     fn server_messages(&mut self) -> Result<Step, Failed> {
-        while let Some((tag, message)) = next_message(&mut self.from_server)
-            .map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?
-        {
-            match self.server_message(tag, &message)? {
+        loop {
+            self.pass();
+            let header = any_header(&self.from_server);
+            let Some(header) =
+                header.map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?
+            else {
+                break;
+            };
+            let length = message_length(header);
+            if length > MESSAGE_MAX {
+                self.passing = self.long_message(header)?;
+                continue;
+            }
+            if self.from_server.len() < length {
+                break;
+            }
+            let message = self.from_server.split_to(length);
+            match self.server_message(header.tag, &message)? {
                 Step::More => {}
                 end @ (Step::Ready | Step::ServerRefused) => return Ok(end),
             }
         }
         Ok(Step::More)
+    }
+
+    /// Passes on what is there of a long message.
+    fn pass(&mut self) {
+        let there = self
+            .from_server
+            .split_to(self.passing.min(self.from_server.len()));
+        self.passing -= there.len();
+        self.to_client.extend_from_slice(&there);
+    }
+
+    /// The length of a message that is too long to be one that we read.
+    fn long_message(&self, header: Header) -> Result<usize, Failed> {
+        let read = [
+            tag::AUTHENTICATION,
+            tag::BACKEND_KEY_DATA,
+            tag::READY_FOR_QUERY,
+        ];
+        if self.proof == Proof::Accepted && !read.contains(&header.tag) {
+            Ok(message_length(header))
+        } else {
+            Err(Failed::Refused(Refusal::ServerProtocol))
+        }
     }
 
     fn server_message(&mut self, tag: u8, message: &BytesMut) -> Result<Step, Failed> {

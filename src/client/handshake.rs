@@ -123,7 +123,7 @@ async fn read_packet(
 }
 
 fn refused(bad: BadPacket) -> NoWish {
-    NoWish::Refused(Refusal::Protocol(bad.to_string()))
+    NoWish::Refused(Refusal::BadPacket(bad))
 }
 
 #[cfg(test)]
@@ -191,14 +191,14 @@ mod tests {
     async fn encryption_is_not_asked_for_inside_of_itself() {
         for request in [SSL, GSS] {
             let (wish, _) = converse_offered(&[request], Asked::ENCRYPTED, Offer::Nothing).await;
-            assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+            assert!(matches!(wish, Err(NoWish::Refused(Refusal::BadPacket(_)))));
         }
     }
 
     #[tokio::test]
     async fn each_request_may_come_once() {
         let (wish, _) = converse(&[SSL, SSL]).await;
-        assert!(matches!(wish, Err(NoWish::Refused(Refusal::Protocol(_)))));
+        assert!(matches!(wish, Err(NoWish::Refused(Refusal::BadPacket(_)))));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 
 use crate::session::transaction::{Status, Tracker};
 use crate::wire::backend::tag as from_server;
-use crate::wire::frame::{BadLength, Scanner};
+use crate::wire::frame::{BadLength, Header, Scanner};
 use crate::wire::frontend::tag as from_client;
 
 /// The gate as one session sees it.
@@ -44,6 +44,18 @@ pub struct Taken {
     pub pause: Pause,
 }
 
+/// A length that cannot be one, in the middle of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{bad}")]
+pub struct Nonsense {
+    /// The bytes in front of that message: they are good, and were taken or read.
+    pub after: usize,
+    /// What they held, if a server sent them.
+    pub seen: Seen,
+    /// The length.
+    pub bad: BadLength,
+}
+
 /// Reads what a client sends.
 #[derive(Debug, Default)]
 pub struct ClientScan {
@@ -64,10 +76,15 @@ impl ClientScan {
         tracker: &mut Tracker,
         door: &mut impl Door,
         bytes: &[u8],
-    ) -> Result<Taken, BadLength> {
+    ) -> Result<Taken, Nonsense> {
         let open = door.is_open();
         let mut at = 0;
         while at < bytes.len() {
+            let nonsense = |bad| Nonsense {
+                after: at,
+                seen: Seen::default(),
+                bad,
+            };
             if self.scanner.at_frame_start()
                 && (tracker.is_full()
                     || (!open && door.has_permit() && !tracker.may_send_in_step()))
@@ -77,14 +94,14 @@ impl ClientScan {
                     pause: Pause::Answer,
                 });
             }
-            if !door.has_permit() && !self.may_start(door, open, &bytes[at..])? {
+            if !door.has_permit() && !self.may_start(door, open, &bytes[at..]).map_err(nonsense)? {
                 let mid_message = !self.scanner.at_frame_start();
                 return Ok(Taken {
                     bytes: at,
                     pause: Pause::Gate { mid_message },
                 });
             }
-            self.step(tracker, bytes, &mut at)?;
+            at += self.step(tracker, &bytes[at..]).map_err(nonsense)?;
         }
         Ok(Taken {
             bytes: at,
@@ -92,21 +109,17 @@ impl ClientScan {
         })
     }
 
-    /// Advances by a header and its body, as far as the bytes reach.
+    /// Advances by a header and its body, as far as the bytes reach; returns how far.
     #[inline]
-    fn step(
-        &mut self,
-        tracker: &mut Tracker,
-        bytes: &[u8],
-        at: &mut usize,
-    ) -> Result<(), BadLength> {
-        if !self.scanner.in_body() && self.scanner.header(bytes, at)?.is_none() {
-            return Ok(());
+    fn step(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<usize, BadLength> {
+        let mut at = 0;
+        if !self.scanner.in_body() && self.scanner.header(bytes, &mut at)?.is_none() {
+            return Ok(at);
         }
-        if self.scanner.body(bytes, at) {
+        if self.scanner.body(bytes, &mut at) {
             tracker.sent(self.scanner.last_tag());
         }
-        Ok(())
+        Ok(at)
     }
 
     /// Without a permit: whether the message at the front of `rest` may go on as far as it is
@@ -125,9 +138,17 @@ impl ClientScan {
 }
 
 /// Reads what a server sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ServerScan {
     scanner: Scanner,
+}
+
+impl Default for ServerScan {
+    fn default() -> ServerScan {
+        ServerScan {
+            scanner: Scanner::of_server(),
+        }
+    }
 }
 
 impl ServerScan {
@@ -139,7 +160,7 @@ impl ServerScan {
 
     /// Tells the tracker what `bytes` hold.
     #[inline]
-    pub fn read(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<Seen, BadLength> {
+    pub fn read(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<Seen, Nonsense> {
         let mut seen = Seen::default();
         let mut at = 0;
         while at < bytes.len() {
@@ -151,11 +172,22 @@ impl ServerScan {
                 self.scanner.body(bytes, &mut at);
                 continue;
             }
-            let start = at;
-            if let Some(header) = self.scanner.header(bytes, &mut at)? {
-                tracker.received(header.tag);
-                if header.tag == from_server::ERROR && seen.error_at.is_none() {
-                    seen.error_at = Some(start);
+            let after = at;
+            let nonsense = |bad| Nonsense { after, seen, bad };
+            // Of a header that is cut the client has the first part already.
+            let start = self.scanner.at_frame_start().then_some(at);
+            let before = self.scanner;
+            let header = self.scanner.header(bytes, &mut at).map_err(nonsense)?;
+            if let Some(Header { tag, body }) = header {
+                if tag == from_server::READY_FOR_QUERY && body != 1 {
+                    // Its status would be counted once for each chunk of it.
+                    self.scanner = before;
+                    let length = body.saturating_add(4);
+                    return Err(nonsense(BadLength { tag, length }));
+                }
+                tracker.received(tag);
+                if tag == from_server::ERROR && seen.error_at.is_none() {
+                    seen.error_at = start;
                 }
             }
         }
@@ -168,7 +200,7 @@ impl ServerScan {
 pub struct Seen {
     /// A `ReadyForQuery`.
     pub ready: bool,
-    /// Where its first `ErrorResponse` begins.
+    /// Where its first `ErrorResponse` begins, if its header is in one piece.
     pub error_at: Option<usize>,
 }
 
@@ -400,6 +432,64 @@ mod tests {
             Ok(true)
         );
         assert_eq!(tracker.status(), Status::InTransaction);
+    }
+
+    #[test]
+    fn what_comes_before_a_bad_length_is_good() {
+        let bad = BadLength {
+            tag: b'D',
+            length: 3,
+        };
+        let stream = [messages("QPBES"), b"D\0\0\0\x03".to_vec()].concat();
+        let after = messages("QPBES").len();
+        let (mut tracker, mut door) = (Tracker::default(), FakeDoor::new(true));
+        let seen = Seen::default();
+        assert_eq!(
+            ClientScan::default().take(&mut tracker, &mut door, &stream),
+            Err(Nonsense { after, seen, bad })
+        );
+        assert!(tracker.is_busy() && door.permit);
+
+        let stream = [message(b'C', b""), message(b'Z', b"I"), stream].concat();
+        let mut scan = ServerScan::default();
+        let nonsense = scan.read(&mut tracker, &stream).expect_err("a bad length");
+        assert_eq!(nonsense.bad, bad);
+        assert_eq!(nonsense.after, stream.len() - 5);
+        assert!(nonsense.seen.ready && scan.at_message_start());
+    }
+
+    #[test]
+    fn a_status_that_is_not_one_byte_is_nonsense() {
+        for (stream, cut, at_start) in [
+            (b"Z\0\0\0\x04", 0, true),
+            (b"Z\0\0\0\x06", 0, true),
+            (b"Z\0\0\0\x04", 2, false),
+            (b"Z\0\0\0\x06", 4, false),
+        ] {
+            let (mut scan, mut tracker) = (ServerScan::default(), Tracker::default());
+            tracker.sent(b'Q');
+            let (first, rest) = stream.split_at(cut);
+            assert!(scan.read(&mut tracker, first).is_ok());
+            let nonsense = scan.read(&mut tracker, rest).map_err(|bad| bad.after);
+            assert_eq!(nonsense, Err(0));
+            assert!(tracker.is_busy());
+            assert_eq!(scan.at_message_start(), at_start, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_error_begins_where_nothing_of_it_came_before() {
+        let error = message(b'E', b"body");
+        let mut scan = ServerScan::default();
+        let mut error_at = |bytes: &[u8]| {
+            let seen = scan.read(&mut Tracker::default(), bytes);
+            seen.map(|seen| seen.error_at)
+        };
+        let notice = message(b'N', b"body");
+        let both = [notice.as_slice(), &error].concat();
+        assert_eq!(error_at(&both), Ok(Some(notice.len())));
+        assert_eq!(error_at(&error[..1]), Ok(None));
+        assert_eq!(error_at(&error[1..]), Ok(None));
     }
 
     #[test]

@@ -7,8 +7,12 @@
 /// Type byte and length word.
 pub const HEADER_LEN: usize = 5;
 
-/// The largest body Postgres itself accepts (`PQ_LARGE_MESSAGE_LIMIT`, `MaxAllocSize - 1`).
-const LENGTH_MAX: u32 = 0x3fff_fffe;
+/// The largest length that a server accepts (`PQ_LARGE_MESSAGE_LIMIT`, `MaxAllocSize - 1`).
+const FROM_CLIENT_MAX: u32 = 0x3fff_fffe;
+
+/// The largest length that a server sends: a buffer of `MaxAllocSize` with a zero behind it, and the
+/// length itself.
+const FROM_SERVER_MAX: u32 = 0x3fff_fffe + 4;
 
 /// The header of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +24,16 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header; `Err` when the length word cannot be one.
+    /// Reads a header; `Err` when the length word cannot be one, not even of a client's message.
     #[inline]
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Header, BadLength> {
+        Header::parse_up_to(FROM_CLIENT_MAX, bytes)
+    }
+
+    #[inline]
+    fn parse_up_to(max: u32, bytes: &[u8; HEADER_LEN]) -> Result<Header, BadLength> {
         let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-        if !(4..=LENGTH_MAX).contains(&length) {
+        if !(4..=max).contains(&length) {
             return Err(BadLength {
                 tag: bytes[0],
                 length,
@@ -50,14 +59,37 @@ pub struct BadLength {
 }
 
 /// Where in a stream of messages one direction stands.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scanner {
     header: [u8; HEADER_LEN],
     have: u8,
     left: u32,
+    max: u32,
+}
+
+impl Default for Scanner {
+    /// Of what a client sends.
+    fn default() -> Scanner {
+        Scanner::up_to(FROM_CLIENT_MAX)
+    }
 }
 
 impl Scanner {
+    /// Of what a server sends.
+    #[must_use]
+    pub fn of_server() -> Scanner {
+        Scanner::up_to(FROM_SERVER_MAX)
+    }
+
+    fn up_to(max: u32) -> Scanner {
+        Scanner {
+            header: [0; HEADER_LEN],
+            have: 0,
+            left: 0,
+            max,
+        }
+    }
+
     /// Whether the next byte is a type byte.
     #[inline]
     #[must_use]
@@ -80,7 +112,8 @@ impl Scanner {
 
     /// Reads on in a header from `bytes[*at..]`; `None` when the bytes end before it does.
     ///
-    /// Must not be called inside a body.
+    /// Must not be called inside a body. Behind a length that cannot be one nothing can be read; of
+    /// a header that came in pieces it remains known that it was begun.
     #[inline]
     pub fn header(&mut self, bytes: &[u8], at: &mut usize) -> Result<Option<Header>, BadLength> {
         debug_assert!(
@@ -94,16 +127,17 @@ impl Scanner {
             // The tag is kept so that `tag` can name the message while its body passes.
             self.header[0] = header[0];
             *at += HEADER_LEN;
-            return self.begin_body(Header::parse(header)?);
+            return self.begin_body(Header::parse_up_to(self.max, header)?);
         }
         for byte in rest {
             self.header[usize::from(self.have)] = *byte;
-            self.have += 1;
             *at += 1;
-            if usize::from(self.have) == HEADER_LEN {
+            if usize::from(self.have) + 1 == HEADER_LEN {
+                let header = Header::parse_up_to(self.max, &self.header)?;
                 self.have = 0;
-                return self.begin_body(Header::parse(&self.header)?);
+                return self.begin_body(header);
             }
+            self.have += 1;
         }
         Ok(None)
     }
@@ -174,6 +208,32 @@ mod tests {
     #[test]
     fn a_length_above_what_postgres_takes_is_refused() {
         assert!(scan(b"Q\x7f\xff\xff\xff", &[2]).is_err());
+    }
+
+    #[test]
+    fn a_server_may_send_four_bytes_more_than_it_takes() {
+        for (length, client, server) in [
+            (0x3fff_fffe_u32, true, true),
+            (0x3fff_ffff, false, true),
+            (0x4000_0002, false, true),
+            (0x4000_0003, false, false),
+        ] {
+            let header = [b"D".as_slice(), &length.to_be_bytes()].concat();
+            for (mut scanner, good) in
+                [(Scanner::default(), client), (Scanner::of_server(), server)]
+            {
+                let read = scanner.header(&header, &mut 0);
+                assert_eq!(read.is_ok(), good, "{length:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_header_that_was_begun_stays_begun() {
+        let mut scanner = Scanner::default();
+        assert_eq!(scanner.header(b"Q\0", &mut 0), Ok(None));
+        assert!(scanner.header(b"\0\0\x03", &mut 0).is_err());
+        assert!(!scanner.at_frame_start());
     }
 
     proptest! {

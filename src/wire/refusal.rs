@@ -9,6 +9,8 @@ use pgwire::error::ErrorInfo;
 use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
 
+use super::startup::BadPacket;
+
 /// A five-character SQLSTATE (Postgres documentation, appendix A).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sqlstate(pub &'static str);
@@ -54,6 +56,8 @@ pub enum Refusal {
     CertificateNeeded,
     /// Authentication was not finished in time.
     LoginTimeout,
+    /// The client's first packet is not one that a server takes.
+    BadPacket(BadPacket),
     /// The client broke the protocol; the text says how.
     Protocol(String),
     /// The server broke the protocol, or is not one.
@@ -236,6 +240,14 @@ impl Refusal {
                 fatal("28000", "connection requires a valid client certificate")
             }
             Self::LoginTimeout => fatal("08P01", "canceling authentication due to timeout"),
+            Self::BadPacket(bad) => {
+                let sqlstate = match bad {
+                    BadPacket::Version(..) => "0A000",
+                    BadPacket::NoUser => "28000",
+                    BadPacket::Length | BadPacket::Layout => "08P01",
+                };
+                fatal(sqlstate, &bad.to_string())
+            }
             Self::Protocol(what) => fatal("08P01", what),
             Self::ServerProtocol => fatal("08P01", "the server did not answer as Postgres does"),
             Self::NotProved(why) => why.text(),

@@ -5,8 +5,11 @@
 
 use std::fmt;
 
-/// `MAX_STARTUP_PACKET_LENGTH` of the server, the length word included.
-pub const PACKET_MAX: usize = 10_000;
+/// `MAX_STARTUP_PACKET_LENGTH` of the server, and the length word, which it does not count.
+pub const PACKET_MAX: usize = 10_000 + 4;
+
+/// The longest name of a user or a database; the server cuts off what is longer (`NAMEDATALEN`).
+const NAME_MAX: usize = 63;
 
 /// The smallest packet: a length and a code.
 pub const PACKET_MIN: usize = 8;
@@ -296,7 +299,12 @@ fn startup(packet: &[u8], version: u32) -> Result<First, BadPacket> {
         if name.is_empty() {
             break;
         }
-        parameters.push((name, take_cstring(&mut rest)?));
+        let mut value = take_bytes(&mut rest)?;
+        if matches!(name.as_str(), "user" | "database") {
+            // Or a longer name would be the same database, and behind another gate.
+            value = &value[..value.len().min(NAME_MAX)];
+        }
+        parameters.push((name, String::from_utf8_lossy(value).into_owned()));
     }
     if !rest.is_empty() {
         return Err(BadPacket::Layout);
@@ -315,11 +323,16 @@ fn startup(packet: &[u8], version: u32) -> Result<First, BadPacket> {
 /// Takes a zero-terminated string off the front. Names that are not UTF-8 only lose their
 /// spelling in our reports: the packet itself is forwarded untouched.
 fn take_cstring(rest: &mut &[u8]) -> Result<String, BadPacket> {
+    take_bytes(rest).map(|text| String::from_utf8_lossy(text).into_owned())
+}
+
+/// The same as bytes.
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], BadPacket> {
     let end = rest
         .iter()
         .position(|byte| *byte == 0)
         .ok_or(BadPacket::Layout)?;
-    let text = String::from_utf8_lossy(&rest[..end]).into_owned();
+    let text = &rest[..end];
     *rest = &rest[end + 1..];
     Ok(text)
 }
@@ -372,6 +385,21 @@ mod tests {
                 panic!("not a start-up packet")
             };
             assert_eq!(startup.settled_packet(), packet);
+        }
+    }
+
+    #[test]
+    fn names_are_cut_where_the_server_cuts_them() {
+        let (long, cut) = ("n".repeat(70), "n".repeat(63));
+        for (body, user, database) in [
+            (format!("user\0{long}\0\0"), cut.as_str(), cut.as_str()),
+            (format!("user\0u\0database\0{long}\0\0"), "u", &cut),
+            (format!("user\0u\0database\0{cut}\0\0"), "u", &cut),
+        ] {
+            let Ok(First::Startup(startup)) = parse(&packet(0x0003_0000, body.as_bytes())) else {
+                panic!("not a start-up packet")
+            };
+            assert_eq!((startup.user(), startup.database()), (user, database));
         }
     }
 

@@ -9,6 +9,7 @@ mod scenes;
 use std::net::SocketAddr;
 
 use self::scenes::{Batch, Scene, Until};
+use crate::support::alike::masked;
 use crate::support::cluster::Postgres;
 use crate::support::message::{self, Message};
 use crate::support::poll::{SOON, until};
@@ -333,28 +334,6 @@ fn assert_same(scene: &Scene, expected: &[Message], found: &[Message]) {
         "{}: number of messages",
         scene.name
     );
-}
-
-/// Takes out what differs from session to session: keys, salts, and our process id.
-fn masked(mut messages: Vec<Message>) -> Vec<Message> {
-    let key = messages.iter().find(|message| message.tag == b'K');
-    let own_pid = key.map(|message| message.body[..4].to_vec());
-    for message in &mut messages {
-        let kind = message
-            .body
-            .first_chunk()
-            .map(|kind| u32::from_be_bytes(*kind));
-        match (message.tag, kind) {
-            (b'K', _) => message.body.fill(0),
-            // The salt of MD5, and the nonces and signatures of SCRAM.
-            (b'R', Some(5 | 11 | 12)) => message.body[4..].fill(0),
-            (b'A', _) if Some(&message.body[..4]) == own_pid.as_deref() => {
-                message.body[..4].fill(0);
-            }
-            _ => {}
-        }
-    }
-    messages
 }
 
 /// Splits what a server sent.

@@ -212,7 +212,11 @@ async fn each_byte_that_a_client_takes_gives_it_the_whole_time_again() {
     reader.asks().await;
     // More than the pipe holds: a row of 100 KiB.
     let row = [&b"D\0\x01\x90\x04"[..], &[b'x'; 100 << 10]].concat();
-    reader.server.write_all(&row[..90 << 10]).await.expect("taken");
+    reader
+        .server
+        .write_all(&row[..90 << 10])
+        .await
+        .expect("taken");
     let mut byte = [0; 1];
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_secs(9)).await;

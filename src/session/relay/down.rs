@@ -8,7 +8,7 @@ use super::held::Server;
 use super::leaving::Remains;
 use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
-use crate::session::scan::{Door, Seen};
+use crate::session::scan::{Door, Nonsense, Seen};
 use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
@@ -21,7 +21,7 @@ enum FromServer {
     Some,
     Ended,
     ClientBroke(std::io::Error),
-    Nonsense(BadLength),
+    Misbehaved(BadLength),
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -34,7 +34,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             match self.to_client.poll_drain(&mut self.client, cx) {
                 Poll::Pending => {
                     return match self.phase {
-                        Phase::Closing(_) => self.poll_closing(cx),
+                        Phase::Closing(..) => self.poll_closing(cx),
                         Phase::Flowing
                         | Phase::Held(_)
                         | Phase::Discarding(_)
@@ -45,7 +45,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Poll::Ready(Ok(())) => self.stalled = None,
             }
         }
-        if matches!(self.phase, Phase::Closing(_)) {
+        if matches!(self.phase, Phase::Closing(..)) {
             return self.poll_closing(cx);
         }
         match self.read_server(cx) {
@@ -53,10 +53,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Poll::Ready(Ok(FromServer::Some)) => Step::Moved,
             Poll::Ready(Ok(FromServer::Ended) | Err(_)) => self.server_ended(),
             Poll::Ready(Ok(FromServer::ClientBroke(error))) => self.client_broke(&error),
-            Poll::Ready(Ok(FromServer::Nonsense(error))) => {
-                tracing::warn!(session = self.session.id.0, %error, "server broke the protocol");
-                self.server_ended()
-            }
+            Poll::Ready(Ok(FromServer::Misbehaved(error))) => self.server_misbehaved(error),
         }
     }
 
@@ -76,9 +73,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 return FromServer::Ended;
             }
             session.count_out(bytes.len());
-            let seen = match scan.read(tracker, bytes) {
-                Ok(seen) => seen,
-                Err(bad) => return FromServer::Nonsense(bad),
+            let (bytes, seen, bad) = match scan.read(tracker, bytes) {
+                Ok(seen) => (bytes, seen, None),
+                Err(Nonsense { after, seen, bad }) => (&bytes[..after], seen, Some(bad)),
             };
             if seen.ready {
                 session.answered();
@@ -87,9 +84,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 door.release();
                 session.transaction_ended();
             }
-            match to_client.write_through(client, cx, passed(phase, bytes, seen)) {
-                Ok(()) => FromServer::Some,
-                Err(error) => FromServer::ClientBroke(error),
+            let written = to_client.write_through(client, cx, passed(phase, bytes, seen));
+            match (written, bad) {
+                (Ok(()), None) => FromServer::Some,
+                (Ok(()), Some(bad)) => FromServer::Misbehaved(bad),
+                (Err(error), _) => FromServer::ClientBroke(error),
             }
         });
         if let Phase::Flowing = self.phase {
@@ -101,25 +100,42 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// The server has ended its side: the client gets what is left, and the reason if a statement
     /// of its was never sent.
     fn server_ended(&mut self) -> Step {
-        let unsent = !self.kept.is_empty() && self.tracker.at_boundary();
-        match std::mem::replace(&mut self.phase, Phase::Flowing) {
-            Phase::Leaving(leaving) if leaving.remains == Remains::Nothing => {
-                return Step::End(End::ServerClosed);
-            }
-            Phase::Held(held) => {
-                self.unpark(*held);
-                self.say_goodbye(&Refusal::ServerLost);
-            }
-            Phase::Flowing if unsent => self.say_goodbye(&Refusal::ServerLost),
-            Phase::Flowing | Phase::Discarding(_) | Phase::Leaving(_) | Phase::Closing(_) => {}
-        }
+        let step = self.close(End::ServerClosed, None);
         if self.door.has_permit() {
             // The transaction ended with its server, whether the client reads of it or not.
             self.door.release();
             self.session.transaction_ended();
         }
+        step
+    }
+
+    /// The server sent what nobody can pass on. Whatever it runs, it may run on, so that the permit
+    /// is kept for as long as the session is there.
+    pub(super) fn server_misbehaved(&mut self, error: BadLength) -> Step {
+        tracing::warn!(session = self.session.id.0, %error, "server broke the protocol");
+        self.close(End::ServerLeft, Some(Refusal::ServerProtocol))
+    }
+
+    /// The server is read no more. `why` is for a client that has not been told otherwise.
+    fn close(&mut self, end: End, why: Option<Refusal>) -> Step {
+        let unsent = !self.kept.is_empty() && self.tracker.at_boundary();
+        let last_words = match std::mem::replace(&mut self.phase, Phase::Flowing) {
+            Phase::Leaving(leaving) if leaving.remains == Remains::Nothing => {
+                return Step::End(end);
+            }
+            Phase::Held(held) => {
+                self.unpark(*held);
+                Some(Refusal::ServerLost)
+            }
+            Phase::Flowing if unsent => Some(Refusal::ServerLost),
+            Phase::Leaving(leaving) => leaving.last_words,
+            Phase::Flowing | Phase::Discarding(_) | Phase::Closing(..) => why,
+        };
+        if let Some(last_words) = last_words {
+            self.say_goodbye(&last_words);
+        }
         self.session.set_activity(Activity::Closing);
-        self.phase = Phase::Closing(Box::pin(tokio::time::sleep(LAST_WORDS)));
+        self.phase = Phase::Closing(Box::pin(tokio::time::sleep(LAST_WORDS)), end);
         // Whatever the server left unfinished, no message of ours could follow it.
         if !self.server_scan.at_message_start() {
             self.ours.clear();
@@ -130,11 +146,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// The client reads what is left, then its connection is closed. It is read to its end first:
     /// closing a socket with unread bytes would take the last words back.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Step {
-        let Phase::Closing(deadline) = &mut self.phase else {
+        let Phase::Closing(deadline, end) = &mut self.phase else {
             return Step::Stuck;
         };
+        let end = *end;
         if deadline.as_mut().poll(cx).is_ready() {
-            return Step::End(End::ServerClosed);
+            return Step::End(end);
         }
         if !self.to_client.is_empty() {
             return Step::Stuck;
@@ -145,7 +162,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         match read_scratch(&mut self.client, cx, SCRATCH, |bytes, _| bytes.is_empty()) {
             Poll::Pending => Step::Stuck,
             Poll::Ready(Ok(false)) => Step::Moved,
-            Poll::Ready(Ok(true) | Err(_)) => Step::End(End::ServerClosed),
+            Poll::Ready(Ok(true) | Err(_)) => Step::End(end),
         }
     }
 }
@@ -155,7 +172,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 #[inline]
 fn passed<'a>(phase: &mut Phase, bytes: &'a [u8], seen: Seen) -> &'a [u8] {
     match phase {
-        Phase::Flowing | Phase::Discarding(_) | Phase::Closing(_) => bytes,
+        Phase::Flowing | Phase::Discarding(_) | Phase::Closing(..) => bytes,
         Phase::Leaving(leaving) => match leaving.remains {
             Remains::HalfOpen => bytes,
             Remains::Nothing => &[],

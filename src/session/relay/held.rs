@@ -192,7 +192,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     fn forward_in_part(&mut self, cx: &mut Context<'_>) -> Result<bool, BadLength> {
         let mut door = NotYet(&self.door);
         let scan = &mut self.client_scan;
-        let taken = scan.take(&mut self.tracker, &mut door, &self.kept)?;
+        let taken = scan.take(&mut self.tracker, &mut door, &self.kept);
+        let taken = taken.map_err(|nonsense| nonsense.bad)?;
         if taken.bytes == 0 {
             return Ok(false);
         }

@@ -38,6 +38,8 @@ pub(super) struct Leaving {
     cancel: Option<Pin<Box<Sleep>>>,
     give_up: Pin<Box<Sleep>>,
     ending: Ending,
+    /// What the client is told once the server has answered what it was sent.
+    pub(super) last_words: Option<Refusal>,
 }
 
 /// How far the server has been told.
@@ -61,8 +63,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.to_client.clear();
             return Step::Moved;
         }
-        if let Phase::Closing(_) = self.phase {
-            return Step::End(End::ServerClosed);
+        if let Phase::Closing(_, end) = self.phase {
+            return Step::End(end);
         }
         if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
             self.unpark(*held);
@@ -82,6 +84,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             cancel: grace.map(|grace| Box::pin(sleep(grace))),
             give_up: Box::pin(sleep(LINGER)),
             ending: Ending::Untold,
+            last_words: None,
         }));
         Step::Moved
     }
@@ -89,7 +92,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Ends the session with an error of ours. Only for sessions that run nothing, or must stop
     /// whatever they run.
     pub(super) fn dismiss(&mut self, refusal: &Refusal, remains: Remains) {
-        if matches!(self.phase, Phase::Leaving(_) | Phase::Closing(_)) {
+        if matches!(self.phase, Phase::Leaving(_) | Phase::Closing(..)) {
             return;
         }
         let polite = self.client_scan.at_message_start();

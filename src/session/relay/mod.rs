@@ -72,7 +72,7 @@ pub struct Common {
 pub enum End {
     /// The server closed its connection.
     ServerClosed,
-    /// The server's end was waited for in vain: its backend may still run.
+    /// The server's end was waited for in vain, or not at all: its backend may still run.
     ServerLeft,
 }
 
@@ -126,7 +126,8 @@ enum Phase {
     Held(Box<Held>),
     Discarding(Discard),
     Leaving(Box<Leaving>),
-    Closing(Pin<Box<Sleep>>),
+    /// Until then the client may read what is left; how the server ended.
+    Closing(Pin<Box<Sleep>>, End),
 }
 
 /// Whether the session may go on after its next boundary.
@@ -198,11 +199,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let mut tracker = Tracker::default();
         let mut server_scan = ServerScan::default();
         let mut to_client = Backlog::default();
-        // At a boundary the server sends whole asynchronous messages; a length that cannot be one
-        // shows again with the next bytes.
-        let _ = server_scan.read(&mut tracker, &for_client);
-        to_client.push(&for_client);
-        Relay {
+        let read = server_scan.read(&mut tracker, &for_client);
+        let good = read.map_or_else(|nonsense| nonsense.after, |_seen| for_client.len());
+        to_client.push(&for_client[..good]);
+        let mut relay = Relay {
             client,
             server,
             session,
@@ -225,7 +225,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             stalled: None,
             look: None,
             waker: None,
+        };
+        if let Err(nonsense) = read {
+            relay.server_misbehaved(nonsense.bad);
         }
+        relay
     }
 
     /// Relays until one side has ended and the other knows.

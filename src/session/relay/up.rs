@@ -44,7 +44,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Phase::Held(_) => self.poll_held(cx),
             Phase::Discarding(_) => self.poll_discarding(cx),
             Phase::Leaving(_) => self.poll_leaving(cx),
-            Phase::Closing(_) => Step::Stuck,
+            Phase::Closing(..) => Step::Stuck,
         }
     }
 
@@ -99,15 +99,17 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             if bytes.is_empty() {
                 return Ok(FromClient::Ended);
             }
-            let mut taken = 0;
+            let mut good = Ok(0);
             if flows {
                 let before = (door.has_permit(), tracker.is_busy());
-                taken = scan.take(tracker, door, bytes)?.bytes;
+                let taken = scan.take(tracker, door, bytes);
+                good = taken.map(|taken| taken.bytes);
                 note_start(session, before, door.has_permit());
+                let now = good.unwrap_or_else(|nonsense| nonsense.after);
                 // An error of the server's socket shows again, and better, when it is read.
-                let _ = to_server.write_through(server, cx, &bytes[..taken]);
+                let _ = to_server.write_through(server, cx, &bytes[..now]);
             }
-            kept.extend_from_slice(&bytes[taken..]);
+            kept.extend_from_slice(&bytes[good.map_err(|nonsense| nonsense.bad)?..]);
             Ok(FromClient::Some)
         });
         match read {
@@ -146,23 +148,30 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let before = (self.door.has_permit(), self.tracker.is_busy());
         let taken = self
             .client_scan
-            .take(&mut self.tracker, &mut self.door, bytes)?;
+            .take(&mut self.tracker, &mut self.door, bytes);
         note_start(&self.session, before, self.door.has_permit());
-        let (now, later) = bytes.split_at(taken.bytes);
+        let now = taken.map_or_else(|nonsense| nonsense.after, |taken| taken.bytes);
+        let (now, later) = bytes.split_at(now);
         // As above: a broken server shows when it is read.
         let _ = self.to_server.write_through(&mut self.server, cx, now);
+        let taken = taken.map_err(|nonsense| nonsense.bad)?;
         self.kept.extend_from_slice(later);
         Ok(taken.pause)
     }
 
-    /// The client sent what nobody can forward.
+    /// The client sent what nobody can forward. What it sent before is answered first.
     pub(super) fn client_misbehaved(&mut self, error: BadLength) -> Step {
         tracing::info!(session = self.session.id.0, %error, "client broke the protocol");
         self.kept.clear();
-        self.dismiss(
-            &Refusal::Protocol("invalid message length".into()),
-            Remains::HalfOpen,
-        );
+        let refusal = Refusal::Protocol("invalid message length".into());
+        if !self.tracker.is_busy() {
+            self.dismiss(&refusal, Remains::HalfOpen);
+            return Step::Moved;
+        }
+        self.leave(Remains::HalfOpen);
+        if let Phase::Leaving(leaving) = &mut self.phase {
+            leaving.last_words = Some(refusal);
+        }
         Step::Moved
     }
 

@@ -1,7 +1,7 @@
 //! A Postgres of the test's own, copied from a template and gone when the test ends.
 
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pgdrain::cli::demo::cluster::{Cluster, Options};
 use tokio::task::JoinSet;
@@ -35,13 +35,17 @@ impl Postgres {
 
     /// A cluster with more settings, and with lines of `pg_hba.conf` unless there are none.
     pub(crate) async fn start_with(settings: &[(&str, &str)], pg_hba: &[&str]) -> Self {
+        Self::made_by(None, settings, pg_hba).await
+    }
+
+    async fn made_by(bin_dir: Option<PathBuf>, settings: &[(&str, &str)], pg_hba: &[&str]) -> Self {
         let settings = SETTINGS.iter().chain(settings);
         let options = Options {
             settings: settings
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
             pg_hba: pg_hba.iter().map(ToString::to_string).collect(),
-            ..Options::default()
+            bin_dir,
         };
         let templates = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let cluster = Cluster::from_template(options, templates)
@@ -51,6 +55,19 @@ impl Postgres {
             cluster,
             connections: JoinSet::new(),
         }
+    }
+
+    /// A cluster of another version, `None` (and said so) where `make versions` has put none.
+    #[expect(clippy::print_stdout, reason = "a skipped version is said, not hidden")]
+    pub(crate) async fn of_version(version: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        let home = std::env::var_os("PGDRAIN_POSTGRES_DIR");
+        let home = home.map_or_else(|| "/var/tmp/pgdrain-postgres".into(), PathBuf::from);
+        let bin_dir = home.join(version).join("bin");
+        if !bin_dir.join("initdb").exists() {
+            println!("skipped: there is no Postgres {version} in {home:?}");
+            return None;
+        }
+        Some(Self::made_by(Some(bin_dir), settings, &[]).await)
     }
 
     /// A connection of the superuser, direct and not through any proxy.

@@ -1,6 +1,7 @@
 //! What the tests share: a real Postgres, the real binary, raw and scripted peers.
 
 pub(crate) mod admin;
+pub(crate) mod alike;
 pub(crate) mod auth;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
@@ -15,4 +16,5 @@ pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod shop;
 pub(crate) mod tap;
+pub(crate) mod tool;
 pub(crate) mod wire;

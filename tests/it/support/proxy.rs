@@ -96,7 +96,13 @@ impl Proxy {
 
     /// In front of `postgres`, with this configuration, which says where it listens (on port 0).
     pub(crate) async fn start_configured(postgres: &Postgres, config: &str) -> Self {
-        let mut proxy = Self::not_started(&format!("postgres://postgres@{}", postgres.addr()));
+        Self::configured(&format!("postgres://postgres@{}", postgres.addr()), config).await
+    }
+
+    /// With this configuration, which says where it listens, and also where the server is if that
+    /// is not said here.
+    pub(crate) async fn configured(upstream: &str, config: &str) -> Self {
+        let mut proxy = Self::not_started(upstream);
         let file = proxy.dir.path().join("pgdrain.toml");
         fs::write(&file, config).expect("a file in a directory of ours");
         proxy.arg("--config");

@@ -58,6 +58,21 @@ impl Script {
     }
 }
 
+impl Script {
+    /// The next session for this database, its start-up message read and not yet answered.
+    /// Connections for other databases, such as those of the proxy itself, are closed.
+    pub(crate) async fn accept_session(&mut self, database: &str) -> Server {
+        loop {
+            let mut server = self.accept().await;
+            let parameters = server.startup().await;
+            let asked = |(name, value): &(String, String)| name == "database" && value == database;
+            if parameters.iter().any(asked) {
+                return server;
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
     /// Reads the startup message (encryption is answered `N`) and returns its parameters.
     pub(crate) async fn startup(&mut self) -> Vec<(String, String)> {

@@ -80,6 +80,11 @@ impl Wire<TcpStream> {
             "a cancel request is not answered, but: {rest:?}"
         );
     }
+
+    /// Whether this is who we are connected to.
+    pub(crate) fn peer_is(&self, addr: SocketAddr) -> bool {
+        self.stream.peer_addr().is_ok_and(|peer| peer == addr)
+    }
 }
 
 impl Wire<DuplexStream> {
@@ -209,6 +214,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 return messages;
             }
         }
+    }
+
+    /// Sends bytes in one write and returns the answers up to so many ReadyForQuery.
+    pub(crate) async fn units(&mut self, bytes: &[u8], count: usize) -> Vec<Message> {
+        self.send(bytes).await;
+        let mut messages = Vec::new();
+        for _ in 0..count {
+            messages.extend(self.read_until_ready().await);
+        }
+        messages
+    }
+
+    /// Sends bytes in one write and returns the answer up to the first message of this type.
+    pub(crate) async fn up_to(&mut self, tag: u8, bytes: &[u8]) -> Vec<Message> {
+        self.send(bytes).await;
+        let mut messages = Vec::new();
+        while messages.last().is_none_or(|last: &Message| last.tag != tag) {
+            messages.push(self.read().await);
+        }
+        messages
     }
 
     /// All messages of a login: up to ReadyForQuery, or until the peer closes.
