@@ -116,7 +116,7 @@ def replication(conn):
     step("physical replication")
     stream = psycopg2.connect("", connection_factory=psycopg2.extras.PhysicalReplicationConnection)
     cur = stream.cursor()
-    cur.start_replication(start_lsn=ask(conn, "select pg_current_wal_lsn()")[0][0])
+    cur.start_replication(start_lsn=ask(conn, "select pg_current_wal_flush_lsn()")[0][0])
     ask(conn, "insert into notes values (4, 'logged')")
     deadline = time.monotonic() + 30
     while not cur.read_message():

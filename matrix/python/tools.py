@@ -76,7 +76,7 @@ def do_psql():
     step("large values")
     equal(psql(f"select '{'x' * LARGE}';"), "x" * LARGE + "\n")
     step("commands of psql")
-    equal("notes" in psql("\\d\n\\d notes\n\\l\n\\du\n\\conninfo\n\\df pg_catalog.abs\n"), True)
+    equal("notes" in psql("\\d\n\\d notes\n\\dn\n\\du\n\\conninfo\n\\df pg_catalog.abs\n"), True)
     psql("select 'select ' || i from generate_series(1, 5) i\n\\gexec\nselect 1 \\gdesc\n\\c -\nselect 1;")
     step("LISTEN and NOTIFY")
     equal('payload "hello"' in psql("listen news; notify news, 'hello'; select 1;"), True)
