@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test fuzz lint docs bench
+.PHONY: help setup versions build demo test fuzz lint docs bench matrix
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -33,3 +33,7 @@ docs: ## Build the documentation of every item, private ones too
 
 bench: setup ## Run the benchmarks
 	cargo bench --locked --bench '*'
+
+matrix: setup versions ## Run every driver over every transport, and write docs/matrix.md (QUICK=1: one Postgres)
+	matrix/setup
+	python3 matrix/run.py $(ARGS)
