@@ -121,6 +121,9 @@ impl AsyncWrite for Pipe {
         }
         let taken = bytes.len().min(state.room);
         if taken == 0 && !bytes.is_empty() {
+            // Whoever has no room left sends by itself.
+            let sent = std::mem::take(&mut state.unsent);
+            state.written.extend(sent);
             state.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
