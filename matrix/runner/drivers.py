@@ -34,7 +34,7 @@ def tool_of_15(kind):
         if transport.direct:
             return "libpq 15 has no direct TLS"
         if version > 15 and kind != "any":
-            return f"the program of 15 refuses newer servers, and npm's package has none of {version}"
+            return "the program of 15 refuses newer servers, and npm's package of those has none"
         return None
 
     return impossible

@@ -8,8 +8,11 @@ Written by `make matrix` from its runs; nothing here is filled in by hand. Each 
 there is one), simple and parametrised queries, prepared statements, commit and rollback, an error in a
 transaction and what follows it, COPY in (also failing) and out, cursors, values of 5 MiB both ways,
 pipelines, LISTEN/NOTIFY, cancel, twenty connections at once, and a `pgdrain hold` of a second under
-four writers who count what was acknowledged. *ok* means that all of it that the driver has did what it
-does directly on Postgres, without one error. What a driver does not have is listed below.
+four writers who count what was acknowledged. *ok* means that every answer was the expected one and that
+no error was seen but those that were asked for. What a driver does not have is listed below. That a
+driver encrypts as it was told is seen from the first bytes that it sends.
+
+Drivers' own test-suites are in [`driver-suites.md`](driver-suites.md).
 """
 
 
