@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test lint docs bench
+.PHONY: help setup versions build demo test fuzz lint docs bench matrix
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -20,8 +20,12 @@ demo: build ## Hold, drain, migrate and reopen on a throw-away Postgres (ARGS=--
 test: setup ## Run every test (TEST_TIMEOUT=seconds, ARGS=name of a test)
 	.ci/test $(ARGS)
 
+fuzz: ## Fuzz the wire protocol, 10 minutes a target (FUZZ_TIME=seconds, TARGET=name of one)
+	@.ci/fuzz
+
 lint: ## Check format and lints
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets --locked -- -D warnings
 
 docs: ## Build the documentation of every item, private ones too
@@ -29,3 +33,7 @@ docs: ## Build the documentation of every item, private ones too
 
 bench: setup ## Run the benchmarks
 	cargo bench --locked --bench '*'
+
+matrix: setup versions ## Run every driver over every transport, and write docs/matrix.md (QUICK=1: one Postgres)
+	matrix/setup
+	python3 matrix/run.py $(ARGS)

@@ -68,6 +68,7 @@ struct App {
 pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Result<()> {
     let signals = signals::Signals::install().context("signal handlers")?;
     let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
+    let disguise = Disguise::kept_in(&config.state_dir).context("state directory")?;
     let mut listeners = Vec::new();
     for listen in &config.listen {
         let bound = Listener::bind(&listen.address).await;
@@ -110,7 +111,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         sessions_tasks,
         tasks,
     });
-    app.accept(listeners, gates, lookups);
+    app.accept(listeners, gates, (lookups, disguise));
     app.upkeep();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
@@ -161,7 +162,7 @@ impl App {
         self: &Arc<Self>,
         listeners: Vec<(Listener, Arc<Listen>)>,
         gates: Arc<Gates>,
-        lookups: Arc<Lookups>,
+        (lookups, disguise): (Arc<Lookups>, Disguise),
     ) {
         let common = Common {
             tasks: self.tasks.clone(),
@@ -175,7 +176,7 @@ impl App {
             tasks: self.sessions_tasks.clone(),
             rooms: Rooms::default(),
             lookups,
-            disguise: Disguise::random(),
+            disguise,
         });
         for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));

@@ -17,12 +17,19 @@ pub struct Applicant<'a> {
     pub tls: bool,
 }
 
+/// `NAMEDATALEN - 1`: the server cuts longer names of users and databases, and takes what is left.
+const NAME_MAX: usize = 63;
+
 /// How this client has to prove who it is; `None` when there are rules and none is for it. Without
 /// rules all pass through.
 #[must_use]
 pub fn method(rules: &[Rule], applicant: Applicant<'_>) -> Option<AuthMethod> {
     if rules.is_empty() {
         return Some(AuthMethod::PassThrough);
+    }
+    // Rules would look at one name and the server at another.
+    if applicant.user.len() > NAME_MAX || applicant.database.len() > NAME_MAX {
+        return None;
     }
     let rule = rules.iter().find(|rule| matches(rule, applicant));
     rule.map(|rule| rule.method)
@@ -111,6 +118,25 @@ mod tests {
                 tls,
             };
             assert_eq!(method(&rules, applicant), expected, "{applicant:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_server_would_cut_has_no_rule() {
+        let rules = [rule(|_| {}, AuthMethod::Trust)];
+        let longest = "x".repeat(63);
+        for (database, user, expected) in [
+            (&longest[..], &longest[..], Some(AuthMethod::Trust)),
+            (&longest, &format!("{longest}x"), None),
+            (&format!("{longest}x"), &longest, None),
+        ] {
+            let applicant = Applicant {
+                database,
+                user,
+                address: None,
+                tls: true,
+            };
+            assert_eq!(method(&rules, applicant), expected);
         }
     }
 

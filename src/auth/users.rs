@@ -1,6 +1,10 @@
 //! What clients are checked against: as much for a user that does not exist as for one that does.
 
 use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
@@ -11,7 +15,11 @@ use crate::config::{AuthMethod, Secret, Stored, Users, Verifier};
 /// How many iterations are done before others get their turn: about a tenth of a millisecond.
 const STEP: u32 = 512;
 
-/// A secret of this process, by which users that do not exist get a salt that stays the same.
+/// The file of the disguise, in the state directory.
+const FILE: &str = "disguise";
+
+/// A secret of ours, by which users that do not exist get a salt that stays the same: also over a
+/// restart, for who asks twice would see that only theirs has changed.
 #[derive(Clone)]
 pub struct Disguise(Key);
 
@@ -32,6 +40,29 @@ impl Disguise {
     #[must_use]
     pub fn random() -> Disguise {
         Disguise(rand::random())
+    }
+
+    /// The one that is kept in this directory, or a new one that is kept from now on.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn kept_in(directory: &Path) -> io::Result<Disguise> {
+        let path = directory.join(FILE);
+        match fs::read(&path).map(Key::try_from) {
+            Ok(Ok(kept)) => return Ok(Disguise(kept)),
+            // Half of one is none.
+            Ok(Err(_)) => fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let new = Disguise::random();
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(&new.0)?;
+        Ok(new)
     }
 }
 
@@ -188,5 +219,29 @@ pub(super) async fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Key
             return Keys::of(&salted, salt, iterations);
         }
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_disguise_is_kept_and_private() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let kept = || Disguise::kept_in(directory.path()).expect("writable").0;
+        let first = kept();
+        assert_eq!(kept(), first);
+        let file = directory.path().join(FILE);
+        let mode = fs::metadata(&file).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::write(&file, b"half").expect("ours");
+        let second = kept();
+        assert_ne!(second, first);
+        assert_eq!(kept(), second);
+        let shown = format!("{:?}", Disguise::new(first));
+        assert_eq!(shown, "Disguise(***)");
     }
 }

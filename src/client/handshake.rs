@@ -104,7 +104,12 @@ async fn read_packet(
 ) -> Result<BytesMut, NoWish> {
     loop {
         if let Some(word) = bytes.first_chunk::<4>() {
-            let length = startup::packet_length(*word).map_err(refused)?;
+            // The server too says this to its log alone, for it may not be spoken to in its own
+            // protocol; a driver that gives up at once sends Terminate first and wants no answer.
+            let length = startup::packet_length(*word).map_err(|bad| {
+                tracing::debug!("{bad}");
+                io::Error::new(io::ErrorKind::InvalidData, bad)
+            })?;
             if bytes.len() >= length {
                 return Ok(bytes.split_to(length));
             }
@@ -200,6 +205,14 @@ mod tests {
     async fn half_a_packet_and_an_end_is_nothing() {
         let (wish, _) = converse(&[&startup_packet()[..9]]).await;
         assert!(matches!(wish, Err(NoWish::Closed)));
+    }
+
+    #[tokio::test]
+    async fn an_impossible_length_is_answered_by_nothing() {
+        let terminate: &[u8] = &[b'X', 0, 0, 0, 4];
+        let (wish, answers) = converse(&[SSL, terminate]).await;
+        assert!(matches!(wish, Err(NoWish::Io(_))));
+        assert_eq!(answers, b"N");
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Listens for clients on TCP addresses and Unix sockets.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,10 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::{ListenAddress, Shared};
 use crate::tls::stream::{Peer, Stream};
+
+/// Who may connect by a Unix socket: everybody, as with Postgres (`unix_socket_permissions`). Whom to
+/// let in is up to the login, or to the mode of the directory.
+const SOCKET_MODE: u32 = 0o777;
 
 /// Pause after a failed accept: out of file descriptors, the next try would fail at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -60,7 +66,10 @@ impl Listener {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
-                Ok(Listener::Unix(UnixListener::bind(&path)?, SocketFile(path)))
+                let listener = UnixListener::bind(&path)?;
+                let file = SocketFile(path);
+                std::fs::set_permissions(&file.0, Permissions::from_mode(SOCKET_MODE))?;
+                Ok(Listener::Unix(listener, file))
             }
         }
     }

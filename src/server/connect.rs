@@ -50,11 +50,11 @@ pub struct Route {
 }
 
 impl Route {
-    /// To a Unix socket.
+    /// A way that is not encrypted.
     #[must_use]
-    pub fn unix(path: PathBuf) -> Route {
+    pub fn plain(endpoint: Endpoint) -> Route {
         Route {
-            endpoint: Endpoint::Unix(path),
+            endpoint,
             secure: None,
         }
     }
@@ -212,7 +212,7 @@ pub async fn connect_host(
 ) -> Result<(Stream, Route), NotEncrypted> {
     let (name, port) = match host {
         Host::Unix(unix) => {
-            let route = Route::unix(unix.path());
+            let route = Route::plain(Endpoint::Unix(unix.path()));
             return Ok((connect_again(&route).await?, route));
         }
         Host::Tcp { name, port } => (name.as_str(), *port),

@@ -6,10 +6,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::connect::{Endpoint, Unreachable, connect};
-use super::driver::{Driver, log_in};
+use super::connect::{Endpoint, Unreachable};
+use super::driver::{NotOpen, open_as};
 use super::own::{OwnBackend, OwnBackends};
-use crate::config::{Role, Target};
+use crate::config::Target;
 use crate::tasks::Tasks;
 
 /// How long one question may take before the answer counts as unknown.
@@ -95,13 +95,22 @@ pub enum ControlError {
     NoRole,
     /// No connection to the server.
     #[error(transparent)]
-    Unreachable(#[from] Unreachable),
+    Unreachable(Unreachable),
     /// The server refused, or the connection broke.
     #[error("the control connection failed")]
     Postgres(#[from] tokio_postgres::Error),
     /// The answer did not come in time.
     #[error("the control connection gave no answer within {ANSWER_TIME:?}")]
     Timeout,
+}
+
+impl From<NotOpen> for ControlError {
+    fn from(error: NotOpen) -> Self {
+        match error {
+            NotOpen::Unreachable(error) => Self::Unreachable(error),
+            NotOpen::Postgres(error) => Self::Postgres(error),
+        }
+    }
 }
 
 /// Watches one upstream. The connection is opened when first needed, kept, and opened again after
@@ -193,43 +202,10 @@ impl Control {
         Ok((kept, connection))
     }
 
-    async fn log_in(&self, role: &Role) -> Result<(Client, Driver, Endpoint), ControlError> {
-        let upstream = &self.target.upstream;
-        let mut attempts = upstream.tls.attempts().iter().peekable();
-        while let Some(attempt) = attempts.next() {
-            let connected = connect(upstream, *attempt).await?;
-            let mut config = tokio_postgres::Config::new();
-            config
-                .user(&role.user)
-                .dbname(&role.database)
-                .application_name("pgdrain control");
-            if let Some(password) = role.password(connected.host, &role.database) {
-                config.password(password.expose());
-            }
-            let next = attempts.peek().copied();
-            if let Some((client, driver)) = log_in(&config, connected.stream, next).await? {
-                return Ok((client, driver, connected.route.endpoint));
-            }
-        }
-        unreachable!("the last attempt succeeds or fails")
-    }
-
     async fn open(&self) -> Result<Connection, ControlError> {
         let role = self.target.control.as_ref().ok_or(ControlError::NoRole)?;
-        let (client, connection, endpoint) = self.log_in(role).await?;
-        let stop = self.tasks.shutdown_token();
-        self.tasks.spawn("control connection", async move {
-            let ended = tokio::select! {
-                ended = connection => ended,
-                () = stop.cancelled() => return,
-            };
-            if let Err(error) = ended {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "control connection lost"
-                );
-            }
-        });
+        let upstream = &self.target.upstream;
+        let (client, route) = open_as(upstream, role, "pgdrain control", &self.tasks).await?;
         // A hold of somebody else's locks must not stop us from seeing them.
         client
             .batch_execute("set statement_timeout = '5s'; set lock_timeout = '1s'")
@@ -242,7 +218,7 @@ impl Control {
         Ok(Connection {
             client,
             backends,
-            endpoint,
+            endpoint: route.endpoint,
             _own: self.own.insert(pid),
         })
     }

@@ -10,7 +10,9 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{CancelToken, Client, Config, Connection, NoTls};
 
-use super::connect::{Route, connect_again, is_another_way};
+use super::connect::{Route, Unreachable, connect, connect_again, is_another_way};
+use crate::config::{Role, Upstream};
+use crate::tasks::Tasks;
 use crate::tls::connector::{Attempt, NotEncrypted};
 use crate::tls::stream::Stream;
 
@@ -54,6 +56,64 @@ async fn bound(config: &Config, stream: Stream) -> Result<(Client, Driver), toki
         Stream::Tcp(_) | Stream::Unix(_) => config.ssl_mode(SslMode::Disable),
     };
     config.connect_raw(stream, Wrap { end_point }).await
+}
+
+/// Why a connection of ours is not open.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpen {
+    /// No connection to the server.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// The server refused, or the connection broke.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+}
+
+/// Connects to an upstream as this role, under this name, and lets a task of `tasks` drive the
+/// connection until it breaks or nobody uses it.
+pub async fn open_as(
+    upstream: &Upstream,
+    role: &Role,
+    name: &'static str,
+    tasks: &Tasks,
+) -> Result<(Client, Route), NotOpen> {
+    let (client, driver, route) = log_in_as(upstream, role, name).await?;
+    let stop = tasks.shutdown_token();
+    tasks.spawn(name, async move {
+        let ended = tokio::select! {
+            ended = driver => ended,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = ended {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, name, "a connection of ours was lost");
+        }
+    });
+    Ok((client, route))
+}
+
+async fn log_in_as(
+    upstream: &Upstream,
+    role: &Role,
+    name: &str,
+) -> Result<(Client, Driver, Route), NotOpen> {
+    let mut attempts = upstream.tls.attempts().iter().peekable();
+    while let Some(attempt) = attempts.next() {
+        let connected = connect(upstream, *attempt).await?;
+        let mut config = Config::new();
+        config
+            .user(&role.user)
+            .dbname(&role.database)
+            .application_name(name);
+        if let Some(password) = role.password(connected.host, &role.database) {
+            config.password(password.expose());
+        }
+        let next = attempts.peek().copied();
+        if let Some((client, driver)) = log_in(&config, connected.stream, next).await? {
+            return Ok((client, driver, connected.route));
+        }
+    }
+    unreachable!("the last attempt succeeds or fails")
 }
 
 /// Asks the server to stop what a client of ours is doing, by the way that the client took.

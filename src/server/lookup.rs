@@ -11,8 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Row, Statement};
 
-use super::connect::{Unreachable, connect};
-use super::driver::{Driver, log_in};
+use super::driver::{NotOpen, open_as};
 use super::own::{OwnBackend, OwnBackends};
 use crate::config::{BadStored, Host, Role, Stored, Target};
 use crate::tasks::Tasks;
@@ -29,8 +28,8 @@ const SETTINGS: &str = "set search_path = pg_catalog, pg_temp; set statement_tim
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
     /// No connection to the server.
-    #[error(transparent)]
-    Unreachable(#[from] Unreachable),
+    #[error("the connection for it could not be opened")]
+    NotOpen(#[from] NotOpen),
     /// The server refused, or the connection broke.
     #[error("the query for a user's secret failed")]
     Postgres(#[from] tokio_postgres::Error),
@@ -161,41 +160,8 @@ impl Lookups {
         Ok(open)
     }
 
-    async fn log_in(target: &Target, role: &Role) -> Result<(Client, Driver), LookupError> {
-        let mut attempts = target.upstream.tls.attempts().iter().peekable();
-        while let Some(attempt) = attempts.next() {
-            let connected = connect(&target.upstream, *attempt).await?;
-            let mut config = tokio_postgres::Config::new();
-            config
-                .user(&role.user)
-                .dbname(&role.database)
-                .application_name("pgdrain auth");
-            if let Some(password) = role.password(connected.host, &role.database) {
-                config.password(password.expose());
-            }
-            let next = attempts.peek().copied();
-            if let Some(logged_in) = log_in(&config, connected.stream, next).await? {
-                return Ok(logged_in);
-            }
-        }
-        unreachable!("the last attempt succeeds or fails")
-    }
-
     async fn open(&self, target: &Target, role: &Role, sql: &str) -> Result<Open, LookupError> {
-        let (client, connection) = Self::log_in(target, role).await?;
-        let stop = self.tasks.shutdown_token();
-        self.tasks.spawn("auth connection", async move {
-            let ended = tokio::select! {
-                ended = connection => ended,
-                () = stop.cancelled() => return,
-            };
-            if let Err(error) = ended {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "auth connection lost"
-                );
-            }
-        });
+        let (client, _) = open_as(&target.upstream, role, "pgdrain auth", &self.tasks).await?;
         client.batch_execute(SETTINGS).await?;
         let pid = client
             .query_one("select pg_catalog.pg_backend_pid()", &[])

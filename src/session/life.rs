@@ -252,13 +252,14 @@ impl Host {
     /// Passes a cancel request on to the session it names. Nobody is told whether there is one; the
     /// connection is closed when the server has acted, as clients expect.
     async fn cancel(&self, key: &CancelKey) {
-        if let Some(session) = self.sessions.by_key(key) {
-            let acted = session.request_cancel();
-            // It is carried out also when too many wait for that already.
-            if let Some(_place) = self.rooms.asides.take(ASIDES_MAX) {
-                // A session that has just ended drops the other half.
-                let _ = timeout(CANCEL_TIME, acted).await;
-            }
+        // The session itself is let go: with one that has just ended the other half is dropped.
+        let acted = self.sessions.by_key(key);
+        let acted = acted.map(|session| session.request_cancel());
+        // It is carried out also when too many wait for that already.
+        if let Some(acted) = acted
+            && let Some(_place) = self.rooms.asides.take(ASIDES_MAX)
+        {
+            let _ = timeout(CANCEL_TIME, acted).await;
         }
     }
 }

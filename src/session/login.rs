@@ -1,6 +1,6 @@
 //! From a start-up packet to a session that is logged in, or to a client that knows why not.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,24 +61,25 @@ impl Applicant {
         rules::Applicant {
             database: self.startup.database(),
             user: self.startup.user(),
-            address: self.peer.ip(),
+            address: match self.peer {
+                // Loopback in the mouth of a proxy is another machine's: no rule about ours.
+                Peer::Told(address) if address.ip().to_canonical().is_loopback() => {
+                    Some(Ipv4Addr::UNSPECIFIED.into())
+                }
+                Peer::Tcp(_) | Peer::Told(_) | Peer::Unix => self.peer.ip(),
+            },
             tls: self.encryption.is_some(),
         }
     }
 
     /// Where it comes from, as the texts of refusals tell it.
     fn origin(&self) -> Origin {
-        let rules::Applicant {
-            database,
-            user,
-            address,
-            tls,
-        } = self.for_rules();
+        let ip = self.peer.ip();
         Origin {
-            host: address.map_or("[local]".into(), |ip| ip.to_canonical().to_string()),
-            user: user.to_owned(),
-            database: database.to_owned(),
-            tls,
+            host: ip.map_or("[local]".into(), |ip| ip.to_string()),
+            user: self.startup.user().to_owned(),
+            database: self.startup.database().to_owned(),
+            tls: self.encryption.is_some(),
         }
     }
 

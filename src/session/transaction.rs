@@ -7,7 +7,8 @@
 //!
 //! - After an error in an extended message the server skips everything up to the next Sync, a
 //!   pipelined Query included: units merge.
-//! - While it reads COPY data the server ignores Sync and Flush: a Sync may never be answered.
+//! - While it reads COPY data the server ignores Sync and Flush: a Sync may never be answered. In
+//!   the middle of the data it is, if the server has found an error in front of it.
 //! - An extended message without a Sync holds locks and is answered by no `ReadyForQuery`.
 //!
 //! Where a client breaks the protocol so that nobody can tell, the tracker counts too much rather
@@ -59,10 +60,31 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
     No,
-    /// It reads CopyData and ignores Sync and Flush.
-    In,
+    /// It reads CopyData and ignores Sync and Flush; some of the data may have been sent.
+    In(Data),
     /// Replication: both directions stream.
     Both,
+}
+
+impl Copy {
+    /// One that reads data, of which so much has been sent.
+    fn of(sent: Data) -> Copy {
+        match sent {
+            Data::Ended => Copy::No,
+            Data::None | Data::Some => Copy::In(sent),
+        }
+    }
+}
+
+/// How far the data of a COPY has been sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Data {
+    #[default]
+    None,
+    /// The server may have found an error in it, and have answered Syncs since.
+    Some,
+    /// A CopyDone or CopyFail.
+    Ended,
 }
 
 /// Extended messages in front of the end of a unit.
@@ -70,7 +92,9 @@ enum Copy {
 struct Batch {
     /// Messages that the server answers one by one: Parse, Bind, Describe, Execute, Close.
     expected: u32,
-    /// A CopyDone or CopyFail came behind them.
+    /// What came behind the last of them.
+    data: Data,
+    /// A CopyDone or CopyFail came behind any of them.
     copy_end: bool,
     /// The server skips everything up to the Sync that is still to come.
     skipping: bool,
@@ -80,8 +104,8 @@ struct Batch {
 struct Unit {
     batch: Batch,
     end: End,
-    /// A CopyDone or CopyFail came behind it, before anything else.
-    copy_end_behind: bool,
+    /// What came behind it, before anything else.
+    data_behind: Data,
 }
 
 impl Unit {
@@ -100,6 +124,9 @@ pub struct Tracker {
     open: Batch,
     /// Extended messages of the oldest unit (or of `open`) that were answered.
     answered: u32,
+    /// Syncs behind the beginning of the data of a COPY: answered if the server found an error in
+    /// front of them, ignored if it completes. They are the first units, behind the COPY's Query.
+    doubtful: usize,
     status: Status,
     copy: Copy,
 }
@@ -111,6 +138,7 @@ impl Default for Tracker {
             units: VecDeque::new(),
             open: Batch::default(),
             answered: 0,
+            doubtful: 0,
             status: Status::Idle,
             copy: Copy::No,
         }
@@ -186,8 +214,9 @@ impl Tracker {
             | from_client::DESCRIBE
             | from_client::EXECUTE
             | from_client::CLOSE => self.extended(),
-            from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_end(),
-            // CopyData, Flush, Terminate; anything else is for the server to refuse.
+            from_client::COPY_DATA => self.copy_data(Data::Some),
+            from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_data(Data::Ended),
+            // Flush, Terminate; anything else is for the server to refuse.
             _ => {}
         }
     }
@@ -201,9 +230,12 @@ impl Tracker {
             | from_server::CLOSE_COMPLETE
             | from_server::NO_DATA
             | from_server::ROW_DESCRIPTION
-            | from_server::COMMAND_COMPLETE
             | from_server::PORTAL_SUSPENDED
             | from_server::EMPTY_QUERY => self.answered(),
+            from_server::COMMAND_COMPLETE => {
+                self.copy_completed();
+                self.answered();
+            }
             from_server::ERROR => self.error(),
             from_server::COPY_IN => self.copy_in(),
             from_server::COPY_BOTH => self.copy = Copy::Both,
@@ -219,6 +251,7 @@ impl Tracker {
             self.open = Batch::default();
         }
         self.answered = 0;
+        self.doubtful = 0;
         self.copy = Copy::No;
         self.status = status;
     }
@@ -238,6 +271,7 @@ impl Tracker {
     fn extended(&mut self) {
         if !self.open.skipping {
             self.open.expected = self.open.expected.saturating_add(1);
+            self.open.data = Data::None;
         }
     }
 
@@ -261,31 +295,39 @@ impl Tracker {
                 ..batch
             },
             end,
-            copy_end_behind: false,
+            data_behind: Data::None,
         });
     }
 
     fn sync(&mut self) {
-        if self.copy != Copy::In {
-            self.end_unit(End::Sync);
+        match self.copy {
+            Copy::In(Data::None) => {}
+            Copy::In(Data::Some | Data::Ended) => {
+                self.doubtful += 1;
+                self.end_unit(End::Sync);
+            }
+            Copy::No | Copy::Both => self.end_unit(End::Sync),
         }
     }
 
-    fn copy_end(&mut self) {
-        if self.copy == Copy::In {
-            self.copy = Copy::No;
+    #[inline]
+    fn copy_data(&mut self, sent: Data) {
+        if let Copy::In(_) = self.copy {
+            self.copy = Copy::of(sent);
         } else if self.open != Batch::default() {
-            // Sent before the server asked for data: its Sync will be answered.
-            self.open.copy_end = true;
+            // Sent before the server asked for data: behind its end a Sync will be answered.
+            self.open.data = self.open.data.max(sent);
+            self.open.copy_end |= sent == Data::Ended;
         } else if let Some(last) = self.units.back_mut() {
-            last.copy_end_behind = true;
+            last.data_behind = last.data_behind.max(sent);
         }
     }
 
     /// An error in an extended message makes the server skip to the next Sync; one in a Query is
     /// followed by its own `ReadyForQuery`.
     fn error(&mut self) {
-        if self.copy == Copy::In {
+        self.doubtful = 0;
+        if let Copy::In(_) = self.copy {
             self.copy = Copy::No;
         }
         if self.answered >= self.front().expected {
@@ -312,39 +354,76 @@ impl Tracker {
         let batch = *self.front();
         let by_query = self.answered >= batch.expected;
         let is_last = self.answered + 1 == batch.expected;
-        let ended = match self.units.front() {
-            Some(unit) if by_query => self.ignore_syncs(1, unit.copy_end_behind),
-            Some(unit) if is_last && unit.end == End::Sync && !batch.copy_end => {
-                self.reopen_front()
+        self.doubtful = 0;
+        let sent = match self.units.front() {
+            Some(unit) if by_query => self.ignore_syncs(1, unit.data_behind),
+            Some(unit) if is_last && unit.end == End::Sync && batch.data != Data::Ended => {
+                self.reopen_front(*unit)
             }
+            Some(_) | None if is_last => batch.data,
             // Without an end of the data the server is about to refuse what comes instead.
-            Some(_) | None => batch.copy_end,
+            Some(_) | None if batch.copy_end => Data::Ended,
+            Some(_) | None => Data::None,
         };
-        self.copy = if ended { Copy::No } else { Copy::In };
+        self.copy = Copy::of(sent);
     }
 
     /// COPY by the last Execute of the oldest unit: its Sync is ignored, so the unit has not ended
-    /// and goes on into the next one. True when the end of the data has been sent.
-    fn reopen_front(&mut self) -> bool {
-        self.answered = 0;
-        let front = self.units.pop_front();
-        let ended = self.ignore_syncs(0, front.is_some_and(|unit| unit.copy_end_behind));
-        let next = self
-            .units
-            .front_mut()
-            .map_or(&mut self.open, |unit| &mut unit.batch);
-        // The completion of the COPY is still owed, ahead of what that batch holds.
-        next.expected = next.expected.saturating_add(1);
-        ended
+    /// and goes on into the next one. Returns how much of the data has been sent.
+    fn reopen_front(&mut self, front: Unit) -> Data {
+        self.units.pop_front();
+        let (mut at, mut sent) = (0, front.data_behind);
+        if front.batch.data != Data::None {
+            let batch = Batch::default();
+            self.units.push_front(Unit { batch, ..front });
+            self.doubtful = 1;
+            (at, sent) = (1, sent.max(Data::Some));
+        }
+        let sent = self.ignore_syncs(at, sent);
+        self.owe_completion();
+        sent
     }
 
-    /// Forgets the Syncs at this place, up to the end of the data; true when that has been sent.
-    fn ignore_syncs(&mut self, at: usize, mut ended: bool) -> bool {
-        while !ended && self.units.get(at).is_some_and(Unit::is_bare_sync) {
-            let sync = self.units.remove(at);
-            ended = sync.is_some_and(|sync| sync.copy_end_behind);
+    /// The completion of a COPY by Execute is owed, ahead of what the next batch holds.
+    fn owe_completion(&mut self) {
+        self.answered = 0;
+        let next = self.units.front_mut();
+        let next = next.map_or(&mut self.open, |unit| &mut unit.batch);
+        next.expected = next.expected.saturating_add(1);
+    }
+
+    /// Forgets the Syncs at this place in front of the data, and counts those in it as doubtful, up
+    /// to its end. Returns how much of the data has been sent.
+    fn ignore_syncs(&mut self, mut at: usize, mut sent: Data) -> Data {
+        while sent != Data::Ended
+            && let Some(sync) = self.units.get(at).copied().filter(Unit::is_bare_sync)
+        {
+            if sent == Data::None {
+                self.units.remove(at);
+            } else {
+                self.doubtful += 1;
+                at += 1;
+            }
+            sent = sent.max(sync.data_behind);
         }
-        ended
+        sent
+    }
+
+    /// If a COPY has completed, the Syncs in its data were ignored.
+    #[inline]
+    fn copy_completed(&mut self) {
+        if self.doubtful > 0 {
+            let by_query = self
+                .units
+                .front()
+                .is_some_and(|unit| unit.end == End::Query);
+            let at = usize::from(by_query);
+            self.units.drain(at..at + self.doubtful);
+            self.doubtful = 0;
+            if !by_query {
+                self.owe_completion();
+            }
+        }
     }
 }
 
@@ -424,6 +503,16 @@ mod tests {
             ">PBES <12G >fS <EZI",
             // COPY out.
             ">Q <HdddcCZI",
+            // Data in front of a COPY is none of its own.
+            ">BdPBESdcS <212G <E <ZI",
+            // Syncs in the data: ignored if the COPY completes ...
+            ">PBESddSdcS <12G <CZI",
+            ">PBEdSdScS <12G <CZI",
+            ">QdSdSdc <G <CZI",
+            ">Q <G >dSdSc <CZI",
+            // ... and answered behind an error.
+            ">Q <G >d <E >S <ZIZI",
+            ">Q <G >dS <EZIZI",
             // A COPY in the middle of a batch fails on the message behind it.
             ">BEBES <2GEZI",
             // Late COPY data at a boundary is nothing.
@@ -461,6 +550,13 @@ mod tests {
             ">QcS <GCZI",
             ">Q <G >dc <C",
             ">QQ <G >dc <CZI",
+            // Which of the Syncs in the data were in front of the error nobody can tell.
+            ">Q <G >dScQ <EZIZI",
+            ">QdScQ <GEZIZI",
+            ">PBES <12G >dScSQ <EZIZI",
+            ">PBESdScSQ <12GEZIZI",
+            ">PBEdScSQ <12GEZIZI",
+            ">PBES <12G >dSc <C",
         ] {
             assert!(!play(script).at_boundary(), "{script}");
         }

@@ -1,8 +1,8 @@
 //! Every error of ours to a client: SQLSTATE, message, detail and hint.
 //!
 //! A text that crosses the wire is an interface. It says whether the statement was executed and
-//! whether the connection lives on, names nothing secret, and is plain ASCII but for names that the
-//! client gave itself, so that it reads the same in every client encoding.
+//! whether the connection lives on, names nothing secret, and is plain ASCII, so that it reads the
+//! same in every client encoding.
 
 use bytes::BytesMut;
 use pgwire::error::ErrorInfo;
@@ -146,6 +146,7 @@ impl std::fmt::Display for Origin {
         } else {
             "no encryption"
         };
+        let (user, database) = (plain(user), plain(database));
         write!(
             f,
             "host \"{host}\", user \"{user}\", database \"{database}\", {tls}"
@@ -257,17 +258,17 @@ impl Refusal {
 }
 
 impl NotProved {
-    /// What Postgres has a text for is said in its words; names are the client's own.
+    /// What Postgres has a text for is said in its words.
     fn text(&self) -> Text {
         match self {
-            Self::Password(user) => {
-                let text = format!("password authentication failed for user \"{user}\"");
-                fatal("28P01", &text)
-            }
-            Self::Certificate(user) => {
-                let text = format!("certificate authentication failed for user \"{user}\"");
-                fatal("28000", &text)
-            }
+            Self::Password(user) => named(
+                fatal("28P01", "password authentication failed for user"),
+                user,
+            ),
+            Self::Certificate(user) => named(
+                fatal("28000", "certificate authentication failed for user"),
+                user,
+            ),
             Self::ScramMessage(detail) => fatal("08P01", "malformed SCRAM message").detail(detail),
             Self::ScramNonce => {
                 fatal("08P01", "invalid SCRAM response").detail("Nonce does not match.")
@@ -359,6 +360,11 @@ fn fatal(sqlstate: &'static str, message: &str) -> Text {
 /// Adds a name in quotes, as the server does. Whoever reads it sent it, in an encoding that nobody
 /// knows yet.
 fn named(mut text: Text, name: &str) -> Text {
+    text.message.extend([" \"", &plain(name), "\""]);
+    text
+}
+
+fn plain(name: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii() && !c.is_ascii_control() {
             c
@@ -366,10 +372,7 @@ fn named(mut text: Text, name: &str) -> Text {
             '?'
         }
     };
-    text.message.extend([" \""]);
-    text.message.extend(name.chars().map(plain));
-    text.message.push('"');
-    text
+    name.chars().map(plain).collect()
 }
 
 impl Text {

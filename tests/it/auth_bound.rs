@@ -164,3 +164,29 @@ async fn a_certificate_is_its_users_and_nobody_elses() {
         assert_eq!(proxy.refused("free", "").await.0, "28000");
     }
 }
+
+#[tokio::test]
+async fn a_listener_that_verifies_fully_lets_in_none_but_the_certificates_user() {
+    let both = Both::new().await;
+    let ca = both.authority.root();
+    let tls = format!("client_ca = '{}'\nmode = 'verify-full'", text(&ca));
+    let pair = both.authority.sign("free", &[]);
+    let encrypting = Encrypting::trusting(&both.authority, Some(&pair));
+    // However they have to prove themselves else.
+    for auth in ["", &rule("trust")] {
+        let proxy = both.proxy(&tls, "require", auth).await;
+        let mut session = encrypting.session(proxy.addr(), "free", DB).await;
+        assert_eq!(session.query_one("SELECT current_user").await, "free");
+        let stream = encrypting.direct(proxy.addr()).await.expect("a handshake");
+        let mut wire = Wire::new(stream);
+        wire.send(&message::startup(&[("user", "postgres"), ("database", DB)]))
+            .await;
+        let answer = wire.read_login().await;
+        assert_eq!(answer.len(), 1, "{answer:?}");
+        let text = answer[0].field(b'M').expect("a message");
+        assert_eq!(
+            text,
+            "certificate authentication failed for user \"postgres\""
+        );
+    }
+}

@@ -6,6 +6,10 @@
 )]
 mod support;
 
+#[path = "../model/mod.rs"]
+#[allow(dead_code, reason = "some of it is for the fuzz targets alone")]
+mod model;
+
 mod a_crash_is_a_case;
 mod admission_under_loom;
 mod auth_bound;
@@ -16,11 +20,13 @@ mod boundary_model;
 mod cancel_bounds;
 mod cluster_is_thrown_away;
 mod command_line;
+mod conversation_on_postgres;
 mod demo;
 mod drained_is_proved;
 mod every_hold_ends;
 mod every_version;
 mod full_pipelines;
+mod fuzz_corpus;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;

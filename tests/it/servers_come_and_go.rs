@@ -122,6 +122,12 @@ async fn unix_sockets_serve_on_both_sides() {
     );
     let mut proxy = Proxy::before(&upstream, &["--listen", &listen]).await;
     let path = dir.path().join(".s.PGSQL.7777");
+    let mode = std::fs::metadata(&path).expect("a socket").permissions();
+    assert_eq!(
+        mode.mode() & 0o777,
+        0o777,
+        "for every user, as the server's"
+    );
     let stream = UnixStream::connect(&path).await.expect("a socket");
     let mut local = Wire::new(stream);
     let startup = message::startup(&[("user", "postgres"), ("database", DB)]);

@@ -85,7 +85,13 @@ fn modules_import_only_lower_floors() {
 
 #[test]
 fn every_file_opens_with_a_sentence() {
-    for folder in ["src", "tests", "benches"] {
+    for folder in [
+        "src",
+        "tests",
+        "benches",
+        "fuzz/bodies",
+        "fuzz/fuzz_targets",
+    ] {
         assert_tidy(source::all(folder), opening_sentence);
     }
 }

@@ -45,10 +45,11 @@ async fn log_in(proxy: &Proxy, script: &mut Script, pid: u32, secret: &[u8]) -> 
 /// The cancel request that comes next.
 async fn asked_to_cancel(script: &mut Script) -> (u32, Vec<u8>) {
     let packet = script.accept().await.wire.next_startup().await;
-    match opening(&packet.expect("a packet")) {
-        Opening::Cancel { pid, secret } => (pid, secret),
-        other => panic!("a cancel request, not {other:?}"),
-    }
+    let opening = opening(&packet.expect("a packet"));
+    let Opening::Cancel { pid, secret } = opening else {
+        panic!("a cancel request, not {opening:?}");
+    };
+    (pid, secret)
 }
 
 /// It hits what runs when it is asked for and nothing later (pgbouncer #245: eight minutes late).

@@ -200,10 +200,12 @@ async fn a_parallel_dump_and_restore_keep_everything() {
     let mut both = Vec::new();
     for (addr, database) in [(postgres.addr(), DB), (proxy, "copy")] {
         let text = tool::run("pg_dump", addr, &[database]).await.ok();
-        // Which row a table has first is nobody's business.
-        let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
-        lines.sort_unstable();
-        both.push(lines);
+        // Against injection a dump is made with words of its own.
+        let lines = text.lines().filter(|line| {
+            let word = line.strip_prefix('\\').unwrap_or_default();
+            !(word.starts_with("restrict") || word.starts_with("unrestrict"))
+        });
+        both.push(lines.map(ToOwned::to_owned).collect::<Vec<_>>());
     }
     assert!(both[0].len() > 100_000, "{} lines", both[0].len());
     let missing = both[0].iter().zip(&both[1]).find(|(one, two)| one != two);

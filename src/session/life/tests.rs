@@ -12,7 +12,7 @@ use crate::config::{Source, Surroundings};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::server::cancel::Cancels;
-use crate::server::connect::Route;
+use crate::server::connect::{Endpoint, Route};
 use crate::session::registry::Login;
 
 /// One end of a pipe; reading it panics once the bomb is armed.
@@ -124,7 +124,7 @@ impl World {
             replication: None,
             held_by_holds: true,
             client: Peer::Unix,
-            route: Route::unix("/nowhere".into()),
+            route: Route::plain(Endpoint::Unix("/nowhere".into())),
             server_key: key.clone(),
             client_key: key,
         });

@@ -15,7 +15,8 @@ use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
 
-/// How often a client that is not read is looked at: nothing wakes us when it leaves.
+/// How often a client that is not read, or that waits for an answer behind a closed gate, is looked
+/// at: nothing wakes us when it leaves, or the gate opens.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What one read from the client came to.
@@ -57,7 +58,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Ok(Pause::Nothing) => return Step::Moved,
                 Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
                 Ok(Pause::Answer) if self.kept.len() < before => return Step::Moved,
-                Ok(Pause::Answer) => {}
+                // Nobody wakes us when the gate opens: an answer will, unless it never comes.
+                Ok(Pause::Answer) => self.look_again(cx),
                 Err(error) => return self.client_misbehaved(error),
             }
         }
@@ -132,11 +134,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.client.peer_has_closed(cx) {
             return FromClient::Ended;
         }
+        self.look_again(cx);
+        FromClient::Nothing
+    }
+
+    /// Wakes this task in a while, if nobody else does.
+    fn look_again(&mut self, cx: &mut Context<'_>) {
         let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
         while look.as_mut().poll(cx).is_ready() {
             look.as_mut().reset(Instant::now() + LOOK_AGAIN);
         }
-        FromClient::Nothing
     }
 
     /// Forwards what may go on of `bytes` and keeps the rest.

@@ -1,0 +1,322 @@
+//! The server: `PostgresMain`, `exec_simple_query` and `CopyGetData`, as far as types of messages go.
+//!
+//! A statement that is cancelled or times out while the server waits for its client fails with the
+//! next message that would be worked on, so that needs no place here.
+
+use std::collections::VecDeque;
+
+use super::{tagged, take_message};
+
+/// A client's message begins with its number among the client's and a serial number of two bytes,
+/// which the server does not look at.
+pub(crate) const DOES_AT: usize = 3;
+
+/// What a server does with a statement, or with any message that may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Does {
+    Succeed,
+    Fail,
+    Begin,
+    /// COMMIT or ROLLBACK: an end in any case.
+    Commit,
+    CopyIn,
+    CopyOut,
+    /// An Execute that has more rows.
+    Suspend,
+    /// An empty statement, or a Describe of one without columns.
+    Nothing,
+}
+
+impl Does {
+    pub(crate) const ALL: [Does; 8] = [
+        Does::Succeed,
+        Does::Fail,
+        Does::Begin,
+        Does::Commit,
+        Does::CopyIn,
+        Does::CopyOut,
+        Does::Suspend,
+        Does::Nothing,
+    ];
+
+    /// The letter that stands for it in a script.
+    pub(crate) fn letter(self) -> char {
+        match self {
+            Does::Succeed => 's',
+            Does::Fail => 'x',
+            Does::Begin => 'b',
+            Does::Commit => 'k',
+            Does::CopyIn => 'i',
+            Does::CopyOut => 'o',
+            Does::Suspend => 'u',
+            Does::Nothing => 'n',
+        }
+    }
+}
+
+/// A COPY that reads data.
+#[derive(Debug, Clone)]
+struct Copy {
+    /// The type of the message that it came by.
+    by: u8,
+    /// The statements behind it in the same Query.
+    behind: VecDeque<Does>,
+}
+
+/// Whether a message is taken in a failed transaction: what is about its end, an empty statement,
+/// or a description without columns.
+fn survives(tag: u8, does: Does) -> bool {
+    match does {
+        Does::Commit => true,
+        Does::Nothing => tag != b'B',
+        Does::Succeed | Does::Fail | Does::Begin | Does::CopyIn | Does::CopyOut | Does::Suspend => {
+            false
+        }
+    }
+}
+
+/// How a statement went.
+#[derive(Debug, PartialEq, Eq)]
+enum Ran {
+    Done,
+    Failed,
+    /// It waits for data.
+    Copies,
+}
+
+/// A quiescent server has said `ReadyForQuery 'I'` and read nothing since that counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) unread: Vec<u8>,
+    pub(crate) says: Vec<u8>,
+    /// The number of the message that it is at, which its answers carry.
+    reads: u8,
+    status: u8,
+    ready: bool,
+    skips: bool,
+    copy: Option<Copy>,
+    /// How often it has said ReadyForQuery.
+    pub(crate) readies: usize,
+    /// It has ended the connection.
+    pub(crate) lost: bool,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self {
+            unread: Vec::new(),
+            says: Vec::new(),
+            reads: 0,
+            status: b'I',
+            ready: true,
+            skips: false,
+            copy: None,
+            readies: 0,
+            lost: false,
+        }
+    }
+
+    /// Idle outside of a transaction, with nothing unread that could change it.
+    pub(crate) fn is_quiescent(&self) -> bool {
+        self.is_quiescent_behind(&[])
+    }
+
+    /// The status of its last ReadyForQuery, if nothing came after it.
+    pub(crate) fn state(&self) -> Option<u8> {
+        self.ready.then_some(self.status)
+    }
+
+    /// Whether it waits for data.
+    pub(crate) fn copies(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// [`Server::is_quiescent`] when `more` is on its way behind what is unread.
+    pub(crate) fn is_quiescent_behind(&self, more: &[u8]) -> bool {
+        let all = [self.unread.as_slice(), more].concat();
+        let mut rest = all.as_slice();
+        let mut ignored = true;
+        while let Some((tag, _)) = take_message(&mut rest) {
+            ignored &= b"dcfHXy".contains(&tag);
+        }
+        self.ready && self.status == b'I' && ignored
+    }
+
+    /// Reads one message, if it is all there.
+    pub(crate) fn read(&mut self) -> bool {
+        let mut rest = self.unread.as_slice();
+        let Some((tag, body)) = take_message(&mut rest).filter(|_| !self.lost) else {
+            return false;
+        };
+        // A Terminate that is not of our client's making has no body.
+        self.reads = body.first().copied().unwrap_or(self.reads);
+        let does: VecDeque<Does> = body
+            .iter()
+            .skip(DOES_AT)
+            .map_while(|byte| Does::ALL.get(usize::from(*byte)))
+            .copied()
+            .collect();
+        self.unread = rest.to_vec();
+        match self.copy.take() {
+            Some(copy) => self.copy(copy, tag, does),
+            None => self.obey(tag, does),
+        }
+        true
+    }
+
+    /// Says what may come at any time: a warning, a changed setting, a notification.
+    pub(crate) fn mention(&mut self, tag: u8) {
+        self.say(tag);
+    }
+
+    fn obey(&mut self, tag: u8, mut does: VecDeque<Does>) {
+        let first = does.front().copied().unwrap_or(Does::Succeed);
+        match tag {
+            b'd' | b'c' | b'f' => {}
+            b'X' => self.lost = true,
+            b'S' => {
+                self.skips = false;
+                self.say_ready();
+            }
+            b'H' => {}
+            b'Q' | b'F' | b'P' | b'B' | b'D' | b'E' | b'C' if self.skips => {}
+            b'Q' => {
+                self.ready = false;
+                if does.iter().all(|does| *does == Does::Nothing) {
+                    self.say(b'I');
+                    does.clear();
+                }
+                self.run_query(does);
+            }
+            b'F' => {
+                self.ready = false;
+                if first == Does::Fail || self.status == b'E' {
+                    return self.fail(tag);
+                }
+                self.say(b'V');
+                self.say_ready();
+            }
+            b'E' => {
+                self.ready = false;
+                if self.run(tag, first) == Ran::Copies {
+                    let (by, behind) = (tag, VecDeque::new());
+                    self.copy = Some(Copy { by, behind });
+                }
+            }
+            b'P' | b'B' | b'D' | b'C' if first == Does::Fail => self.fail(tag),
+            b'P' | b'B' | b'D' if self.status == b'E' && !survives(tag, first) => self.fail(tag),
+            b'P' | b'B' | b'D' | b'C' => {
+                self.ready = false;
+                let answer: &[u8] = match tag {
+                    b'P' => b"1",
+                    b'B' => b"2",
+                    b'C' => b"3",
+                    _ if first == Does::Nothing => b"tn",
+                    _ => b"T",
+                };
+                self.say_all(answer);
+            }
+            // "invalid frontend message type"
+            _ => {
+                self.say(b'E');
+                self.lost = true;
+            }
+        }
+    }
+
+    /// The statements of a Query, up to an error, or to a COPY that reads.
+    fn run_query(&mut self, mut statements: VecDeque<Does>) {
+        while let Some(does) = statements.pop_front() {
+            match self.run(b'Q', does) {
+                Ran::Done => {}
+                Ran::Failed => return,
+                Ran::Copies => {
+                    let (by, behind) = (b'Q', statements);
+                    self.copy = Some(Copy { by, behind });
+                    return;
+                }
+            }
+        }
+        self.say_ready();
+    }
+
+    /// A statement, by Query or Execute.
+    fn run(&mut self, tag: u8, does: Does) -> Ran {
+        if does == Does::Fail || (self.status == b'E' && does != Does::Commit) {
+            self.fail(tag);
+            return Ran::Failed;
+        }
+        match does {
+            Does::CopyIn => {
+                self.say(b'G');
+                return Ran::Copies;
+            }
+            Does::CopyOut => self.say_all(b"HddcC"),
+            Does::Suspend if tag == b'E' => self.say_all(b"Ds"),
+            // An empty statement among others is no statement.
+            Does::Nothing if tag == b'Q' => {}
+            Does::Nothing => self.say(b'I'),
+            Does::Begin => {
+                self.status = b'T';
+                self.say(b'C');
+            }
+            Does::Commit => {
+                self.status = b'I';
+                self.say(b'C');
+            }
+            Does::Succeed | Does::Suspend | Does::Fail if tag == b'Q' => self.say_all(b"TDDC"),
+            Does::Succeed | Does::Suspend | Does::Fail => self.say_all(b"DC"),
+        }
+        Ran::Done
+    }
+
+    /// In COPY IN Sync and Flush are ignored; anything that is not of a COPY ends the connection.
+    fn copy(&mut self, copy: Copy, tag: u8, does: VecDeque<Does>) {
+        let fails = does.front() == Some(&Does::Fail);
+        match tag {
+            b'd' | b'c' if fails => self.fail(copy.by),
+            b'f' => self.fail(copy.by),
+            b'd' | b'H' | b'S' => self.copy = Some(copy),
+            b'c' => {
+                self.say(b'C');
+                if copy.by == b'Q' {
+                    self.run_query(copy.behind);
+                }
+            }
+            // "unexpected message type", then "protocol synchronization was lost"
+            _ => {
+                self.say_all(b"EE");
+                self.lost = true;
+            }
+        }
+    }
+
+    fn fail(&mut self, tag: u8) {
+        self.copy = None;
+        self.ready = false;
+        self.say(b'E');
+        if self.status == b'T' {
+            self.status = b'E';
+        }
+        if b"QF".contains(&tag) {
+            self.say_ready();
+        } else {
+            self.skips = true;
+        }
+    }
+
+    fn say_all(&mut self, tags: &[u8]) {
+        tags.iter().for_each(|tag| self.say(*tag));
+    }
+
+    fn say(&mut self, tag: u8) {
+        self.says.extend(tagged(tag, &[self.reads, 7, 7]));
+    }
+
+    fn say_ready(&mut self) {
+        self.ready = true;
+        self.readies += 1;
+        self.says.extend(tagged(b'Z', &[self.status]));
+    }
+}
