@@ -134,8 +134,9 @@ async fn from_a_listed_address_nothing_else_is_taken() {
     // A header of anybody else is no start-up packet.
     let mut wire = Wire::connect_from(UNLISTED, proxy.addr()).await;
     wire.send(&[TEXT, &startup].concat()).await;
-    let answer = wire.read().await;
-    assert_eq!((answer.tag, answer.sqlstate().as_str()), (b'E', "08P01"));
+    // As the server: a length that no packet has is not worth an answer.
+    let answer = wire.read_to_end().await;
+    assert!(answer.iter().all(|it| it.tag == b'E'), "{answer:?}");
 }
 
 #[tokio::test]
