@@ -133,7 +133,7 @@ fn script() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 8_000,
+        cases: 4_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -317,6 +317,7 @@ impl Relayed {
         let (said, read) = (self.server_said.as_slice(), self.client.read.as_slice());
         if self.refuses || self.server.lost {
             check_refused(wrote, got);
+            check_read(said, read);
             // To the end of a session nobody waits for ever for a client that does not read.
             if self.ended.is_none() || !self.waited {
                 check_told(wrote, got, read);
@@ -384,6 +385,25 @@ fn check_refused(wrote: &[u8], got: &[u8]) {
     }
 }
 
+/// The client reads whole messages of the server in their order, and between them whole ones of the
+/// proxy's: errors, and that it is ready.
+fn check_read(said: &[u8], read: &[u8]) {
+    let mut said = messages(said).into_iter();
+    for message in messages(read) {
+        let ours = is_ours(message) || message == (b'Z', b"I".as_slice());
+        assert!(
+            ours || said.any(|other| other == message),
+            "the client got {message:?}, which the server did not say there: {}",
+            read.escape_ascii()
+        );
+    }
+}
+
+/// Errors of ours begin with the field "S"; those of the model with a small number.
+fn is_ours((tag, body): (u8, &[u8])) -> bool {
+    tag == b'E' && body.first() == Some(&b'S')
+}
+
 /// Whoever lost messages between others that went through was told as often.
 fn check_told(wrote: &[u8], got: &[u8], read: &[u8]) {
     let mut got = messages(got).into_iter().peekable();
@@ -395,9 +415,11 @@ fn check_told(wrote: &[u8], got: &[u8], read: &[u8]) {
         }
         in_gap = !came;
     }
-    // Errors of ours begin with the field "S"; those of the model with a small number.
-    let errors = messages(read).into_iter();
-    let told = errors.filter(|(tag, body)| *tag == b'E' && body.first() == Some(&b'S'));
+    let told = messages(read).into_iter().filter(|one| is_ours(*one));
     let told = told.count();
-    assert!(told >= gaps, "told {told} times of {gaps} gaps");
+    assert!(
+        told >= gaps,
+        "told {told} times of {gaps} gaps: {}",
+        read.escape_ascii()
+    );
 }

@@ -8,7 +8,7 @@ use super::held::Server;
 use super::leaving::Remains;
 use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
-use crate::session::scan::{Door, Nonsense, Seen};
+use crate::session::scan::{Door, Nonsense, Seen, ServerScan};
 use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
@@ -117,8 +117,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// The server is read no more. `why` is for a client that has not been told otherwise.
-    fn close(&mut self, end: End, why: Option<Refusal>) -> Step {
+    pub(super) fn close(&mut self, end: End, why: Option<Refusal>) -> Step {
         let unsent = !self.kept.is_empty() && self.tracker.at_boundary();
+        if self.server_is_ending() {
+            // Of the message that it may be in the client has seen nothing.
+            self.server_scan = ServerScan::default();
+        }
         let last_words = match std::mem::replace(&mut self.phase, Phase::Flowing) {
             Phase::Leaving(leaving) if leaving.remains == Remains::Nothing => {
                 return Step::End(end);

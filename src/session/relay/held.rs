@@ -8,7 +8,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{GateDoor, Life, Phase, Relay, SCRATCH, Step};
+use super::{End, GateDoor, Life, Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;
@@ -214,8 +214,18 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.note_activity();
     }
 
+    /// Whether the server has begun its last words, which are kept from the client. They may come in
+    /// pieces, and so the session cannot go on in front of their end.
+    pub(super) fn server_is_ending(&self) -> bool {
+        matches!(&self.phase, Phase::Held(held) if held.server == Server::Ending)
+    }
+
     /// Answers the held statement by an error, and throws it away.
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        if self.server_is_ending() {
+            self.close(End::ServerLeft, None);
+            return;
+        }
         if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
             let mid_message = held.mid_message;
             self.unpark(*held);

@@ -66,6 +66,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Phase::Closing(_, end) = self.phase {
             return Step::End(end);
         }
+        if self.server_is_ending() && remains == Remains::HalfOpen {
+            return self.close(End::ServerLeft, None);
+        }
         if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
             self.unpark(*held);
         }
@@ -93,6 +96,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// whatever they run.
     pub(super) fn dismiss(&mut self, refusal: &Refusal, remains: Remains) {
         if matches!(self.phase, Phase::Leaving(_) | Phase::Closing(..)) {
+            return;
+        }
+        if self.server_is_ending() {
+            self.close(End::ServerLeft, None);
             return;
         }
         let polite = self.client_scan.at_message_start();
