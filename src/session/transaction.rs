@@ -127,6 +127,9 @@ pub struct Tracker {
     /// Syncs behind the beginning of the data of a COPY: answered if the server found an error in
     /// front of them, ignored if it completes. They are the first units, behind the COPY's Query.
     doubtful: usize,
+    /// The same Syncs once the COPY has failed: nobody can tell which were read in front of the
+    /// error. What the server says of any later message shows that it is done with them.
+    unsure: usize,
     status: Status,
     copy: Copy,
 }
@@ -139,6 +142,7 @@ impl Default for Tracker {
             open: Batch::default(),
             answered: 0,
             doubtful: 0,
+            unsure: 0,
             status: Status::Idle,
             copy: Copy::No,
         }
@@ -231,13 +235,20 @@ impl Tracker {
             | from_server::NO_DATA
             | from_server::ROW_DESCRIPTION
             | from_server::PORTAL_SUSPENDED
-            | from_server::EMPTY_QUERY => self.answered(),
+            | from_server::EMPTY_QUERY => {
+                self.forget_unsure();
+                self.answered();
+            }
             from_server::COMMAND_COMPLETE => {
+                self.forget_unsure();
                 self.copy_completed();
                 self.answered();
             }
             from_server::ERROR => self.error(),
-            from_server::COPY_IN => self.copy_in(),
+            from_server::COPY_IN => {
+                self.forget_unsure();
+                self.copy_in();
+            }
             from_server::COPY_BOTH => self.copy = Copy::Both,
             _ => {}
         }
@@ -246,9 +257,11 @@ impl Tracker {
     /// The server has sent `ReadyForQuery`.
     #[inline]
     pub fn ready(&mut self, status: Status) {
-        if self.units.pop_front().is_none() {
+        match self.units.pop_front() {
             // A Sync that looked ignored was not: it ended what was open.
-            self.open = Batch::default();
+            None => self.open = Batch::default(),
+            Some(unit) if unit.end == End::Sync => self.unsure = self.unsure.saturating_sub(1),
+            Some(_) => {}
         }
         self.answered = 0;
         self.doubtful = 0;
@@ -289,6 +302,11 @@ impl Tracker {
             return;
         }
         let batch = std::mem::take(&mut self.open);
+        if self.unsure > 0 && end == End::Sync && batch == Batch::default() {
+            // Behind Syncs that cannot be told apart, one more cannot either.
+            let last = self.copy_at() + self.unsure == self.units.len();
+            self.unsure += usize::from(last);
+        }
         self.units.push_back(Unit {
             batch: Batch {
                 skipping: false,
@@ -326,7 +344,14 @@ impl Tracker {
     /// An error in an extended message makes the server skip to the next Sync; one in a Query is
     /// followed by its own `ReadyForQuery`.
     fn error(&mut self) {
-        self.doubtful = 0;
+        if self.doubtful == 0 {
+            self.forget_unsure();
+        } else {
+            let doubtful = std::mem::take(&mut self.doubtful);
+            // Those behind them are answered, but look the same.
+            let behind = self.units.iter().skip(self.copy_at() + doubtful);
+            self.unsure = doubtful + behind.take_while(|unit| unit.is_bare_sync()).count();
+        }
         if let Copy::In(_) = self.copy {
             self.copy = Copy::No;
         }
@@ -413,16 +438,29 @@ impl Tracker {
     #[inline]
     fn copy_completed(&mut self) {
         if self.doubtful > 0 {
-            let by_query = self
-                .units
-                .front()
-                .is_some_and(|unit| unit.end == End::Query);
-            let at = usize::from(by_query);
+            let at = self.copy_at();
             self.units.drain(at..at + self.doubtful);
             self.doubtful = 0;
-            if !by_query {
+            if at == 0 {
                 self.owe_completion();
             }
+        }
+    }
+
+    /// How many units are in front of the Syncs in the data of a COPY: its Query, if it has one.
+    fn copy_at(&self) -> usize {
+        let front = self.units.front();
+        usize::from(front.is_some_and(|unit| unit.end == End::Query))
+    }
+
+    /// The server speaks of a later message: whatever became of the Syncs in the data of a COPY that
+    /// failed, they are behind it.
+    #[inline]
+    fn forget_unsure(&mut self) {
+        if self.unsure > 0 && self.copy_at() == 0 {
+            self.units.drain(..self.unsure);
+            self.unsure = 0;
+            self.answered = 0;
         }
     }
 }
@@ -513,6 +551,13 @@ mod tests {
             // ... and answered behind an error.
             ">Q <G >d <E >S <ZIZI",
             ">Q <G >dS <EZIZI",
+            // Which it was shows by what is said of a later message.
+            ">Q <G >dSf <EZI >Q <CZI",
+            ">Q <G >dSdSd <EZIZI >PQ <1CZI",
+            ">Q <G >dSSdcS <EZIZI >Q <TCZI",
+            // Several in one Query.
+            ">Q <G >dc <CG >dc <CZI",
+            ">Q <G >d <E >c <ZI",
             // A COPY in the middle of a batch fails on the message behind it.
             ">BEBES <2GEZI",
             // Late COPY data at a boundary is nothing.

@@ -110,7 +110,10 @@ impl Conversation<'_> {
             proxy.open(DB).await;
         } else {
             let drain = proxy.hold_in_vain(DB, json!({"wait": "1ms"})).await;
-            assert_eq!(drain["in_the_way"][0]["pid"], self.pid, "{drain}");
+            // A session that has just left may be on its way too.
+            let in_the_way = drain["in_the_way"].as_array().expect("a list");
+            let mut pids = in_the_way.iter().map(|session| &session["pid"]);
+            assert!(pids.any(|pid| *pid == self.pid), "{drain}");
         }
     }
 }

@@ -197,6 +197,7 @@ async fn syncs_behind_data_that_is_refused_are_answered_and_counted() {
                 let mut answer = wire.up_to(b'G', &start).await;
                 answer.extend(wire.units(&data.concat(), ready).await);
                 answer.extend(wire.query("SELECT 'next'").await);
+                // By that answer it is known which of the Syncs were read in front of the error.
                 if wire.peer_is(alike.proxy.addr()) {
                     alike.proxy.hold_drained(DB, json!({})).await;
                     alike.proxy.open(DB).await;

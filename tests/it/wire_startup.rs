@@ -126,16 +126,11 @@ async fn the_largest_startup_packet_is_taken_and_one_byte_more_is_not() {
     assert!(tags(&answer.await).ends_with("TDCZ"));
 
     let larger = startup_of_length(LARGEST + 1);
-    let mut direct = Wire::connect(postgres.addr()).await;
-    direct.send(&larger).await;
-    assert_eq!(direct.read_raw_to_end().await, b"");
-    let mut proxied = Wire::connect(proxy.addr()).await;
-    proxied.send(&larger).await;
-    let answer = proxied.read_to_end().await;
-    assert_eq!(
-        (tags(&answer).as_str(), answer[0].sqlstate().as_str()),
-        ("E", "08P01")
-    );
+    for peer in [postgres.addr(), proxy.addr()] {
+        let mut wire = Wire::connect(peer).await;
+        wire.send(&larger).await;
+        assert_eq!(wire.read_raw_to_end().await, b"");
+    }
 }
 
 #[tokio::test]
