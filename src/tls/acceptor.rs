@@ -13,6 +13,13 @@ use super::files::{FileError, Identity, Print, certificates};
 use super::stream::Stream;
 use super::{ALPN, Encryption, Names, end_point, provider};
 
+/// The most plain bytes that one record carries to a client: 8 KiB, as many as the server's own; the
+/// rest is the record's header, which rustls counts too.
+///
+/// libpq makes room for so many before each read. Of a larger record a part stays decrypted in OpenSSL,
+/// and a program that then waits for the socket, as `pg_basebackup` does, waits for ever.
+const RECORD: usize = 8 * 1024 + 5;
+
 /// Answers handshakes with our certificate.
 #[derive(Clone)]
 pub struct Acceptor {
@@ -63,6 +70,7 @@ impl Acceptor {
         // As the server does: a connection lives long, and resuming would cost memory.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.max_fragment_size = Some(RECORD);
         Ok(Acceptor {
             config: Arc::new(config),
             end_point,
@@ -126,5 +134,73 @@ impl PartialEq for Acceptor {
 impl std::fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::client::Resumption;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, ServerConnection};
+
+    use super::*;
+
+    /// An acceptor of `localhost`, and a client that trusts it.
+    fn both_sides() -> (ServerConnection, ClientConnection) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).expect("a root");
+        let identity = Identity {
+            chain: vec![certificate.der().clone()],
+            key: key.into(),
+            path: "localhost.crt".into(),
+        };
+        let acceptor = Acceptor::new(identity, None).expect("fitting files");
+        let mut client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.resumption = Resumption::disabled();
+        let name = ServerName::try_from("localhost").expect("a name");
+        (
+            ServerConnection::new(acceptor.config).expect("a good configuration"),
+            ClientConnection::new(Arc::new(client), name).expect("a good configuration"),
+        )
+    }
+
+    #[test]
+    fn a_record_fits_what_libpq_reads_at_once() {
+        let (mut server, mut client) = both_sides();
+        while server.is_handshaking() || client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).expect("a vector takes all");
+            server.read_tls(&mut &wire[..]).expect("room");
+            server.process_new_packets().expect("a handshake");
+            wire.clear();
+            server.write_tls(&mut wire).expect("a vector takes all");
+            client.read_tls(&mut &wire[..]).expect("room");
+            client.process_new_packets().expect("a handshake");
+        }
+        assert_eq!(server.writer().write(&[7; 40_000]).expect("room"), 40_000);
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).expect("a vector takes all");
+        }
+        let mut rest = &wire[..];
+        let mut records = 0;
+        while let [_, _, _, high, low, behind @ ..] = rest {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            // The type of what is inside and the seal: 17 bytes.
+            assert!(length <= 8192 + 17, "{length}");
+            rest = &behind[length..];
+            records += 1;
+        }
+        assert_eq!(records, 5);
     }
 }
