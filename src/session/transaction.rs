@@ -12,7 +12,7 @@
 //! - An extended message without a Sync holds locks and is answered by no `ReadyForQuery`.
 //!
 //! Where a client breaks the protocol so that nobody can tell, the tracker counts too much rather
-//! than too little: such a session is not taken for quiescent.
+//! than too little, or says that it has lost count: such a session is not taken for quiescent.
 
 use std::collections::VecDeque;
 
@@ -130,6 +130,10 @@ pub struct Tracker {
     /// The same Syncs once the COPY has failed: nobody can tell which were read in front of the
     /// error. What the server says of any later message shows that it is done with them.
     unsure: usize,
+    /// The data of a COPY by the oldest unit had ended before the server asked for it.
+    ended_ahead: bool,
+    /// Nobody can tell which answer is for what: the session counts as busy from here on.
+    lost_count: bool,
     status: Status,
     copy: Copy,
 }
@@ -143,6 +147,8 @@ impl Default for Tracker {
             answered: 0,
             doubtful: 0,
             unsure: 0,
+            ended_ahead: false,
+            lost_count: false,
             status: Status::Idle,
             copy: Copy::No,
         }
@@ -172,10 +178,11 @@ impl Tracker {
     }
 
     /// Whether the client may send more while a gate is being closed: not while a whole unit is
-    /// unanswered, but always the data of a COPY, and the rest of a batch.
+    /// unanswered, but always the data of a COPY, and the rest of a batch. A session whose answers
+    /// nobody can tell apart has no steps.
     #[must_use]
     pub fn may_send_in_step(&self) -> bool {
-        self.units.is_empty() || self.copy != Copy::No
+        self.units.is_empty() || self.copy != Copy::No || self.lost_count
     }
 
     /// Whether as many units are unanswered as may be.
@@ -244,6 +251,7 @@ impl Tracker {
                 self.copy_completed();
                 self.answered();
             }
+            from_server::FUNCTION_CALL_RESPONSE => self.forget_unsure(),
             from_server::ERROR => self.error(),
             from_server::COPY_IN => {
                 self.forget_unsure();
@@ -265,13 +273,17 @@ impl Tracker {
         }
         self.answered = 0;
         self.doubtful = 0;
+        self.ended_ahead = false;
         self.copy = Copy::No;
         self.status = status;
     }
 
     #[inline]
     fn nothing_sent(&self) -> bool {
-        self.units.is_empty() && self.open == Batch::default() && self.copy == Copy::No
+        self.units.is_empty()
+            && self.open == Batch::default()
+            && self.copy == Copy::No
+            && !self.lost_count
     }
 
     /// The batch that the server answers now.
@@ -381,7 +393,7 @@ impl Tracker {
         let is_last = self.answered + 1 == batch.expected;
         self.doubtful = 0;
         let sent = match self.units.front() {
-            Some(unit) if by_query => self.ignore_syncs(1, unit.data_behind),
+            Some(unit) if by_query => self.copy_in_query(unit.data_behind),
             Some(unit) if is_last && unit.end == End::Sync && batch.data != Data::Ended => {
                 self.reopen_front(*unit)
             }
@@ -391,6 +403,20 @@ impl Tracker {
             Some(_) | None => Data::None,
         };
         self.copy = Copy::of(sent);
+    }
+
+    /// COPY by a Query, perhaps not the first of its statements. Returns how much of the data has been
+    /// sent, which nobody can tell for the second of two whose data was sent ahead.
+    fn copy_in_query(&mut self, sent: Data) -> Data {
+        self.lost_count |= self.ended_ahead;
+        let sent = self.ignore_syncs(1, sent);
+        if sent == Data::Ended {
+            self.ended_ahead = true;
+        } else if let Some(unit) = self.units.front_mut() {
+            // What is sent from here on is seen as data.
+            unit.data_behind = Data::None;
+        }
+        sent
     }
 
     /// COPY by the last Execute of the oldest unit: its Sync is ignored, so the unit has not ended
@@ -555,6 +581,7 @@ mod tests {
             ">Q <G >dSf <EZI >Q <CZI",
             ">Q <G >dSdSd <EZIZI >PQ <1CZI",
             ">Q <G >dSSdcS <EZIZI >Q <TCZI",
+            ">Q <G >dSf <EZI >F <VZI",
             // Several in one Query.
             ">Q <G >dc <CG >dc <CZI",
             ">Q <G >d <E >c <ZI",
@@ -602,6 +629,8 @@ mod tests {
             ">PBESdScSQ <12GEZIZI",
             ">PBEdScSQ <12GEZIZI",
             ">PBES <12G >dSc <C",
+            // Of which COPY in a Query the data was, nobody can tell.
+            ">QdcSPQQP <GCGCZI1TDDCZIEZI",
         ] {
             assert!(!play(script).at_boundary(), "{script}");
         }

@@ -28,6 +28,8 @@ pub mod tag {
     pub const ERROR: u8 = b'E';
     /// `NegotiateProtocolVersion`.
     pub const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
+    /// `FunctionCallResponse`.
+    pub const FUNCTION_CALL_RESPONSE: u8 = b'V';
     /// `NoData`.
     pub const NO_DATA: u8 = b'n';
     /// `NoticeResponse`.
