@@ -408,7 +408,8 @@ impl Tracker {
     /// COPY by a Query, perhaps not the first of its statements. Returns how much of the data has been
     /// sent, which nobody can tell for the second of two whose data was sent ahead.
     fn copy_in_query(&mut self, sent: Data) -> Data {
-        self.lost_count |= self.ended_ahead;
+        // With nothing behind the Query there is nothing to mistake.
+        self.lost_count |= self.ended_ahead && self.units.len() > 1;
         let sent = self.ignore_syncs(1, sent);
         if sent == Data::Ended {
             self.ended_ahead = true;
