@@ -333,6 +333,9 @@ impl Tracker {
         match self.copy {
             Copy::In(Data::None) => {}
             Copy::In(Data::Some | Data::Ended) => {
+                // A Query or FunctionCall in the data: the server ends the COPY by an error, and what
+                // it answers of the rest depends on how the COPY was begun.
+                self.lost_count |= self.copy_at() + self.doubtful != self.units.len();
                 self.doubtful += 1;
                 self.end_unit(End::Sync);
             }
@@ -466,7 +469,7 @@ impl Tracker {
     fn copy_completed(&mut self) {
         if self.doubtful > 0 {
             let at = self.copy_at();
-            self.units.drain(at..at + self.doubtful);
+            self.forget(at, self.doubtful);
             self.doubtful = 0;
             if at == 0 {
                 self.owe_completion();
@@ -485,10 +488,16 @@ impl Tracker {
     #[inline]
     fn forget_unsure(&mut self) {
         if self.unsure > 0 && self.copy_at() == 0 {
-            self.units.drain(..self.unsure);
+            self.forget(0, self.unsure);
             self.unsure = 0;
             self.answered = 0;
         }
+    }
+
+    /// Forgets so many Syncs at this place, as far as they are there.
+    fn forget(&mut self, at: usize, syncs: usize) {
+        let behind = self.units.len().min(at + syncs);
+        self.units.drain(at.min(behind)..behind);
     }
 }
 
