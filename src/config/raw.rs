@@ -13,7 +13,9 @@ use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
-use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{
+    AfterRestart, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -67,6 +69,7 @@ section! {
         listen: Option<Vec<RawListen>>,
         state_dir: Option<PathBuf>,
         workers: Option<usize>,
+        after_restart: Option<AfterRestart>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
         application_name_add_client: Option<bool>,
@@ -80,6 +83,7 @@ section! {
         limits: RawLimits,
         tcp: RawTcp,
         log: RawLog,
+        audit: RawAudit,
         databases: RawDatabases,
     }
 }
@@ -186,6 +190,14 @@ section! {
         keepalive_interval: Option<HumanDuration>,
         keepalive_count: Option<u32>,
         user_timeout: Option<DurationOrNever>,
+    }
+}
+
+section! {
+    /// `[audit]`
+    RawAudit {
+        rotate_bytes: Option<ByteSize>,
+        keep: Option<usize>,
     }
 }
 

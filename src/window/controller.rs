@@ -10,11 +10,12 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
+use crate::audit::{Audit, Event, Kind};
 use crate::config::{Config, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
 use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
-use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::gate::mode::{Generation, HoldSpec, Holder, Mode};
 use crate::gate::{Gate, Gates};
 use crate::metrics::Metrics;
 use crate::server::control::Control;
@@ -100,6 +101,7 @@ pub struct Controller {
     pub(super) config: Arc<Shared>,
     pub(super) tasks: Tasks,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Arc<Audit>,
     pub(super) windows: Windows,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
@@ -119,7 +121,7 @@ impl Controller {
         (journal, record): (Journal, Record),
         own: OwnBackends,
         tasks: Tasks,
-        metrics: Arc<Metrics>,
+        (metrics, audit): (Arc<Metrics>, Arc<Audit>),
     ) -> Controller {
         Controller {
             gates,
@@ -127,6 +129,7 @@ impl Controller {
             config,
             tasks,
             metrics,
+            audit,
             windows: Windows::default(),
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
@@ -186,6 +189,11 @@ impl Controller {
     /// Reopens everything by force, at once: the way out when all else is broken.
     pub fn break_glass(self: &Arc<Self>) {
         tracing::warn!("everything is opened by force");
+        self.audit.tell(Event {
+            from: Some("signal".into()),
+            after: Some(Mode::Open.to_string()),
+            ..Event::of(Kind::BreakGlass, "*")
+        });
         self.open_now(&Target::Everywhere, true);
         let controller = Arc::clone(self);
         self.tasks
@@ -271,11 +279,13 @@ impl Controller {
             control: self.control(&database),
         };
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
+        let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
         self.tasks
             .spawn("control connection", async move { control.warm_up().await });
         self.tasks.spawn("drain", async move {
             drain.run(ladder, progress).await;
             metrics.drained(held_at.elapsed());
+            audit.tell(drain_ended(&of, &told.borrow()));
         });
         let draining = Draining {
             database: database.clone(),
@@ -305,6 +315,11 @@ impl Controller {
     /// The drain of this holder's hold, the last one if it has ended.
     pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
         self.drains().get(&(database.to_owned(), holder)).cloned()
+    }
+
+    /// What was done to traffic, and where to tell it.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
     }
 
     /// The gates.
@@ -389,6 +404,14 @@ impl Controller {
 
     fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn drain_ended(database: &str, report: &DrainReport) -> Event {
+    Event {
+        after: Some(report.outcome.to_string()),
+        outcome: Some(report.detail.clone()),
+        ..Event::of(Kind::Drain, database)
     }
 }
 
