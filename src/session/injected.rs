@@ -10,7 +10,7 @@ const KEPT_MAX: usize = 64 * 1024;
 
 /// Which of the server's messages are answers to ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ours {
+pub(super) enum Ours {
     /// All up to `ReadyForQuery`: the client is owed nothing.
     All,
     /// `ReadyForQuery` alone: the rest answers what the client sent.
@@ -29,33 +29,33 @@ enum Fate {
 
 /// What the server has answered so far.
 #[derive(Debug)]
-pub struct Answers {
+pub(super) struct Answers {
     ours: Ours,
     scanner: Scanner,
     /// The header of the message that is being read, and of one that is kept the body too.
     message: Vec<u8>,
     fate: Fate,
     /// How many `CommandComplete` there were.
-    pub completed: u32,
+    pub(super) completed: u32,
     /// The SQLSTATE of the error, if there was one.
-    pub error: Option<Vec<u8>>,
+    pub(super) error: Option<Vec<u8>>,
     /// `ParameterStatus` messages, whole: what they tell is true for the client too.
-    pub settings: Vec<u8>,
+    pub(super) settings: Vec<u8>,
 }
 
 /// The end of the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ready {
+pub(super) struct Ready {
     /// What `ReadyForQuery` said.
-    pub status: Status,
+    pub(super) status: Status,
     /// How many bytes of the chunk they were; the rest is for the client.
-    pub bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Answers {
     /// To messages that were just sent; the server is between two messages.
     #[must_use]
-    pub fn to(ours: Ours) -> Answers {
+    pub(super) fn to(ours: Ours) -> Answers {
         Answers {
             ours,
             scanner: Scanner::of_server(),
@@ -69,7 +69,11 @@ impl Answers {
 
     /// Reads on through `bytes`; what the client gets of them is added to `pass`. `None` while
     /// the end is still to come.
-    pub fn read(&mut self, bytes: &[u8], pass: &mut Vec<u8>) -> Result<Option<Ready>, BadLength> {
+    pub(super) fn read(
+        &mut self,
+        bytes: &[u8],
+        pass: &mut Vec<u8>,
+    ) -> Result<Option<Ready>, BadLength> {
         let mut at = 0;
         while at < bytes.len() {
             let from = at;
