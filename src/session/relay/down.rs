@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::door::GateDoor;
 use super::held::Server;
 use super::leaving::Remains;
-use super::{Backlog, End, GateDoor, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
+use super::{Backlog, End, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
 use crate::session::registry::{Activity, Session};
 use crate::session::scan::{Door, Nonsense, Seen, ServerScan};
 use crate::tls::stream::Socket;
