@@ -4,6 +4,7 @@ mod forwarded;
 mod injected;
 pub mod life;
 mod login;
+pub mod passes;
 mod places;
 pub mod registry;
 pub mod relay;

@@ -62,6 +62,7 @@ mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
 mod vanished_clients;
+mod windows_for_anybody;
 mod windows_under_kills;
 mod wire_async;
 mod wire_calls;
