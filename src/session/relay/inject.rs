@@ -113,6 +113,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// What the messages were for is done, or not.
     fn carry_on(&mut self, injection: Injection) {
+        self.note_activity();
         match injection.purpose {
             Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
             Purpose::RefuseCommit => self.commit_refused(&injection.answers),
