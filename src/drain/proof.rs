@@ -136,7 +136,7 @@ impl View {
 
     fn count(&mut self, backend: &Backend) {
         match backend.activity {
-            Activity::Idle => {}
+            Activity::Idle | Activity::Aborted => {}
             Activity::Active | Activity::IdleInTransaction => self.busy(backend),
             Activity::Unknown => self.unknown(format!(
                 "the server does not show what the backend {} does: \
