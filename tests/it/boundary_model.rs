@@ -117,12 +117,12 @@ fn turn() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-/// The same, with a drain behind a gate: `a` aborts, `l` frees, `K` cancels.
+/// The same, with a drain behind a gate: `a` aborts, `l` frees.
 fn turn_of_a_drain() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         3 => turn(),
         2 => prop::sample::select(vec!["h", "a", "l", "a|", "l|", "|h|a", "|h|l", "|h|la"]),
-        1 => prop::sample::select(vec!["h", "r", "g", "g", "A", "V", "t", "K", "|"]),
+        1 => prop::sample::select(vec!["h", "g", "g", "A", "V", "t", "|"]),
     ]
 }
 
