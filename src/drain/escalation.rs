@@ -364,7 +364,8 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: u32| start + seconds * SECOND;
         // From, seconds until the change, to, and what is seen from then on.
-        let table: &[(Preset, u32, Preset, &[(u32, Verdict)])] = &[
+        type Looks<'a> = &'a [(u32, Verdict)];
+        let table: &[(Preset, u32, Preset, Looks<'_>)] = &[
             // Up in time: the wait goes on with its own end.
             (
                 Gentle,
