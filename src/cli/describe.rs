@@ -5,7 +5,9 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
-use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+use crate::admin::types::{
+    Blocker, FormerView, HoldStatus, ModeResult, SessionView, Sessions, Status,
+};
 use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
@@ -17,6 +19,9 @@ pub(super) fn status(status: &Status) -> String {
         status.listen.join(", "),
         status.upstream
     );
+    if let Some(former) = &status.former {
+        text += &still_served(former);
+    }
     if status.databases.is_empty() {
         return text + "no client has come yet";
     }
@@ -49,6 +54,26 @@ pub(super) fn status(status: &Status) -> String {
         }
     }
     text
+}
+
+/// The process that was taken over from, and when it will be gone.
+fn still_served(former: &FormerView) -> String {
+    let mut text = format!(
+        "former  process {} ({}) still serves {} sessions",
+        former.pid,
+        plain(&former.version),
+        former.sessions
+    );
+    if let Some(oldest) = former.oldest_at {
+        let _infallible = write!(text, ", the oldest since {}", clock(oldest));
+    }
+    match former.ends_at {
+        Some(at) => {
+            let _infallible = write!(text, ", and ends at {}", clock(at));
+        }
+        None => text += ", and ends with them",
+    }
+    text + "\n\n"
 }
 
 /// Why a database is held, and how its drain goes.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use super::generations::Generations;
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
@@ -40,6 +41,14 @@ impl Target {
             Target::Everywhere
         } else {
             Target::Database(text.to_owned())
+        }
+    }
+
+    /// Whose hold it is that a command places there.
+    pub(super) fn holder(&self) -> Holder {
+        match self {
+            Target::Everywhere => Holder::Everywhere,
+            Target::Database(_) => Holder::Operator,
         }
     }
 }
@@ -91,6 +100,19 @@ pub enum OpenRefused {
         /// The database.
         database: String,
     },
+    /// The former process could not be told.
+    #[error(
+        "opened here, but the former process {pid} could not be told: {why}; its {sessions} \
+         sessions are held until their own deadline, or until SIGUSR2 to it"
+    )]
+    Former {
+        /// The process.
+        pid: u32,
+        /// How many sessions it serves.
+        sessions: u64,
+        /// What went wrong.
+        why: String,
+    },
 }
 
 /// See the module.
@@ -103,9 +125,10 @@ pub struct Controller {
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Arc<Audit>,
     pub(super) windows: Windows,
+    pub(super) generations: Generations,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
-    journal: AsyncMutex<(Journal, Record)>,
+    pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     own: OwnBackends,
     drains: Mutex<BTreeMap<(String, Holder), Draining>>,
@@ -131,6 +154,7 @@ impl Controller {
             metrics,
             audit,
             windows: Windows::default(),
+            generations: Generations::default(),
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
             own,
@@ -146,6 +170,7 @@ impl Controller {
         request: HoldRequest,
     ) -> Result<Vec<Draining>, JournalError> {
         let hold = HoldRecord::beginning(request.spec.clone());
+        let _order = self.generations.order().await;
         let mut journal = self.journal.lock().await;
         write(&mut journal, |record| match target {
             Target::Everywhere => record.everywhere = Some(hold),
@@ -154,6 +179,17 @@ impl Controller {
             }
         })
         .await?;
+        let drains = self.place(target, &request);
+        drop(journal);
+        let drains = self.hold_together(target, &request, drains).await;
+        for draining in &drains {
+            self.reopen_when_exhausted(target.holder(), draining.clone());
+        }
+        Ok(drains)
+    }
+
+    /// Closes the gates and begins to drain them, with nothing written down.
+    pub(super) fn place(self: &Arc<Self>, target: &Target, request: &HoldRequest) -> Vec<Draining> {
         let held_at = Instant::now();
         let held = match target {
             Target::Everywhere => self.gates.hold_everywhere(&request.spec),
@@ -163,17 +199,12 @@ impl Controller {
                 vec![(gate, generation)]
             }
         };
-        let holder = match target {
-            Target::Everywhere => Holder::Everywhere,
-            Target::Database(_) => Holder::Operator,
-        };
+        let holder = target.holder();
         let drains = held.into_iter().map(|(gate, generation)| {
             tracing::info!(database = gate.database(), ?holder, spec = ?request.spec, "held");
-            let draining = self.drain(gate, holder, generation, held_at, request.ladder.clone());
-            self.reopen_when_exhausted(holder, draining.clone());
-            draining
+            self.drain(gate, holder, generation, held_at, request.ladder.clone())
         });
-        Ok(drains.collect())
+        drains.collect()
     }
 
     /// Reopens `target`. With `force` also from under a window, which ends its work.
@@ -182,8 +213,9 @@ impl Controller {
             self.may_open(target)?;
         }
         self.open_now(target, force);
+        let there = self.open_together(target, force).await;
         self.forget_ended().await;
-        Ok(())
+        there
     }
 
     /// Reopens everything by force, at once: the way out when all else is broken.
@@ -196,8 +228,12 @@ impl Controller {
         });
         self.open_now(&Target::Everywhere, true);
         let controller = Arc::clone(self);
-        self.tasks
-            .spawn("journal", async move { controller.forget_ended().await });
+        self.tasks.spawn("journal", async move {
+            if let Err(error) = controller.open_together(&Target::Everywhere, true).await {
+                tracing::error!(%error, "opened by force in this process alone");
+            }
+            controller.forget_ended().await;
+        });
     }
 
     fn may_open(&self, target: &Target) -> Result<(), OpenRefused> {
@@ -230,7 +266,7 @@ impl Controller {
         }
     }
 
-    fn open_now(&self, target: &Target, force: bool) {
+    pub(super) fn open_now(&self, target: &Target, force: bool) {
         match target {
             Target::Everywhere => self.gates.end_hold_everywhere(),
             Target::Database(_) => {}
@@ -297,7 +333,7 @@ impl Controller {
     }
 
     /// "An exhausted ladder reopens and says who was in the way."
-    fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
+    pub(super) fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
         let controller = Arc::clone(self);
         self.tasks.spawn("reopen after drain", async move {
             let (database, generation) = (draining.database.clone(), draining.generation);
@@ -315,6 +351,17 @@ impl Controller {
     /// The drain of this holder's hold, the last one if it has ended.
     pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
         self.drains().get(&(database.to_owned(), holder)).cloned()
+    }
+
+    /// Shows a drain in place of the one that it is made of.
+    pub(super) fn replace_draining(&self, holder: Holder, draining: Draining) {
+        let of = (draining.database.clone(), holder);
+        self.drains().insert(of, draining);
+    }
+
+    /// The former process, if it still serves sessions.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// What was done to traffic, and where to tell it.
@@ -396,9 +443,13 @@ impl Controller {
                 record.everywhere = None;
             }
         });
-        if let Err(error) = forget.await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the journal still names a hold that has ended");
+        match forget.await {
+            // It is the newer process's to forget.
+            Ok(()) | Err(JournalError::GivenAway) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the journal still names a hold that has ended");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod connection;
 pub mod controller;
 pub mod desk;
+pub mod generations;
 pub mod journal;
 pub mod lease;
 mod lent;

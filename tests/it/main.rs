@@ -29,6 +29,7 @@ mod every_hold_ends;
 mod every_version;
 mod full_pipelines;
 mod fuzz_corpus;
+mod handover;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;
