@@ -277,7 +277,7 @@ impl Controller {
         begun: oneshot::Sender<Draining>,
         given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
-        self.generations.alone()?;
+        self.alone()?;
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;

@@ -30,6 +30,8 @@ mod every_version;
 mod full_pipelines;
 mod fuzz_corpus;
 mod handover;
+mod handover_fails;
+mod handover_together;
 mod held_clients;
 mod holds_at_boundaries;
 mod hostile_input;

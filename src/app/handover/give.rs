@@ -158,7 +158,7 @@ impl App {
     }
 
     fn may_hand_over(&self) -> Result<(), Broken> {
-        if let Err(former) = self.controller.generations().alone() {
+        if let Err(former) = self.controller.alone() {
             return Err(Broken::Refused(former.to_string()));
         }
         if let Some((database, id)) = self.runner.any_live() {
@@ -181,7 +181,7 @@ impl App {
             let message = "Another process takes over from this one.";
             return Err(ApiError::unavailable("hand_over", message));
         }
-        let alone = self.controller.generations().alone();
+        let alone = self.controller.alone();
         alone.map_err(|former| ApiError::conflict("former_process", format!("{former}.")))
     }
 

@@ -55,8 +55,8 @@ impl Generations {
         self.view().clone()
     }
 
-    /// Refuses what would need both processes to act as one.
-    pub fn alone(&self) -> Result<(), StillServed> {
+    /// By what is known: see `Controller::alone`.
+    fn alone(&self) -> Result<(), StillServed> {
         match &*self.view() {
             Some(former) => Err(StillServed {
                 pid: former.pid,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ask::{Answer, AskError, HeldThere, Question, ask};
-use super::former_lives;
+use super::{StillServed, former_lives};
 use crate::audit::{Event, Kind};
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::Holder;
@@ -168,7 +168,7 @@ impl Controller {
         target: &Target,
         force: bool,
     ) -> Result<(), OpenRefused> {
-        let Err(former) = self.generations.alone() else {
+        let Err(former) = self.alone() else {
             return Ok(());
         };
         let _order = self.generations.order().await;
@@ -194,6 +194,20 @@ impl Controller {
         if let Err(error) = self.ask_former(&question, CANCEL_TIME).await {
             tracing::warn!(%error, "a cancel request did not reach the former process");
         }
+    }
+
+    /// Refuses what would need both processes to act as one.
+    ///
+    /// # Errors
+    /// As long as the former process lives.
+    pub fn alone(&self) -> Result<(), StillServed> {
+        self.generations.alone().or_else(|former| {
+            // It may have ended in this moment.
+            match former_lives(&self.config().state_dir) {
+                Ok(false) => Ok(()),
+                Ok(true) | Err(_) => Err(former),
+            }
+        })
     }
 
     /// Asks the former process; `None` when it has ended.
