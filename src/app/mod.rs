@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::client::inherited::Inherited;
 use crate::config::{Config, Limits, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
@@ -101,7 +100,10 @@ pub async fn run(
     };
     let disguise = Disguise::kept_in(&state_dir).context("state directory")?;
     let (mut inherited, borrowed) = match &mut found {
-        Found::Nobody => (Inherited::default(), false),
+        Found::Nobody => {
+            let borrowed = !start.sockets.is_empty();
+            (start.sockets, borrowed)
+        }
         Found::Willing(taking) => (std::mem::take(&mut taking.sockets), taking.borrowed),
     };
     let mut listeners = Vec::new();
@@ -112,6 +114,14 @@ pub async fn run(
     }
     let admin = inherited.admin(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
+    if !inherited.left().is_empty() {
+        let left = inherited.left().join(", ");
+        match &found {
+            Found::Nobody => bail!("systemd passed sockets that no setting listens on: {left}"),
+            // The configuration has changed.
+            Found::Willing(_) => tracing::info!(left, "sockets that are no longer listened on"),
+        }
+    }
     let (journal, record) = match (&mut found, opened) {
         (Found::Willing(taking), _) => taking.journal(&state_dir).await?,
         (Found::Nobody, Some(opened)) => opened,

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::Exit;
 use crate::app;
+use crate::client::inherited::Inherited;
 use crate::config::{HumanDuration, LogFormat, Secret, Source, Surroundings};
 use crate::logging::{self, Format};
 
@@ -45,6 +46,8 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let start = app::Start {
+            // Before there are threads.
+            sockets: Inherited::from_systemd().context("sockets passed by systemd")?,
             take_over: self.take_over,
             old_for: self.old_for.map(Duration::from),
         };

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use listenfd::ListenFd;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
@@ -24,6 +25,37 @@ struct Socket {
 }
 
 impl Inherited {
+    /// The sockets that systemd passed to this process (`sd_listen_fds(3)`): `LISTEN_FDS`, meant
+    /// for us by `LISTEN_PID`, with their names of `LISTEN_FDNAMES`. To be called before there are
+    /// threads: the variables are removed.
+    ///
+    /// # Errors
+    /// When one of them is no TCP or Unix stream socket.
+    pub fn from_systemd() -> io::Result<Inherited> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':');
+        let mut passed = ListenFd::from_env();
+        let mut inherited = Inherited::default();
+        for index in 0..passed.len() {
+            let name = names.next().filter(|name| !name.is_empty());
+            let called = name.unwrap_or("without a name").to_owned();
+            let socket = match passed.take_unix_listener(index) {
+                Ok(socket) => socket.map(OwnedFd::from),
+                Err(_not_unix) => passed.take_tcp_listener(index)?.map(OwnedFd::from),
+            };
+            if let Some(socket) = socket {
+                inherited.push(called, socket);
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// Adds a socket; `called` is the address as its giver knows it.
     pub fn push(&mut self, called: String, socket: OwnedFd) {
         self.sockets.push(Socket { called, socket });

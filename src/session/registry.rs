@@ -1,6 +1,6 @@
 //! Every session that is logged in: what it does, how to reach it, and how to stop it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
+use super::passes::Pass;
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::{CancelKey, Replication};
@@ -120,6 +121,8 @@ pub struct Session {
     pub meter: Meter,
     born: Instant,
     signals: AtomicU8,
+    /// Given back when its server connection is at its end.
+    pass: Mutex<Option<Pass>>,
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -179,8 +182,8 @@ pub struct Login {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
-    /// The window it works in, if it goes through one.
-    pub window: Option<String>,
+    /// Its right to be in a window, if it goes through one.
+    pub pass: Option<Pass>,
     /// Where it comes from.
     pub client: Peer,
     /// The way to the server it got.
@@ -200,7 +203,8 @@ impl Session {
             application_name: login.application_name,
             replication: login.replication,
             held_by_holds: login.held_by_holds,
-            window: login.window,
+            window: login.pass.as_ref().map(|pass| pass.window().to_owned()),
+            pass: Mutex::new(login.pass),
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -349,6 +353,16 @@ impl Session {
         told
     }
 
+    /// It runs nothing in its window any more, and never will again.
+    pub fn leave_window(&self) {
+        let pass = self
+            .pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(pass);
+    }
+
     /// Who waits for a cancel to be carried out.
     pub fn take_cancels(&self) -> Vec<oneshot::Sender<()>> {
         std::mem::take(&mut *self.cancels())
@@ -414,6 +428,7 @@ pub struct Sessions {
     next: AtomicU64,
     ended: Mutex<BTreeMap<String, Totals>>,
     departed: Mutex<Vec<Departed>>,
+    elsewhere: Mutex<BTreeSet<i32>>,
 }
 
 impl Sessions {
@@ -520,6 +535,24 @@ impl Sessions {
             totals += entry.totals();
         }
         totals
+    }
+
+    /// Notes the server processes that work for another process of ours: they are no bypass.
+    pub fn served_elsewhere(&self, pids: impl IntoIterator<Item = i32>) {
+        let mut elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *elsewhere = pids.into_iter().collect();
+    }
+
+    /// Whether a server process works for another process of ours.
+    pub fn is_elsewhere(&self, pid: i32) -> bool {
+        let elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        elsewhere.contains(&pid)
     }
 
     /// Server connections of this database that we closed and that may still run.

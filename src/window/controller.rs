@@ -130,7 +130,7 @@ pub struct Controller {
     /// so that they are carried out one after the other.
     pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
-    own: OwnBackends,
+    pub(super) own: OwnBackends,
     drains: Mutex<BTreeMap<(String, Holder), Draining>>,
 }
 

@@ -28,6 +28,8 @@ pub(super) use take::{Found, Taking};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::client::inherited::Inherited;
+
 /// Where the serving process listens for one that takes over.
 fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("handover.sock")
@@ -40,8 +42,10 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 const GET_READY: Duration = Duration::from_secs(60);
 
 /// How `pgdrain serve` begins.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub struct Start {
+    /// Sockets that listen already: systemd's.
+    pub sockets: Inherited,
     /// Whether to take over from a process that serves already.
     pub take_over: bool,
     /// How long that process may go on serving its sessions.

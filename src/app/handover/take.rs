@@ -241,6 +241,7 @@ impl App {
                 .former()
                 .map_or(0, |former| former.pid);
             app.controller.generations().note(None);
+            app.sessions.served_elsewhere(Vec::new());
             tracing::info!(pid, "the former process has ended");
             app.controller.audit().tell(Event {
                 outcome: Some(format!("the former process {pid} has ended")),
@@ -252,7 +253,10 @@ impl App {
     async fn look_at_former(&self, state_dir: &Path) {
         let generations = self.controller.generations();
         match ask(state_dir, &Question::Status, PATIENCE).await {
-            Ok(Answer::Status(former)) => generations.note(Some(former)),
+            Ok(Answer::Status { former, backends }) => {
+                generations.note(Some(former));
+                self.sessions.served_elsewhere(backends);
+            }
             Ok(other) => tracing::warn!(?other, "the former process answers something else"),
             // It is there all the same, and stands in the way.
             Err(error) if generations.former().is_none() => {

@@ -85,7 +85,12 @@ pub struct HeldThere {
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// How the former process is.
-    Status(FormerView),
+    Status {
+        /// In words and numbers.
+        former: FormerView,
+        /// The server's process ids of its connections, which are no bypass.
+        backends: Vec<i32>,
+    },
     /// It holds.
     Held(Vec<HeldThere>),
     /// How its drain ended.
@@ -180,7 +185,7 @@ pub async fn ask(
     let answer = timeout(patience, asked).await.map_err(late)??;
     match serde_json::from_str(&answer)? {
         Answer::Refused { why } => Err(AskError::Refused(why)),
-        answer @ (Answer::Status(_) | Answer::Held(_) | Answer::Drained(_) | Answer::Done) => {
+        answer @ (Answer::Status { .. } | Answer::Held(_) | Answer::Drained(_) | Answer::Done) => {
             Ok(answer)
         }
     }

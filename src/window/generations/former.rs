@@ -149,7 +149,10 @@ impl Controller {
         ends_at: Option<Timestamp>,
     ) -> Answer {
         match question {
-            Question::Status => Answer::Status(self.as_former(ends_at)),
+            Question::Status => Answer::Status {
+                former: self.as_former(ends_at),
+                backends: self.backends(),
+            },
             Question::Hold {
                 database,
                 spec,
@@ -205,6 +208,12 @@ impl Controller {
                 Answer::Done
             }
         }
+    }
+
+    fn backends(&self) -> Vec<i32> {
+        let sessions = self.sessions.all();
+        let clients = sessions.iter().filter_map(|session| session.pid());
+        clients.chain(self.own.pids()).collect()
     }
 
     /// How this process is, as the former one.
