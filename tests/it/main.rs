@@ -59,6 +59,7 @@ mod servers_come_and_go;
 mod socket_activation;
 mod stops_and_reloads;
 mod stops_are_bounded;
+mod stuck_conversations;
 mod support_works;
 mod tidy;
 mod tls_clients;
