@@ -3,6 +3,7 @@
 mod api;
 mod doors;
 mod events;
+mod gates;
 mod handover;
 mod migrations;
 mod signals;
@@ -155,6 +156,7 @@ pub async fn run(
     ));
     let passes = Arc::new(Passes::default());
     let desk = Desk::new(Arc::clone(&controller), Arc::clone(&passes), tasks.clone());
+    gates.set_pace(gates::pace(&config.load()));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
@@ -202,6 +204,7 @@ pub async fn run(
     app.watch_former().await;
     app.await_successor();
     app.upkeep();
+    app.watch_gates();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
     crate::admin::serve(

@@ -2,6 +2,7 @@
 
 pub mod elsewhere;
 mod forwarded;
+pub mod inbox;
 mod injected;
 pub mod life;
 mod login;

@@ -9,14 +9,14 @@ use std::time::Instant;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::generations::Generations;
-use super::journal::{HoldRecord, Journal, JournalError, Record};
+use super::journal::{Journal, JournalError, Record};
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
-use crate::config::{Config, Shared, Target as Upstream};
+use crate::config::{Config, Scope, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
 use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
-use crate::gate::mode::{Generation, HoldSpec, Holder, Mode};
+use crate::gate::mode::{Generation, HoldSpec, Holder};
 use crate::gate::{Gate, Gates};
 use crate::metrics::Metrics;
 use crate::server::control::Control;
@@ -43,19 +43,13 @@ impl Target {
             Target::Database(text.to_owned())
         }
     }
-
-    /// Whose hold it is that a command places there.
-    pub(super) fn holder(&self) -> Holder {
-        match self {
-            Target::Everywhere => Holder::Everywhere,
-            Target::Database(_) => Holder::Operator,
-        }
-    }
 }
 
 /// A hold as a command asks for it.
 #[derive(Debug, Clone)]
 pub struct HoldRequest {
+    /// Whom it is for within its databases.
+    pub scope: Scope,
     /// The hold itself.
     pub spec: HoldSpec,
     /// How what still runs is ended.
@@ -162,133 +156,6 @@ impl Controller {
         }
     }
 
-    /// Closes the gates of `target` and begins to drain them. Returns at once; the drains go on
-    /// whether anybody watches them or not. An exhausted one reopens.
-    pub async fn hold(
-        self: &Arc<Self>,
-        target: &Target,
-        request: HoldRequest,
-    ) -> Result<Vec<Draining>, JournalError> {
-        let hold = HoldRecord::beginning(request.spec.clone());
-        let _order = self.generations.order().await;
-        let mut journal = self.journal.lock().await;
-        write(&mut journal, |record| match target {
-            Target::Everywhere => record.everywhere = Some(hold),
-            Target::Database(name) => {
-                record.databases.insert(name.clone(), hold);
-            }
-        })
-        .await?;
-        let drains = self.place(target, &request);
-        drop(journal);
-        let drains = self.hold_together(target, &request, drains).await;
-        for draining in &drains {
-            self.reopen_when_exhausted(target.holder(), draining.clone());
-        }
-        Ok(drains)
-    }
-
-    /// Closes the gates and begins to drain them, with nothing written down.
-    pub(super) fn place(self: &Arc<Self>, target: &Target, request: &HoldRequest) -> Vec<Draining> {
-        let held_at = Instant::now();
-        let held = match target {
-            Target::Everywhere => self.gates.hold_everywhere(&request.spec),
-            Target::Database(name) => {
-                let gate = self.gates.of(name);
-                let generation = gate.hold(Holder::Operator, request.spec.clone());
-                vec![(gate, generation)]
-            }
-        };
-        let holder = target.holder();
-        let drains = held.into_iter().map(|(gate, generation)| {
-            tracing::info!(database = gate.database(), ?holder, spec = ?request.spec, "held");
-            self.drain(gate, holder, generation, held_at, request.ladder.clone())
-        });
-        drains.collect()
-    }
-
-    /// Reopens `target`. With `force` also from under a window, which ends its work.
-    pub async fn open(self: &Arc<Self>, target: &Target, force: bool) -> Result<(), OpenRefused> {
-        if !force {
-            self.may_open(target)?;
-        }
-        self.open_now(target, force);
-        let there = self.open_together(target, force).await;
-        self.forget_ended().await;
-        there
-    }
-
-    /// Reopens everything by force, at once: the way out when all else is broken.
-    pub fn break_glass(self: &Arc<Self>) {
-        tracing::warn!("everything is opened by force");
-        self.audit.tell(Event {
-            from: Some("signal".into()),
-            after: Some(Mode::Open.to_string()),
-            ..Event::of(Kind::BreakGlass, "*")
-        });
-        self.open_now(&Target::Everywhere, true);
-        let controller = Arc::clone(self);
-        self.tasks.spawn("journal", async move {
-            if let Err(error) = controller.open_together(&Target::Everywhere, true).await {
-                tracing::error!(%error, "opened by force in this process alone");
-            }
-            controller.forget_ended().await;
-        });
-    }
-
-    fn may_open(&self, target: &Target) -> Result<(), OpenRefused> {
-        if let Target::Database(name) = target
-            && self.is_held_with_all(name)
-        {
-            return Err(OpenRefused::Everywhere {
-                database: name.clone(),
-            });
-        }
-        for gate in self.gates_of(target) {
-            let database = gate.database().to_owned();
-            if let Some(id) = self.windows.at_work(&database) {
-                return Err(OpenRefused::Window { database, id });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a hold on every database is on this one, or will be once somebody asks for it.
-    fn is_held_with_all(&self, database: &str) -> bool {
-        match self.gates.find(database) {
-            Some(gate) => {
-                let (_, holds) = gate.holds();
-                holds
-                    .iter()
-                    .any(|(holder, _)| *holder == Holder::Everywhere)
-            }
-            None => self.gates.standing_hold(Instant::now()).is_some(),
-        }
-    }
-
-    pub(super) fn open_now(&self, target: &Target, force: bool) {
-        match target {
-            Target::Everywhere => self.gates.end_hold_everywhere(),
-            Target::Database(_) => {}
-        }
-        for gate in self.gates_of(target) {
-            if force {
-                gate.end_hold(Holder::Everywhere, None);
-            }
-            gate.end_hold(Holder::Operator, None);
-            self.windows
-                .take_from(gate.database(), "traffic was opened by force");
-            gate.end_hold(Holder::Window, None);
-        }
-    }
-
-    fn gates_of(&self, target: &Target) -> Vec<Arc<Gate>> {
-        match target {
-            Target::Everywhere => self.gates.all(),
-            Target::Database(name) => self.gates.find(name).into_iter().collect(),
-        }
-    }
-
     /// Begins to drain a gate that `holder` has closed.
     pub(super) fn drain(
         &self,
@@ -298,9 +165,10 @@ impl Controller {
         held_at: Instant,
         ladder: Ladder,
     ) -> Draining {
-        let database = gate.database().to_owned();
+        let (database, name) = (gate.database().to_owned(), gate.name());
         let mut inside = self.sessions.held_with(&database);
-        inside.retain(|session| session.transaction_age().is_some());
+        let scope = gate.scope();
+        inside.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
         let waited_for = inside
             .iter()
             .map(|session| Blocker::from(&**session))
@@ -328,35 +196,18 @@ impl Controller {
             generation,
             report,
         };
-        self.drains().insert((database, holder), draining.clone());
+        self.drains().insert((name, holder), draining.clone());
         draining
     }
 
-    /// "An exhausted ladder reopens and says who was in the way."
-    pub(super) fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
-        let controller = Arc::clone(self);
-        self.tasks.spawn("reopen after drain", async move {
-            let (database, generation) = (draining.database.clone(), draining.generation);
-            let report = draining.ended().await;
-            if report.outcome == Outcome::Exhausted
-                && let Some(gate) = controller.gates.find(&database)
-            {
-                tracing::warn!(database, detail = report.detail, "not drained: reopening");
-                gate.end_hold(holder, Some(generation));
-                controller.forget_ended().await;
-            }
-        });
-    }
-
-    /// The drain of this holder's hold, the last one if it has ended.
-    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
-        self.drains().get(&(database.to_owned(), holder)).cloned()
+    /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.
+    pub fn draining(&self, gate: &str, holder: Holder) -> Option<Draining> {
+        self.drains().get(&(gate.to_owned(), holder)).cloned()
     }
 
     /// Shows a drain in place of the one that it is made of.
-    pub(super) fn replace_draining(&self, holder: Holder, draining: Draining) {
-        let of = (draining.database.clone(), holder);
-        self.drains().insert(of, draining);
+    pub(super) fn replace_draining(&self, gate: &str, holder: Holder, draining: Draining) {
+        self.drains().insert((gate.to_owned(), holder), draining);
     }
 
     /// The former process, if it still serves sessions.
@@ -424,35 +275,6 @@ impl Controller {
         Ok(act())
     }
 
-    /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
-    /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
-    pub async fn forget_ended(&self) {
-        let mut journal = self.journal.lock().await;
-        let gates = self.gates.all();
-        let held = |name: &str, holder: Holder| {
-            let mut of_name = gates.iter().filter(|gate| gate.database() == name);
-            of_name.any(|gate| gate.holds().1.iter().any(|(held_by, _)| *held_by == holder))
-        };
-        let everywhere = self.gates.standing_hold(Instant::now()).is_some();
-        let forget = write(&mut journal, |record| {
-            record
-                .databases
-                .retain(|name, _| held(name, Holder::Operator));
-            record.windows.retain(|name, _| held(name, Holder::Window));
-            if !everywhere {
-                record.everywhere = None;
-            }
-        });
-        match forget.await {
-            // It is the newer process's to forget.
-            Ok(()) | Err(JournalError::GivenAway) => {}
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the journal still names a hold that has ended");
-            }
-        }
-    }
-
     fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -467,7 +289,7 @@ fn drain_ended(database: &str, report: &DrainReport) -> Event {
 }
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.
-async fn write(
+pub(super) async fn write(
     journal: &mut (Journal, Record),
     change: impl FnOnce(&mut Record),
 ) -> Result<(), JournalError> {

@@ -146,7 +146,9 @@ impl App {
         frozen.give_away();
         self.become_former(seat, &hello);
         // That it is over is known also when this is not heard.
-        let _ = talk.say(&Former::Over(self.controller.standing())).await;
+        let _ = talk
+            .say(&Former::Over(self.controller.standing().await))
+            .await;
         Ok(())
     }
 

@@ -12,8 +12,10 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::socket;
+use crate::config::Scope;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::DrainReport;
+use crate::gate::Gate;
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
 /// The version of questions and answers: processes of different versions refuse one another.
@@ -32,6 +34,8 @@ pub enum Question {
     Hold {
         /// One database; absent for every one.
         database: Option<String>,
+        /// Whose sessions.
+        scope: Scope,
         /// The hold.
         spec: HoldSpec,
         /// How what runs is ended.
@@ -39,8 +43,8 @@ pub enum Question {
     },
     /// Say when this drain has ended, and how.
     Drained {
-        /// The database.
-        database: String,
+        /// The gate.
+        gate: HeldGate,
         /// Whose hold.
         holder: Holder,
         /// Which of them, by the former process's count.
@@ -48,8 +52,8 @@ pub enum Question {
     },
     /// End this very hold.
     EndHold {
-        /// The database.
-        database: String,
+        /// The gate.
+        gate: HeldGate,
         /// Whose hold.
         holder: Holder,
         /// Which of them, by the former process's count.
@@ -59,6 +63,8 @@ pub enum Question {
     Open {
         /// One database; absent for every one.
         database: Option<String>,
+        /// Whose sessions.
+        scope: Scope,
         /// Also what is held with every database.
         force: bool,
     },
@@ -71,11 +77,29 @@ pub enum Question {
     },
 }
 
+/// A gate, by what both processes call it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldGate {
+    /// The database.
+    pub database: String,
+    /// Whose sessions.
+    pub scope: Scope,
+}
+
+impl HeldGate {
+    pub(super) fn of(gate: &Gate) -> HeldGate {
+        HeldGate {
+            database: gate.database().to_owned(),
+            scope: gate.scope().clone(),
+        }
+    }
+}
+
 /// A hold that the former process has placed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldThere {
-    /// The database.
-    pub database: String,
+    /// The gate.
+    pub gate: HeldGate,
     /// Its hold, by the former process's count.
     pub generation: Generation,
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::ask::{Answer, Envelope, FormerView, HeldThere, LINE_MAX, PROTOCOL, Question};
+use super::ask::{Answer, Envelope, FormerView, HeldGate, HeldThere, LINE_MAX, PROTOCOL, Question};
 use super::{LOCK, socket};
 use crate::window::controller::{Controller, HoldRequest, Target};
 use crate::wire::startup::CancelKey;
@@ -155,27 +155,37 @@ impl Controller {
             },
             Question::Hold {
                 database,
+                scope,
                 spec,
                 ladder,
             } => {
-                let request = HoldRequest { spec, ladder };
+                let request = HoldRequest {
+                    scope,
+                    spec,
+                    ladder,
+                };
                 // The newer process has written it down.
                 let target = target(database);
-                let drains = self.place(&target, &request);
-                for draining in &drains {
-                    self.reopen_when_exhausted(target.holder(), draining.clone());
-                }
-                let held = drains.into_iter().map(|draining| HeldThere {
-                    database: draining.database,
-                    generation: draining.generation,
+                let held = self.place(&target, &request).into_iter();
+                let held = held.map(|(gate, draining)| {
+                    let there = HeldThere {
+                        gate: HeldGate::of(&gate),
+                        generation: draining.generation,
+                    };
+                    self.reopen_when_exhausted(gate, target.holder(), draining);
+                    there
                 });
                 Answer::Held(held.collect())
             }
             Question::Drained {
-                database,
+                gate,
                 holder,
                 generation,
-            } => match self.draining(&database, holder) {
+            } => match self
+                .gates
+                .find_scope(&gate.database, &gate.scope)
+                .and_then(|gate| self.draining(&gate.name(), holder))
+            {
                 Some(drain) if drain.generation == generation => {
                     Answer::Drained(Box::new(drain.ended().await))
                 }
@@ -184,17 +194,27 @@ impl Controller {
                 },
             },
             Question::EndHold {
-                database,
+                gate,
                 holder,
                 generation,
             } => {
-                if let Some(gate) = self.gates.find(&database) {
+                if let Some(gate) = self.gates.find_scope(&gate.database, &gate.scope) {
                     gate.end_hold(holder, Some(generation));
                 }
                 Answer::Done
             }
-            Question::Open { database, force } => {
-                self.open_now(&target(database), force);
+            Question::Open {
+                database,
+                scope,
+                force,
+            } => {
+                let everything = force && database.is_none() && scope.is_whole();
+                self.open_now(&target(database), &scope, force);
+                if everything {
+                    for gate in self.gates.all() {
+                        gate.lift_cap(None);
+                    }
+                }
                 Answer::Done
             }
             Question::Cancel { pid, secret } => {

@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::sync::MutexGuard;
 
+use crate::config::Scope;
 use crate::gate::mode::Holder;
 use crate::window::controller::Controller;
 use crate::window::journal::{Journal, Record};
@@ -22,6 +23,8 @@ pub struct Standing {
     pub everywhere: bool,
     /// The databases that are held by a command for them.
     pub databases: Vec<String>,
+    /// Holds on some clients, in a database or in all.
+    pub scopes: Vec<(Option<String>, Scope)>,
 }
 
 impl Frozen<'_> {
@@ -55,40 +58,50 @@ impl Controller {
         journal.0.lock().ok_or_else(gone)?.try_clone()
     }
 
-    /// The holds of commands that stand now.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let gates = self.gates.all();
-        let held = |holder: Holder| {
-            let of_holder = gates.iter().filter(move |gate| {
-                let (_, holds) = gate.holds();
-                holds.iter().any(|(by, _)| *by == holder)
-            });
-            of_holder.map(|gate| gate.database().to_owned())
-        };
-        Standing {
-            everywhere: self
-                .gates
-                .standing_hold(std::time::Instant::now())
-                .is_some(),
-            databases: held(Holder::Operator).collect(),
-        }
+    /// Of the holds that the journal names, those that stand.
+    pub async fn standing(&self) -> Standing {
+        let mut record = self.journal.lock().await.1.clone();
+        self.keep_held(&mut record);
+        Standing::of(&record)
     }
 
     /// Ends the holds that were taken up and that the former process has ended meanwhile.
     pub async fn keep_standing(&self, standing: &Standing) {
-        if !standing.everywhere {
-            self.gates.end_hold_everywhere();
+        let record = self.journal.lock().await.1.clone();
+        let taken_up = Standing::of(&record);
+        if taken_up.everywhere && !standing.everywhere {
+            self.gates.end_hold_everywhere(&Scope::default());
         }
-        for gate in self.gates.all() {
-            if !standing
-                .databases
-                .iter()
-                .any(|name| name == gate.database())
-            {
-                gate.end_hold(Holder::Operator, None);
+        let ended = |name: &&String| !standing.databases.contains(name);
+        for name in taken_up.databases.iter().filter(ended) {
+            self.end_operators(name, &Scope::default());
+        }
+        let ended = |it: &&(Option<String>, Scope)| !standing.scopes.contains(it);
+        for (database, scope) in taken_up.scopes.iter().filter(ended) {
+            match database {
+                Some(name) => self.end_operators(name, scope),
+                None => self.gates.end_hold_everywhere(scope),
             }
         }
         self.forget_ended().await;
+    }
+
+    fn end_operators(&self, database: &str, scope: &Scope) {
+        if let Some(gate) = self.gates.find_scope(database, scope) {
+            gate.end_hold(Holder::Operator, None);
+        }
+    }
+}
+
+impl Standing {
+    fn of(record: &Record) -> Standing {
+        let scopes = record.scopes.iter();
+        Standing {
+            everywhere: record.everywhere.is_some(),
+            databases: record.databases.keys().cloned().collect(),
+            scopes: scopes
+                .map(|it| (it.database.clone(), it.scope.clone()))
+                .collect(),
+        }
     }
 }

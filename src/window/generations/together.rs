@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::ask::{Answer, AskError, HeldThere, Question, ask};
+use super::ask::{Answer, AskError, HeldGate, HeldThere, Question, ask};
 use super::{StillServed, former_lives};
 use crate::audit::{Event, Kind};
+use crate::config::Scope;
 use crate::drain::report::{DrainReport, Outcome};
+use crate::gate::Gate;
 use crate::gate::mode::Holder;
 use crate::session::elsewhere::Elsewhere;
 use crate::window::controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
@@ -40,13 +42,14 @@ impl Controller {
         self: &Arc<Self>,
         target: &Target,
         request: &HoldRequest,
-        drains: Vec<Draining>,
-    ) -> Vec<Draining> {
+        placed: Vec<(Arc<Gate>, Draining)>,
+    ) -> Vec<(Arc<Gate>, Draining)> {
         if self.generations.former().is_none() {
-            return drains;
+            return placed;
         }
         let question = Question::Hold {
-            database: database(target),
+            database: target.database().map(str::to_owned),
+            scope: request.scope.clone(),
             spec: request.spec.clone(),
             ladder: request.ladder.clone(),
         };
@@ -54,7 +57,7 @@ impl Controller {
         let held = match held {
             Ok(Some(Answer::Held(held))) => Ok(held),
             // It has ended in this moment.
-            Ok(None) => return drains,
+            Ok(None) => return placed,
             Ok(Some(_)) => Err("it gave an answer to another question".to_owned()),
             Err(error) => Err(error.to_string()),
         };
@@ -62,26 +65,26 @@ impl Controller {
             tracing::error!(why, "the former process does not hold its sessions");
         }
         let holder = target.holder();
-        drains
-            .into_iter()
-            .map(|ours| {
-                let there = held.clone().map(|held| {
-                    let mut held = held.into_iter();
-                    held.find(|there| there.database == ours.database)
-                });
-                match there {
-                    // It knows no such database.
-                    Ok(None) => ours,
-                    Ok(Some(there)) => self.join(holder, ours, Ok(there)),
-                    Err(why) => self.join(holder, ours, Err(why)),
-                }
-            })
-            .collect()
+        let join = |(gate, ours): (Arc<Gate>, Draining)| {
+            let of = HeldGate::of(&gate);
+            let there = held
+                .clone()
+                .map(|held| held.into_iter().find(|there| there.gate == of));
+            let joined = match there {
+                // It knows no such database.
+                Ok(None) => ours,
+                Ok(Some(there)) => self.join(&gate, holder, ours, Ok(there)),
+                Err(why) => self.join(&gate, holder, ours, Err(why)),
+            };
+            (gate, joined)
+        };
+        placed.into_iter().map(join).collect()
     }
 
     /// A drain that ends when both have ended.
     fn join(
         self: &Arc<Self>,
+        gate: &Arc<Gate>,
         holder: Holder,
         ours: Draining,
         there: Result<HeldThere, String>,
@@ -95,16 +98,15 @@ impl Controller {
             report,
             ..ours.clone()
         };
-        let (controller, database) = (Arc::clone(self), joined.database.clone());
+        self.replace_draining(&gate.name(), holder, joined.clone());
+        let (controller, gate) = (Arc::clone(self), Arc::clone(gate));
         self.tasks.spawn("drain of two generations", async move {
             let generation = ours.generation;
             let theirs = async {
                 let there = there.as_ref().map_err(Clone::clone)?;
                 let theirs = controller.drained_there(holder, there).await?;
                 // It reopens, and so do we.
-                if theirs.outcome == Outcome::Exhausted
-                    && let Some(gate) = controller.gates.find(&database)
-                {
+                if theirs.outcome == Outcome::Exhausted {
                     gate.end_hold(holder, Some(generation));
                     controller.forget_ended().await;
                 }
@@ -125,17 +127,16 @@ impl Controller {
             controller.audit.tell(Event {
                 after: Some(both.outcome.to_string()),
                 outcome: Some(format!("both processes: {}", both.detail)),
-                ..Event::of(Kind::Drain, &database)
+                ..Event::of(Kind::Drain, gate.database())
             });
             progress.send_replace(both);
         });
-        self.replace_draining(holder, joined.clone());
         joined
     }
 
     async fn drained_there(&self, holder: Holder, there: &HeldThere) -> Theirs {
         let question = Question::Drained {
-            database: there.database.clone(),
+            gate: there.gate.clone(),
             holder,
             generation: there.generation,
         };
@@ -150,7 +151,7 @@ impl Controller {
     /// This process's drain was exhausted and reopens: so does the other.
     async fn end_there(&self, holder: Holder, there: &HeldThere) {
         let question = Question::EndHold {
-            database: there.database.clone(),
+            gate: there.gate.clone(),
             holder,
             generation: there.generation,
         };
@@ -166,14 +167,18 @@ impl Controller {
     pub(in crate::window) async fn open_together(
         &self,
         target: &Target,
+        scope: &Scope,
         force: bool,
     ) -> Result<(), OpenRefused> {
         let Err(former) = self.alone() else {
             return Ok(());
         };
         let _order = self.generations.order().await;
-        let database = database(target);
-        let question = Question::Open { database, force };
+        let question = Question::Open {
+            database: target.database().map(str::to_owned),
+            scope: scope.clone(),
+            force,
+        };
         let told = self.ask_former(&question, AT_ONCE).await;
         told.map(|_| ()).map_err(|error| OpenRefused::Former {
             pid: former.pid,
@@ -296,11 +301,4 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
         both.in_the_way.extend(theirs.in_the_way.iter().cloned());
     }
     both
-}
-
-fn database(target: &Target) -> Option<String> {
-    match target {
-        Target::Everywhere => None,
-        Target::Database(name) => Some(name.clone()),
-    }
 }
