@@ -244,6 +244,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// What is seen after so many seconds.
+    type Looks<'a> = &'a [(u32, Verdict)];
+
     fn ladder(preset: Preset) -> Ladder {
         Ladder::new(&config::Ladder {
             preset,
@@ -366,7 +369,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: u32| start + seconds * SECOND;
         // From, seconds until the change, to, and what is seen from then on.
-        let table: &[(Preset, u32, Preset, &[(u32, Verdict)])] = &[
+        let table: &[(Preset, u32, Preset, Looks<'_>)] = &[
             // Up in time: the wait goes on with its own end.
             (
                 Gentle,

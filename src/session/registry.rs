@@ -1,7 +1,7 @@
 //! Every session that is logged in: what it does, how to reach it, and how to stop it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,7 +67,7 @@ impl Activity {
 
 /// What somebody wants of a session; the bits add up until the session looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signals(u8);
+pub struct Signals(u16);
 
 impl Signals {
     /// Cancel what runs or is held.
@@ -88,7 +88,7 @@ impl Signals {
     pub const WINDOW_ENDED: Signals = Signals(128);
 
     /// Another gate is in its way: look into the inbox.
-    pub const ATTACH: Signals = Signals(64);
+    pub const ATTACH: Signals = Signals(256);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -127,7 +127,7 @@ pub struct Session {
     /// The measures of its traffic.
     pub meter: Meter,
     born: Instant,
-    signals: AtomicU8,
+    signals: AtomicU16,
     /// Given back when its server connection is at its end.
     pass: Mutex<Option<Pass>>,
     waker: Mutex<Option<Waker>>,
@@ -222,7 +222,7 @@ impl Session {
             client_key: login.client_key,
             meter: Meter::default(),
             born: Instant::now(),
-            signals: AtomicU8::new(0),
+            signals: AtomicU16::new(0),
             waker: Mutex::default(),
             cancels: Mutex::default(),
             inbox: Inbox::default(),

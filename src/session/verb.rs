@@ -300,8 +300,12 @@ fn parse(body: &[u8]) -> Option<(&[u8], Text)> {
     let (sql, parameters) = until_zero(rest)?;
     let text = match text(sql) {
         Text::Other => Text::Other,
-        known if parameters == [0, 0] => known,
-        _ => Text::Unknown,
+        known @ (Text::Lone(_) | Text::RollsBack | Text::Begins | Text::Unknown)
+            if parameters == [0, 0] =>
+        {
+            known
+        }
+        Text::Lone(_) | Text::RollsBack | Text::Begins | Text::Unknown => Text::Unknown,
     };
     Some((name, text))
 }

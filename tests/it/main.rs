@@ -12,6 +12,7 @@ mod model;
 
 mod a_crash_is_a_case;
 mod aborted_in_place;
+mod aborted_in_place_races;
 mod admission_under_loom;
 mod audit;
 mod auth_bound;

@@ -196,6 +196,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             | (Unit::Lone(Verb::RollbackTo | Verb::Commit, bytes), Told::Yes) => {
                 self.let_pass(cx, bytes)
             }
+            // Half a message of the server's own may have come: the rest of it wakes us.
+            (Unit::Lone(Verb::Commit | Verb::PrepareTransaction, _), Told::No)
+                if !self.may_inject() =>
+            {
+                Step::Stuck
+            }
             (Unit::Lone(Verb::Commit | Verb::PrepareTransaction, _), Told::No) => {
                 let messages = [statement("ROLLBACK"), SYNC.to_vec()].concat();
                 self.inject(&messages, Ours::All, Purpose::RefuseCommit);
