@@ -65,9 +65,9 @@ impl Drain {
                 Verdict::Act(step) => {
                     self.act(step, &escalation, view.as_ref(), &progress).await;
                 }
-                Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
+                Verdict::LookAgain(at) if permits > 0 => self.wait(at, permits).await,
                 Verdict::LookAgain(at) => {
-                    self.wait(at.min(Instant::now() + ask_again)).await;
+                    self.wait(at.min(Instant::now() + ask_again), permits).await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
             }
@@ -90,10 +90,11 @@ impl Drain {
         (self.gate.permits(), Some(view))
     }
 
-    /// Waits until the count is zero, the hold is over, or the time has come.
-    async fn wait(&self, until: Instant) {
+    /// Waits until the count, which was `permits` at the last look, is zero, the hold is over, or the
+    /// time has come. It may have come to zero since that look.
+    async fn wait(&self, until: Instant, permits: u32) {
         let quiet = async {
-            if self.gate.permits() > 0 {
+            if permits > 0 {
                 self.gate.quiet().await;
             } else {
                 std::future::pending().await
