@@ -314,6 +314,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
             reason: body.reason,
         },
         ladder: Ladder::new(&set.ladder.with(&asked)),
+        bypass: body.bypass.unwrap_or(set.bypass_of_hold()),
     }
 }
 

@@ -40,6 +40,7 @@ impl Windows {
             blocked: hold.blocked,
             client_deadline: hold.client_deadline,
             ladder: Ladder::new(&hold.ladder.with(&asked.drain)),
+            bypass: asked.bypass.unwrap_or(hold.bypass_of_window()),
             unproved: false,
             by: asked.by.clone(),
             reason: asked.reason.clone(),

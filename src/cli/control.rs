@@ -92,6 +92,7 @@ impl Hold {
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             terminate: self.ladder.terminate,
+            bypass: self.ladder.bypass,
             reason: self.reason,
             by: Some(operator()),
             unproved: self.unproved,

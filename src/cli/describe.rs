@@ -5,7 +5,9 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
-use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+use crate::admin::types::{
+    Blocker, HoldStatus, ModeResult, Obstacle, SessionView, Sessions, Status,
+};
 use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
@@ -142,6 +144,9 @@ pub(super) fn results(results: &[ModeResult]) -> String {
                 let _infallible = writeln!(text, "{what}:\n{}", blockers(who));
             }
         }
+        if !drain.obstacles.is_empty() {
+            let _infallible = writeln!(text, "not touched:\n{}", obstacles(&drain.obstacles));
+        }
     }
     text
 }
@@ -192,6 +197,21 @@ fn blockers(blockers: &[Blocker]) -> String {
     };
     let header = ["pid", "user", "application", "client", "state", "in tx for"];
     table(header, blockers.iter().map(row))
+}
+
+/// What a drain names and does nothing about.
+fn obstacles(obstacles: &[Obstacle]) -> String {
+    let row = |obstacle: &Obstacle| {
+        [
+            obstacle.kind.to_string(),
+            obstacle.name.clone(),
+            obstacle.owner.clone(),
+            millis(obstacle.age_ms),
+            obstacle.detail.clone(),
+        ]
+    };
+    let header = ["kind", "name", "owner", "age", "detail"];
+    table(header, obstacles.iter().map(row))
 }
 
 /// A time of day in UTC, to the second.

@@ -103,6 +103,7 @@ impl Run {
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             terminate: self.ladder.terminate,
+            bypass: self.ladder.bypass,
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             reason: self.reason,

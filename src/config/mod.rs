@@ -46,5 +46,6 @@ pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
-    AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, UnknownWord,
+    AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+    UnknownWord,
 };

@@ -13,7 +13,9 @@ use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
-use super::words::{Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{
+    Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+};
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -161,6 +163,7 @@ section! {
         wait: Option<HumanDuration>,
         cancel: Option<HumanDuration>,
         terminate: Option<HumanDuration>,
+        bypass: Option<Bypass>,
     }
 }
 

@@ -13,7 +13,7 @@ use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
 use super::secret::Secret;
 use super::users::Users;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
 use crate::tls::tcp::TcpOptions;
@@ -168,6 +168,23 @@ pub struct Hold {
     pub replication: ReplicationHold,
     /// How a drain ends what still runs.
     pub ladder: Ladder,
+    /// What it does about sessions that did not come through us; `None` leaves it to the kind of
+    /// hold.
+    pub bypass: Option<Bypass>,
+}
+
+impl Hold {
+    /// What a plain hold does about bypass sessions: it names them, for its traffic is ours alone.
+    #[must_use]
+    pub fn bypass_of_hold(&self) -> Bypass {
+        self.bypass.unwrap_or(Bypass::Ignore)
+    }
+
+    /// What a window does about them: who wants to be alone waits for them.
+    #[must_use]
+    pub fn bypass_of_window(&self) -> Bypass {
+        self.bypass.unwrap_or(Bypass::Wait)
+    }
 }
 
 /// The steps of a drain and their times.

@@ -222,6 +222,7 @@ impl Check<'_> {
                 cancel: seconds(raw.cancel, 10),
                 terminate: seconds(raw.terminate, 10),
             },
+            bypass: raw.bypass,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
 use super::proof::{View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::config::Bypass;
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
 use crate::server::control::Control;
@@ -35,16 +36,24 @@ pub struct Drain {
     pub sessions: Arc<Sessions>,
     /// Whom to ask and to order.
     pub control: Arc<Control>,
+    /// Whether those that did not come through us are in the way; what is done about them is not done
+    /// here.
+    pub bypass: Bypass,
 }
 
 impl Drain {
     /// Runs to its end; `progress` holds the report all the while.
-    pub async fn run(self, ladder: Ladder, progress: watch::Sender<DrainReport>) {
+    pub async fn run(self, ladder: Ladder, progress: Arc<watch::Sender<DrainReport>>) {
         let mut escalation = Escalation::begin(ladder, self.held_at);
         let mut ask_again = ASK_AGAIN;
+        let mut named = false;
         loop {
             if !self.gate.is_held_by(self.holder, self.generation) {
                 return self.finish(&progress, Outcome::Ended, "the hold ended first".into());
+            }
+            if !named && self.gate.permits() == 0 {
+                named = true;
+                self.name_obstacles(&progress).await;
             }
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
@@ -59,6 +68,9 @@ impl Drain {
                     return self.finish(&progress, Outcome::Unproved, detail);
                 }
                 Verdict::Exhausted => {
+                    if !named {
+                        self.name_obstacles(&progress).await;
+                    }
                     let detail = exhausted(&progress.borrow());
                     return self.finish(&progress, Outcome::Exhausted, detail);
                 }
@@ -78,8 +90,25 @@ impl Drain {
         if permits > 0 {
             return (permits, None);
         }
-        let view = look(self.gate.database(), &self.sessions, &self.control).await;
+        let view = look(
+            self.gate.database(),
+            &self.sessions,
+            &self.control,
+            self.bypass,
+        )
+        .await;
         (self.gate.permits(), Some(view))
+    }
+
+    /// Puts into the report what it does nothing about. Who cannot be asked is told of by the proof.
+    async fn name_obstacles(&self, progress: &watch::Sender<DrainReport>) {
+        let database = self.gate.database();
+        if let Ok(obstacles) = self.control.obstacles(database).await {
+            for obstacle in &obstacles {
+                tracing::warn!(database, ?obstacle, "stands in the way");
+            }
+            progress.send_modify(|report| report.obstacles = obstacles);
+        }
     }
 
     /// Waits until the count is zero, the hold is over, or the time has come.
@@ -106,6 +135,10 @@ impl Drain {
     }
 
     async fn act(&self, step: Step, view: Option<&View>, progress: &watch::Sender<DrainReport>) {
+        // Behind a pooler a process id may be anybody's: the ladder stops at waiting.
+        if self.control.is_pooled() {
+            return;
+        }
         let sessions = self.in_the_way();
         let mut pids: BTreeSet<i32> = sessions
             .iter()
@@ -173,6 +206,9 @@ impl Drain {
                 &mut in_the_way,
                 view.busy.iter().map(Blocker::from).collect(),
             );
+            if self.bypass != Bypass::Ignore {
+                in_the_way.extend(view.bypass.iter().map(Blocker::past_us));
+            }
         }
         let last = self.gate.emptied_at().map(timestamp);
         progress.send_modify(|report| {
@@ -180,7 +216,7 @@ impl Drain {
             report.in_the_way = in_the_way;
             report.last_permit_released_at = last;
             if let Some(view) = view {
-                report.bypass.clone_from(&view.bypass);
+                report.bypass = view.past_us();
             }
         });
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::escalation::Proof;
 use super::report::Blocker;
+use crate::config::Bypass;
 use crate::server::connect::Endpoint;
-use crate::server::control::{Activity, Backend, Control, ControlError};
+use crate::server::control::{Activity, Backend, Control, ControlError, Seen};
 use crate::session::registry::{self, Session, Sessions};
 
 /// The server's view of one database at one moment.
@@ -17,17 +18,37 @@ pub(super) struct View {
     /// Backends of ours that are in a transaction, or that we left and that are not gone.
     pub busy: Vec<Backend>,
     /// Sessions that did not come through us and are in a transaction.
-    pub bypass: Vec<Blocker>,
+    pub bypass: Vec<Backend>,
+    /// Sessions of ours that holds do not stop and that are in a transaction.
+    pub unheld: Vec<Blocker>,
     /// Why the proof is unknown.
     pub unknown: Option<String>,
+    /// Whether process ids mean nothing, because a pooler is in between.
+    pub pooled: bool,
+    /// Whether the server did not answer.
+    pub failed: bool,
 }
 
-/// Asks the server about the sessions of `database`.
-pub(super) async fn look(database: &str, sessions: &Sessions, control: &Control) -> View {
+impl View {
+    /// Those at work past the hold, for reports.
+    pub(super) fn past_us(&self) -> Vec<Blocker> {
+        let bypass = self.bypass.iter().map(Blocker::past_us);
+        bypass.chain(self.unheld.iter().cloned()).collect()
+    }
+}
+
+/// Asks the server about the sessions of `database`. Those that did not come through us belong to the
+/// proof unless they are to be ignored.
+pub(super) async fn look(
+    database: &str,
+    sessions: &Sessions,
+    control: &Control,
+    bypass: Bypass,
+) -> View {
     // Taken before the server is asked: whoever logs in later cannot be missed by the answer.
     let ours = sessions.of(database);
     match control.backends(database).await {
-        Ok((endpoint, backends)) => compare(database, sessions, &ours, &endpoint, backends),
+        Ok(seen) => compare(database, sessions, &ours, seen, bypass),
         Err(error) => {
             let proof = match error {
                 ControlError::NoRole => Proof::Impossible,
@@ -40,7 +61,10 @@ pub(super) async fn look(database: &str, sessions: &Sessions, control: &Control)
                 proof,
                 busy: Vec::new(),
                 bypass: Vec::new(),
+                unheld: Vec::new(),
                 unknown,
+                pooled: false,
+                failed: true,
             }
         }
     }
@@ -50,9 +74,15 @@ fn compare(
     database: &str,
     sessions: &Sessions,
     ours: &[Arc<Session>],
-    endpoint: &Endpoint,
-    backends: Vec<Backend>,
+    seen: Seen,
+    bypass: Bypass,
 ) -> View {
+    let Seen {
+        endpoint,
+        backends,
+        pooled,
+    } = seen;
+    let endpoint = &endpoint;
     let seen: BTreeMap<i32, Backend> = backends
         .into_iter()
         .map(|backend| (backend.pid, backend))
@@ -61,8 +91,14 @@ fn compare(
         proof: Proof::Clear,
         busy: vec![],
         bypass: vec![],
+        unheld: vec![],
         unknown: None,
+        pooled,
+        failed: false,
     };
+    if pooled {
+        view.unknown("a pooler stands between the control connection and the server".into());
+    }
     sessions.forget_departed(|gone| {
         gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
@@ -78,26 +114,21 @@ fn compare(
     for session in ours.iter().filter(|session| session.held_by_holds) {
         view.count_session(session, sessions, endpoint, &seen);
     }
-    let is_ours = |pid: i32| {
-        sessions.by_pid(pid).is_some()
-            || ours.iter().any(|session| session.pid() == Some(pid))
-            || departed.iter().any(|gone| gone.pid == pid)
-    };
-    let in_transaction =
-        |activity| matches!(activity, Activity::Active | Activity::IdleInTransaction);
-    view.bypass = seen
-        .values()
-        .filter(|backend| in_transaction(backend.activity) && !is_ours(backend.pid))
-        .filter(|backend| !backend.sends_changes)
-        .map(Blocker::from)
-        .collect();
+    for backend in seen.values().filter(|backend| !backend.sends_changes) {
+        let is_ours = sessions.by_pid(backend.pid).is_some()
+            || ours.iter().any(|session| session.pid() == Some(backend.pid))
+            // As it is now: it may have left since the first look.
+            || sessions.departed_of(database).iter().any(|gone| gone.pid == backend.pid);
+        if !is_ours {
+            view.count_bypass(backend, bypass);
+        }
+    }
     // Replication connections take SQL too; one that is not held is to be seen then.
     let unheld = ours.iter().filter(|session| !session.held_by_holds);
-    view.bypass.extend(
-        unheld
-            .filter(|session| session.transaction_age().is_some())
-            .map(|session| Blocker::from(&**session)),
-    );
+    view.unheld = unheld
+        .filter(|session| session.transaction_age().is_some())
+        .map(|session| Blocker::from(&**session))
+        .collect();
     view
 }
 
@@ -143,8 +174,28 @@ impl View {
         }
     }
 
+    /// One that did not come through us.
+    fn count_bypass(&mut self, backend: &Backend, policy: Bypass) {
+        if backend.in_transaction() {
+            self.bypass.push(backend.clone());
+        }
+        match (policy, backend.activity) {
+            (Bypass::Ignore, _) | (_, Activity::Idle) => {}
+            (_, Activity::Active | Activity::IdleInTransaction) => self.is_busy(),
+            (_, Activity::Unknown) => self.unknown(format!(
+                "the server does not show what the session {} of {:?} does, which did not come \
+                 through pgdrain: the control role needs pg_read_all_stats",
+                backend.pid, backend.user
+            )),
+        }
+    }
+
     fn busy(&mut self, backend: &Backend) {
         self.busy.push(backend.clone());
+        self.is_busy();
+    }
+
+    fn is_busy(&mut self) {
         if self.proof == Proof::Clear {
             self.proof = Proof::Busy;
         }
@@ -157,7 +208,7 @@ impl View {
 }
 
 /// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::escalation::Step;
 use crate::config::words;
-use crate::server::control::Backend;
+use crate::server::control::{Backend, Obstacle};
 use crate::session::registry::Session;
 
 words! {
@@ -48,8 +48,15 @@ pub struct DrainReport {
     /// Sessions that are in the way now.
     #[serde(default)]
     pub in_the_way: Vec<Blocker>,
-    /// Sessions in the database that did not come through us and are in a transaction.
+    /// Sessions in the database that did not come through us and are in a transaction: as long as
+    /// the drain goes on, and in a window for as long as it lasts.
     pub bypass: Vec<Blocker>,
+    /// Why it is not known whether there are such sessions, as of the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass_unknown: Option<String>,
+    /// What else was in the way when the gate was closed: it is named, and nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<Obstacle>,
     /// A sentence about it.
     pub detail: String,
 }
@@ -69,6 +76,8 @@ impl DrainReport {
             cancelled: Vec::new(),
             terminated: Vec::new(),
             bypass: Vec::new(),
+            bypass_unknown: None,
+            obstacles: Vec::new(),
             detail: "waiting for transactions to end".into(),
         }
     }
@@ -91,6 +100,25 @@ pub struct Blocker {
     pub transaction_age_ms: Option<u64>,
     /// When its last statement began.
     pub statement_started_at: Option<Timestamp>,
+    /// Whether it did not come through us.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass: bool,
+    /// When the server started it; only of those that did not come through us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_started_at: Option<Timestamp>,
+}
+
+impl Blocker {
+    /// A session that did not come through us.
+    #[must_use]
+    pub fn past_us(backend: &Backend) -> Blocker {
+        let born = backend.born;
+        Blocker {
+            bypass: true,
+            backend_started_at: born.and_then(|at| Timestamp::from_microsecond(at).ok()),
+            ..Blocker::from(backend)
+        }
+    }
 }
 
 impl From<&Session> for Blocker {
@@ -106,6 +134,8 @@ impl From<&Session> for Blocker {
             state: session.activity().as_str().to_owned(),
             transaction_age_ms: session.transaction_age().map(millis),
             statement_started_at: started.and_then(|at| Timestamp::try_from(at).ok()),
+            bypass: false,
+            backend_started_at: None,
         }
     }
 }
@@ -122,6 +152,8 @@ impl From<&Backend> for Blocker {
             statement_started_at: backend
                 .statement_started_at
                 .and_then(|at| Timestamp::try_from(at).ok()),
+            bypass: false,
+            backend_started_at: None,
         }
     }
 }

@@ -2,19 +2,18 @@
 //!
 //! Opening never waits for anything: not for the disk, not for the server, not for another command.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 
+use super::drains::{Beginning, Draining, Drains};
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
-use crate::config::{Config, Shared, Target as Upstream};
+use crate::config::{Bypass, Config, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
-use crate::drain::execute::Drain;
-use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
-use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::drain::report::Outcome;
+use crate::gate::mode::{HoldSpec, Holder};
 use crate::gate::{Gate, Gates};
 use crate::metrics::Metrics;
 use crate::server::control::Control;
@@ -50,27 +49,8 @@ pub struct HoldRequest {
     pub spec: HoldSpec,
     /// How what still runs is ended.
     pub ladder: Ladder,
-}
-
-/// A hold that was placed, and its drain.
-#[derive(Debug, Clone)]
-pub struct Draining {
-    /// The database.
-    pub database: String,
-    /// Its hold.
-    pub generation: Generation,
-    /// How the drain stands; closed when it has ended.
-    pub report: watch::Receiver<DrainReport>,
-}
-
-impl Draining {
-    /// Waits for the end of the drain. Cancel safe: the drain goes on.
-    pub async fn ended(mut self) -> DrainReport {
-        let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
-        // An error only says that the drain is over.
-        let _ = self.report.wait_for(ended).await;
-        self.report.borrow().clone()
-    }
+    /// What is done about sessions that did not come through us.
+    pub bypass: Bypass,
 }
 
 /// Why traffic was not reopened.
@@ -106,7 +86,7 @@ pub struct Controller {
     journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     own: OwnBackends,
-    drains: Mutex<BTreeMap<(String, Holder), Draining>>,
+    pub(super) drains: Drains,
 }
 
 impl Controller {
@@ -131,7 +111,7 @@ impl Controller {
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
             own,
-            drains: Mutex::default(),
+            drains: Drains::default(),
         }
     }
 
@@ -166,7 +146,14 @@ impl Controller {
         };
         let drains = held.into_iter().map(|(gate, generation)| {
             tracing::info!(database = gate.database(), ?holder, spec = ?request.spec, "held");
-            let draining = self.drain(gate, holder, generation, held_at, request.ladder.clone());
+            let draining = self.drain(Beginning {
+                gate,
+                holder,
+                generation,
+                held_at,
+                ladder: request.ladder.clone(),
+                bypass: request.bypass,
+            });
             self.reopen_when_exhausted(holder, draining.clone());
             draining
         });
@@ -245,47 +232,6 @@ impl Controller {
         }
     }
 
-    /// Begins to drain a gate that `holder` has closed.
-    pub(super) fn drain(
-        &self,
-        gate: Arc<Gate>,
-        holder: Holder,
-        generation: Generation,
-        held_at: Instant,
-        ladder: Ladder,
-    ) -> Draining {
-        let database = gate.database().to_owned();
-        let mut inside = self.sessions.held_with(&database);
-        inside.retain(|session| session.transaction_age().is_some());
-        let waited_for = inside
-            .iter()
-            .map(|session| Blocker::from(&**session))
-            .collect();
-        let (progress, report) = watch::channel(DrainReport::begun(timestamp(held_at), waited_for));
-        let drain = Drain {
-            gate,
-            holder,
-            generation,
-            held_at,
-            sessions: Arc::clone(&self.sessions),
-            control: self.control(&database),
-        };
-        let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
-        self.tasks
-            .spawn("control connection", async move { control.warm_up().await });
-        self.tasks.spawn("drain", async move {
-            drain.run(ladder, progress).await;
-            metrics.drained(held_at.elapsed());
-        });
-        let draining = Draining {
-            database: database.clone(),
-            generation,
-            report,
-        };
-        self.drains().insert((database, holder), draining.clone());
-        draining
-    }
-
     /// "An exhausted ladder reopens and says who was in the way."
     fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
         let controller = Arc::clone(self);
@@ -300,11 +246,6 @@ impl Controller {
                 controller.forget_ended().await;
             }
         });
-    }
-
-    /// The drain of this holder's hold, the last one if it has ended.
-    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
-        self.drains().get(&(database.to_owned(), holder)).cloned()
     }
 
     /// The gates.
@@ -385,10 +326,6 @@ impl Controller {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the journal still names a hold that has ended");
         }
-    }
-
-    fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
-        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

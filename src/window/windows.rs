@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use super::controller::{Controller, Draining};
+use super::controller::Controller;
+use super::drains::{Beginning, Draining};
 use super::journal::{JournalError, Record, WindowRecord};
-use crate::config::{Blocked, Then};
+use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
@@ -27,6 +28,8 @@ pub struct WindowRequest {
     pub client_deadline: Duration,
     /// How what still runs is ended.
     pub ladder: Ladder,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    pub bypass: Bypass,
     /// Whether to go on when the server could not say that nothing runs.
     pub unproved: bool,
     /// Who asks.
@@ -209,13 +212,14 @@ impl Controller {
             }
         };
         let ladder = request.ladder.clone().within(request.duration);
-        let drain = self.drain(
-            Arc::clone(&gate),
-            Holder::Window,
+        let drain = self.drain(Beginning {
+            gate: Arc::clone(&gate),
+            holder: Holder::Window,
             generation,
             held_at,
             ladder,
-        );
+            bypass: request.bypass,
+        });
         tracing::info!(
             database,
             window = id,

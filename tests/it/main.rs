@@ -17,6 +17,7 @@ mod auth_query;
 mod auth_rules;
 mod auth_terminated;
 mod boundary_model;
+mod bypass_sessions;
 mod cancel_bounds;
 mod cluster_is_thrown_away;
 mod command_line;

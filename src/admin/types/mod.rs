@@ -13,7 +13,7 @@ mod session;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
+pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{Blocked, HumanDuration, Preset, Then};
+use crate::config::{Blocked, Bypass, HumanDuration, Preset, Then};
 
 pub use crate::gate::mode::{Holder, Mode as ModeName};
 
@@ -72,6 +72,9 @@ pub struct HoldRequest {
     /// How long it waits after terminating sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<HumanDuration>,
+    /// What is done about sessions that did not come through us, until the hold ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass: Option<Bypass>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -280,6 +280,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         wait: None,
         cancel: None,
         terminate: None,
+        bypass: None,
         lock_timeout: None,
         statement_timeout: None,
         reason: None,

@@ -1,0 +1,173 @@
+//! Drains under way: begun behind a gate that was closed, and there to be asked and steered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::controller::Controller;
+use crate::config::Bypass;
+use crate::drain::bypass::{News, Sighting, Tell, Watch};
+use crate::drain::escalation::Ladder;
+use crate::drain::execute::Drain;
+use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::gate::Gate;
+use crate::gate::mode::{Generation, Holder};
+
+/// A gate that a holder has just closed.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// The gate.
+    pub(super) gate: Arc<Gate>,
+    /// Who closed it.
+    pub(super) holder: Holder,
+    /// Which hold of his.
+    pub(super) generation: Generation,
+    /// When it was closed.
+    pub(super) held_at: Instant,
+    /// How what still runs is ended.
+    pub(super) ladder: Ladder,
+    /// What is done about sessions that did not come through us, until the hold ends.
+    pub(super) bypass: Bypass,
+}
+
+/// A hold that was placed, and its drain.
+#[derive(Debug, Clone)]
+pub struct Draining {
+    /// The database.
+    pub database: String,
+    /// Its hold.
+    pub generation: Generation,
+    /// How the drain stands. When it has ended, its bypass sessions are still kept current for as
+    /// long as they are watched.
+    pub report: watch::Receiver<DrainReport>,
+}
+
+impl Draining {
+    /// Waits for the end of the drain. Cancel safe: the drain goes on.
+    pub async fn ended(mut self) -> DrainReport {
+        let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
+        // An error only says that the drain is over.
+        let _ = self.report.wait_for(ended).await;
+        self.report.borrow().clone()
+    }
+}
+
+/// The last drain of each holder in each database.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    of: Mutex<BTreeMap<(String, Holder), Draining>>,
+}
+
+impl Drains {
+    fn of(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controller {
+    /// Begins to drain, and to watch for bypass sessions; both end with the hold.
+    pub(super) fn drain(&self, beginning: Beginning) -> Draining {
+        let Beginning {
+            gate,
+            holder,
+            generation,
+            held_at,
+            ladder,
+            bypass,
+        } = beginning;
+        let database = gate.database().to_owned();
+        let mut inside = self.sessions.held_with(&database);
+        inside.retain(|session| session.transaction_age().is_some());
+        let waited_for = inside
+            .iter()
+            .map(|session| Blocker::from(&**session))
+            .collect();
+        let (progress, report) = watch::channel(DrainReport::begun(timestamp(held_at), waited_for));
+        let progress = Arc::new(progress);
+        let watch = Watch {
+            gate: Arc::clone(&gate),
+            holder,
+            generation,
+            sessions: Arc::clone(&self.sessions),
+            control: self.control(&database),
+            policy: bypass,
+            progress: Arc::clone(&progress),
+            tell: self.teller(),
+        };
+        let stop = self.tasks.shutdown_token();
+        self.tasks.spawn("bypass sessions", async move {
+            tokio::select! {
+                () = watch.run() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let drain = Drain {
+            gate,
+            holder,
+            generation,
+            held_at,
+            sessions: Arc::clone(&self.sessions),
+            control: self.control(&database),
+            bypass,
+        };
+        let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
+        self.tasks
+            .spawn("control connection", async move { control.warm_up().await });
+        self.tasks.spawn("drain", async move {
+            drain.run(ladder, progress).await;
+            metrics.drained(held_at.elapsed());
+        });
+        let draining = Draining {
+            database: database.clone(),
+            generation,
+            report,
+        };
+        self.drains
+            .of()
+            .insert((database, holder), draining.clone());
+        draining
+    }
+
+    /// Who is told of bypass sessions.
+    fn teller(&self) -> Tell {
+        Arc::new(|sighting: Sighting| {
+            let Sighting {
+                database,
+                who,
+                news,
+            } = sighting;
+            let Blocker {
+                pid,
+                user,
+                application_name,
+                client,
+                state,
+                ..
+            } = who;
+            match news {
+                News::Seen | News::Cancelled | News::Terminated => tracing::warn!(
+                    database, pid, user, application_name, client, state, %news,
+                    "a session that did not come through pgdrain"
+                ),
+                News::Refused(why) => tracing::error!(
+                    database,
+                    pid,
+                    user,
+                    application_name,
+                    client,
+                    state,
+                    why,
+                    "a session that did not come through pgdrain cannot be ended"
+                ),
+            }
+        })
+    }
+
+    /// The drain of this holder's hold, the last one if it has ended.
+    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
+        let key = (database.to_owned(), holder);
+        self.drains.of().get(&key).cloned()
+    }
+}
