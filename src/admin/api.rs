@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::sse::Feed;
 use super::types::{
-    CancelRequest, Cancelling, ErrorBody, ErrorDetail, MigrationStarted, Migrations, ModeRequest,
-    ModeResult, ModeResults, Sessions, Status,
+    CancelRequest, Cancelling, ErrorBody, ErrorDetail, Events, MigrationStarted, Migrations,
+    ModeRequest, ModeResult, ModeResults, Sessions, Status,
 };
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 
@@ -39,7 +40,14 @@ pub trait Api: Send + Sync + 'static {
         databases: Databases,
         request: ModeRequest,
         answer: Answer,
+        caller: Caller,
     ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+
+    /// What was done to traffic behind the event `after`; waits for news at most `wait`.
+    fn events(&self, after: u64, wait: Duration) -> impl Future<Output = Events> + Send;
+
+    /// The same, and all that is to come.
+    fn follow_events(&self, after: u64) -> Feed;
 
     /// Starts a migration in the proxy's process and answers at once.
     fn start_migration(
@@ -75,6 +83,13 @@ pub trait Api: Send + Sync + 'static {
         id: String,
         request: CancelRequest,
     ) -> impl Future<Output = Result<Cancelling, ApiError>> + Send;
+}
+
+/// Who asks, as far as the connection tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address of the connection.
+    pub from: String,
 }
 
 /// Which databases a request is about.

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, ApiError};
+use super::api::{Api, ApiError, Caller};
 use super::routes::{Answered, handle, refuse};
 use crate::tasks::Tasks;
 
@@ -53,8 +53,9 @@ async fn accept(listener: TcpListener, api: Arc<impl Api>, tasks: Tasks) {
             next = next => next,
         };
         match accepted {
-            Ok((stream, _peer)) => {
-                let connection = connection(stream, Arc::clone(&api), stop.clone(), slot);
+            Ok((stream, peer)) => {
+                let from = peer.to_string();
+                let connection = connection((stream, from), Arc::clone(&api), stop.clone(), slot);
                 tasks.spawn("admin connection", connection);
             }
             Err(error) => {
@@ -67,12 +68,16 @@ async fn accept(listener: TcpListener, api: Arc<impl Api>, tasks: Tasks) {
 
 /// Serves one connection; its slot is free again when it ends.
 async fn connection(
-    stream: TcpStream,
+    (stream, from): (TcpStream, String),
     api: Arc<impl Api>,
     stop: CancellationToken,
     _slot: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(|request| answer(request, &*api, &stop));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let caller = Caller { from: from.clone() };
+        request.extensions_mut().insert(caller);
+        answer(request, &*api, &stop)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)

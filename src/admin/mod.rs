@@ -7,9 +7,10 @@ mod api;
 mod http;
 mod router;
 mod routes;
+pub mod sse;
 #[cfg(test)]
 mod tests;
 pub mod types;
 
-pub use api::{Answer, Api, ApiError, Databases};
+pub use api::{Answer, Api, ApiError, Caller, Databases};
 pub use http::serve;

@@ -9,6 +9,7 @@ pub(super) enum Endpoint {
     Ready,
     Metrics,
     Status,
+    Events,
     Sessions,
     SetMode,
     StartMigration,
@@ -49,6 +50,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(Method::GET, "/readyz", Endpoint::Ready, SMALL),
     route(Method::GET, "/metrics", Endpoint::Metrics, SMALL),
     route(Method::GET, "/v1/status", Endpoint::Status, SMALL),
+    route(Method::GET, "/v1/events", Endpoint::Events, SMALL),
     route(
         Method::GET,
         "/v1/databases/{db}/sessions",

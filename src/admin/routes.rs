@@ -5,21 +5,23 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::access;
-use super::api::{Answer, Api, ApiError, Databases};
+use super::api::{Answer, Api, ApiError, Caller, Databases};
 use super::router::{self, Endpoint, Found, Miss};
+use super::sse::Feed;
 use super::types::{CancelRequest, Health};
 use crate::config::HumanDuration;
 
 /// What is sent back.
-pub(super) type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Either<Full<Bytes>, Feed>>;
 
 /// The longest time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -49,6 +51,7 @@ where
 {
     let (head, body) = request.into_parts();
     let query = Query::of(&head.uri);
+    let caller = caller(&head);
     let body = read(body, found.body_max).await?;
     match found.endpoint {
         Endpoint::Health => Ok(health("ok")),
@@ -58,6 +61,15 @@ where
         }
         Endpoint::Metrics => Ok(text(api.metrics().await)),
         Endpoint::Status => Ok(json(StatusCode::OK, &api.status().await)),
+        Endpoint::Events => {
+            let [after, wait] = query.only(["after", "wait"])?;
+            if asks_for_events(&head.headers) {
+                let seen = after.or_else(|| last_event(&head.headers));
+                return Ok(stream(api.follow_events(number(seen)?)));
+            }
+            let events = api.events(number(after)?, patience(wait)?).await;
+            Ok(json(StatusCode::OK, &events))
+        }
         Endpoint::Sessions => {
             let sessions = api.sessions(Databases::from_path(found.parameter)).await?;
             Ok(json(StatusCode::OK, &sessions))
@@ -70,7 +82,8 @@ where
                 Some(_) => return Err(ApiError::bad_request("The only wait is wait=drained.")),
             };
             let databases = Databases::from_path(found.parameter);
-            let results = api.set_mode(databases, parse(&body)?, answer).await?;
+            let request = parse(&body)?;
+            let results = api.set_mode(databases, request, answer, caller).await?;
             Ok(json(status, &results))
         }
         Endpoint::StartMigration => {
@@ -256,10 +269,41 @@ fn method_not_allowed(allowed: &[hyper::Method]) -> Reply {
 }
 
 fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::<Bytes>::from(body));
+    let mut reply = Response::new(Either::Left(Full::<Bytes>::from(body)));
     *reply.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// What a browser's EventSource, or a program like it, asks for.
+const EVENT_STREAM: &str = "text/event-stream";
+
+fn asks_for_events(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter();
+    accepts
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(EVENT_STREAM))
+}
+
+/// Where a reader that comes back was.
+fn last_event(headers: &HeaderMap) -> Option<String> {
+    let last = headers.get("last-event-id")?.to_str().ok()?;
+    Some(last.to_owned())
+}
+
+fn caller(head: &Parts) -> Caller {
+    let from = || Caller {
+        from: "unknown".to_owned(),
+    };
+    head.extensions.get().cloned().unwrap_or_else(from)
+}
+
+fn stream(feed: Feed) -> Reply {
+    let mut reply = Response::new(Either::Right(feed));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, ErrorBody, MigrationStarted, Migrations, ModeName, ModeRequest,
-    ModeResult, ModeResults, Sessions, Status,
+    CancelRequest, Cancelling, ErrorBody, Events, MigrationStarted, Migrations, ModeName,
+    ModeRequest, ModeResult, ModeResults, Sessions, Status,
 };
 use super::*;
 use crate::runner::types::{
@@ -57,12 +58,29 @@ impl Api for Fake {
         }
     }
 
+    async fn events(&self, after: u64, _wait: Duration) -> Events {
+        Events {
+            events: vec![],
+            last: after,
+            gap: false,
+        }
+    }
+
+    fn follow_events(&self, after: u64) -> Feed {
+        let (feeder, feed) = feed();
+        let send = async move { feeder.send(after + 1, "hold", &"news").await };
+        Tasks::new().spawn("events", send);
+        feed
+    }
+
     async fn set_mode(
         &self,
         databases: Databases,
         request: ModeRequest,
         answer: Answer,
+        caller: Caller,
     ) -> Result<ModeResults, ApiError> {
+        assert!(caller.from.starts_with("127.0.0.1:"), "{caller:?}");
         self.modes().push((databases, request.clone()));
         let result = ModeResult {
             database: "shop".to_owned(),
@@ -244,6 +262,32 @@ async fn a_mode_is_set_at_once_or_waited_for() {
     assert_eq!(error.results.len(), 1);
     let asked = server.api.modes().remove(0);
     assert_eq!(asked.0, Databases::One("a b".to_owned()));
+}
+
+#[tokio::test]
+async fn events_are_answered_or_streamed() {
+    let server = server().await;
+    let (status, head, body) = server.ask("GET /v1/events?after=7", "").await;
+    assert_eq!(status, 200, "{body}");
+    assert!(head.contains("application/json"), "{head}");
+    assert_eq!(body, r#"{"events":[],"last":7,"gap":false}"#);
+    let asked = |line: &str, header: &str| {
+        let request = request(line, "");
+        request.replacen(
+            "\r\n",
+            &format!("\r\naccept: text/event-stream\r\n{header}"),
+            1,
+        )
+    };
+    let back = asked("GET /v1/events", "last-event-id: 41\r\n");
+    let (head, body) = server.raw(&back).await;
+    assert!(head.contains("text/event-stream"), "{head}");
+    assert!(
+        body.contains("id: 42\nevent: hold\ndata: \"news\"\n\n"),
+        "{body}"
+    );
+    let bad = server.refused("GET /v1/events?after=x", "").await;
+    assert_eq!(bad, code(400, "bad_request"));
 }
 
 #[tokio::test]

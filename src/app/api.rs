@@ -6,12 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::App;
+use super::events::Command;
+use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, DatabaseStatus, HoldRequest as HoldBody, HoldStatus,
+    CancelRequest, Cancelling, DatabaseStatus, Events, HoldRequest as HoldBody, HoldStatus,
     MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, ReplicationKind,
     SessionState, SessionView, Sessions, Status,
 };
-use crate::admin::{Answer, Api, ApiError, Databases};
+use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::config::{AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
@@ -40,15 +42,18 @@ impl AppApi {
         databases: &Databases,
         body: HoldBody,
         answer: Answer,
+        command: Command,
     ) -> Result<ModeResults, ApiError> {
         let unproved_will_do = body.unproved;
         let request = hold_request(body, &self.app.config.load());
         let held = self.app.controller.hold(&target(databases), request).await;
-        let drains = held.map_err(|error| {
+        let held = held.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "not held");
             let causes = anyhow::Error::new(error);
             ApiError::unavailable("journal_failed", format!("Nothing was held: {causes:#}."))
-        })?;
+        });
+        self.app.tell(command, refused(&held));
+        let drains = held?;
         match answer {
             Answer::AtOnce => Ok(ModeResults {
                 results: drains.iter().map(begun).collect(),
@@ -199,9 +204,11 @@ impl Api for AppApi {
         databases: Databases,
         request: ModeRequest,
         answer: Answer,
+        caller: Caller,
     ) -> Result<ModeResults, ApiError> {
+        let command = self.app.command(&databases, &request, &caller);
         match request {
-            ModeRequest::Hold(body) => self.hold(&databases, body, answer).await,
+            ModeRequest::Hold(body) => self.hold(&databases, body, answer, command).await,
             ModeRequest::Open(body) => {
                 let by = body.by.as_deref().unwrap_or("unknown");
                 tracing::info!(
@@ -216,7 +223,10 @@ impl Api for AppApi {
                     .controller
                     .open(&target(&databases), body.force)
                     .await;
-                opened.map_err(|error| ApiError::conflict("held", format!("{error}.")))?;
+                let opened =
+                    opened.map_err(|error| ApiError::conflict("held", format!("{error}.")));
+                self.app.tell(command, refused(&opened));
+                opened?;
                 let gates = self.app.controller.gates().all();
                 let meant = gates.iter().filter(|gate| match &databases {
                     Databases::All => true,
@@ -233,6 +243,14 @@ impl Api for AppApi {
                 })
             }
         }
+    }
+
+    async fn events(&self, after: u64, wait: Duration) -> Events {
+        self.app.events(after, wait).await
+    }
+
+    fn follow_events(&self, after: u64) -> Feed {
+        self.app.follow_events(after)
     }
 
     async fn start_migration(
@@ -286,6 +304,10 @@ impl Api for AppApi {
             ))
         }
     }
+}
+
+fn refused<T>(result: &Result<T, ApiError>) -> Option<&str> {
+    result.as_ref().err().map(|error| error.message.as_str())
 }
 
 fn target(databases: &Databases) -> Target {

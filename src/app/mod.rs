@@ -1,6 +1,7 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
 mod api;
+mod events;
 mod migrations;
 mod signals;
 mod traffic;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::admin::types::Endpoints;
+use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
 use crate::client::listener::Listener;
@@ -81,7 +83,16 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     raise_file_limit(&config.limits);
     let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
-    let gates = Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics)));
+    let audit = Arc::new(Audit::kept_in(
+        &config.state_dir,
+        config.audit.rotate_bytes,
+        config.audit.keep,
+    ));
+    let gates = Arc::new(Gates::new(
+        tasks.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&audit),
+    ));
     let sessions = Arc::new(Sessions::default());
     let config = Arc::new(Shared::new(config));
     let own = OwnBackends::default();
@@ -92,7 +103,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         (journal, record.clone()),
         own.clone(),
         tasks.clone(),
-        Arc::clone(&metrics),
+        (Arc::clone(&metrics), audit),
     ));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
@@ -129,6 +140,14 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let state_dir = app.config.load().state_dir.clone();
     endpoints.write(&state_dir).context("state directory")?;
     tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
+    app.controller.audit().tell(Event {
+        outcome: Some(format!(
+            "version {}, process {}",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id()
+        )),
+        ..Event::here(Kind::Started)
+    });
 
     signals.obey(&app, &source, &logging).await;
     app.stop().await;
@@ -224,6 +243,7 @@ impl App {
     /// Sessions end at their next boundary, or after a time wherever they are; then the rest.
     async fn stop(&self) {
         tracing::info!(sessions = self.sessions.len(), "stopping");
+        self.controller.audit().tell(Event::here(Kind::Stopping));
         self.runner.stop_all();
         self.signal_all(Signals::STOP);
         if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {

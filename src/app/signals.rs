@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
+use crate::audit::{Event, Kind};
 use crate::config::{Source, Surroundings};
 use crate::logging::Logging;
 
@@ -55,6 +56,15 @@ fn reload(app: &App, source: &Source, logging: &Logging) {
         tracing::warn!("{warning}");
     }
     let changed = app.config.reload(loaded.config);
+    app.controller.audit().tell(Event {
+        from: Some("signal".into()),
+        outcome: Some(format!(
+            "{} settings changed, {} will at a restart",
+            changed.now.len(),
+            changed.restart.len()
+        )),
+        ..Event::here(Kind::Reload)
+    });
     logging.set_level(app.config.load().log.level.into());
     tracing::info!(now = ?changed.now, at_restart = ?changed.restart, "configuration reloaded");
 }

@@ -1,15 +1,18 @@
-//! The part of validation that is about limits, and about peers that are gone.
+//! The part of validation that is about limits, peers that are gone, and how much is kept.
 
 use std::time::Duration;
 
-use super::quantity::{CountOrNone, DurationOrNever, HumanDuration};
-use super::raw::{RawLimits, RawTcp};
-use super::settings::Limits;
+use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
+use super::raw::{RawAudit, RawLimits, RawTcp};
+use super::settings::{Audit, Limits};
 use super::validate::Check;
 use crate::tls::tcp::TcpOptions;
 
 /// The largest number of connections that may be allowed.
 const CONNECTIONS_MAX: usize = 1_000_000;
+
+/// How large the file of events grows.
+const AUDIT_BYTES: usize = 16 << 20;
 
 /// The longest time between two probes that Linux takes (`MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL`).
 const PROBE_MAX: Duration = Duration::from_secs(32_767);
@@ -68,6 +71,19 @@ impl Check<'_> {
             ),
             keepalive_count: count,
             user_timeout,
+        }
+    }
+
+    pub(super) fn audit(&mut self, raw: RawAudit) -> Audit {
+        let rotate_bytes = raw
+            .rotate_bytes
+            .map_or(AUDIT_BYTES, |ByteSize(bytes)| bytes);
+        self.within("audit.rotate_bytes", rotate_bytes, 4096..=1 << 40);
+        let keep = raw.keep.unwrap_or(5);
+        self.within("audit.keep", keep, 0..=1000);
+        Audit {
+            rotate_bytes: rotate_bytes as u64,
+            keep: u32::try_from(keep).unwrap_or(u32::MAX),
         }
     }
 

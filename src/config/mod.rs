@@ -36,7 +36,7 @@ pub use reload::{Reloaded, Shared};
 pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use secret::Secret;
 pub use settings::{
-    AskedLadder, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
+    AskedLadder, Audit, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
     MigrateRole, Passwords, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
@@ -46,6 +46,6 @@ pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
-    AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
-    UnknownWord,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
+    ReplicationHold, Then, UnknownWord,
 };

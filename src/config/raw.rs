@@ -14,7 +14,7 @@ use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::secret::Secret;
 use super::words::{
-    Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
 };
 
 /// What can be laid over another of its kind, key by key.
@@ -69,6 +69,7 @@ section! {
         listen: Option<Vec<RawListen>>,
         state_dir: Option<PathBuf>,
         workers: Option<usize>,
+        after_restart: Option<AfterRestart>,
         client_gone: Option<DurationOrNever>,
         allow_unauthenticated: Option<bool>,
         application_name_add_client: Option<bool>,
@@ -82,6 +83,7 @@ section! {
         limits: RawLimits,
         tcp: RawTcp,
         log: RawLog,
+        audit: RawAudit,
         databases: RawDatabases,
     }
 }
@@ -189,6 +191,14 @@ section! {
         keepalive_interval: Option<HumanDuration>,
         keepalive_count: Option<u32>,
         user_timeout: Option<DurationOrNever>,
+    }
+}
+
+section! {
+    /// `[audit]`
+    RawAudit {
+        rotate_bytes: Option<ByteSize>,
+        keep: Option<usize>,
     }
 }
 

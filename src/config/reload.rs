@@ -40,6 +40,7 @@ macro_rules! rows {
 const ROWS: &[Row] = rows! {
     "listen" Restart listen;
     "state_dir" Restart state_dir;
+    "after_restart" Restart after_restart;
     "workers" Restart workers;
     "client_gone" Now client_gone;
     "allow_unauthenticated" Now allow_unauthenticated;
@@ -92,6 +93,8 @@ const ROWS: &[Row] = rows! {
     "tcp.user_timeout" Now tcp.user_timeout;
     "log.level" Now log.level;
     "log.format" Restart log.format;
+    "audit.rotate_bytes" Restart audit.rotate_bytes;
+    "audit.keep" Restart audit.keep;
     "PGPASSWORD, PGPASSFILE" Now passwords;
 };
 

@@ -13,7 +13,9 @@ use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
 use super::secret::Secret;
 use super::users::Users;
-use super::words::{Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
 use crate::tls::tcp::TcpOptions;
@@ -27,6 +29,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Threads of the relay; at least one.
     pub workers: usize,
+    /// What becomes of holds when the proxy starts again.
+    pub after_restart: AfterRestart,
     /// How long a statement may run on after its client vanished; `None` lets it run to its end.
     pub client_gone: Option<Duration>,
     /// Whether strangers may use a server that lets them in without a challenge.
@@ -53,6 +57,8 @@ pub struct Config {
     pub tcp: TcpOptions,
     /// What is logged, and how.
     pub log: Log,
+    /// How much of what was done to traffic is written down.
+    pub audit: Audit,
     /// The databases that pass, by name; when empty, all pass.
     pub databases: BTreeMap<String, Database>,
     /// Passwords that are in no setting.
@@ -248,6 +254,15 @@ pub struct Limits {
     pub cancels: usize,
     /// Connections that one listener takes in a second.
     pub accepts_per_second: usize,
+}
+
+/// How much of what was done to traffic is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// How large its file grows before it is put away.
+    pub rotate_bytes: u64,
+    /// How many files that were put away are kept.
+    pub keep: u32,
 }
 
 /// What is logged, and how.

@@ -13,7 +13,7 @@ use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
 use super::raw::{Raw, RawHold, RawLog, RawTls};
 use super::settings::{Config, Hold, Ladder, Log};
 use super::surroundings::Surroundings;
-use super::words::{Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{AfterRestart, Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -45,6 +45,7 @@ pub(super) fn validate(
     let limits = check.limits(raw.limits);
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
+    let audit = check.audit(raw.audit);
 
     match (upstream, state_dir) {
         (Some(upstream), Some(state_dir)) if check.problems.is_empty() => {
@@ -52,6 +53,7 @@ pub(super) fn validate(
                 listen,
                 state_dir,
                 workers,
+                after_restart: raw.after_restart.unwrap_or(AfterRestart::Resume),
                 client_gone: raw
                     .client_gone
                     .map_or(Some(Duration::from_secs(1)), |DurationOrNever(gone)| gone),
@@ -67,6 +69,7 @@ pub(super) fn validate(
                 limits,
                 tcp,
                 log: log(raw.log),
+                audit,
                 databases,
                 passwords: Arc::new(passwords),
             };

@@ -59,6 +59,18 @@ macro_rules! words {
 pub(crate) use words;
 
 words! {
+    /// What becomes of holds when the proxy starts again after it was killed or stopped.
+    AfterRestart {
+        /// They go on, with what is left of their time.
+        Resume = "resume",
+        /// They go on and stay until a person opens.
+        Hold = "hold",
+        /// They are over; only what a migration may have left half-done stays held.
+        Open = "open",
+    }
+}
+
+words! {
     /// What a hold does when its own end comes.
     Then {
         /// Lets the held clients go on.

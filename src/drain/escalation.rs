@@ -14,6 +14,7 @@ use crate::config::{self, Preset, words};
 
 words! {
     /// One rung: what is done to those in the way.
+    #[derive(PartialOrd, Ord)]
     Step {
         /// Nothing: they may come to their end.
         Wait = "wait",
@@ -27,14 +28,15 @@ words! {
 /// Within a step its order is given again after this time, to whoever is in the way then.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The steps of one drain, each with its time.
+/// The steps of one drain, each with its time; those without are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder {
     steps: Vec<(Step, Duration)>,
 }
 
 impl Ladder {
-    /// *gentle* waits; *firm* waits and cancels; *force* also terminates.
+    /// *gentle* waits; *firm* waits and cancels; *force* also terminates. A step without time is
+    /// skipped.
     #[must_use]
     pub fn new(settings: &config::Ladder) -> Ladder {
         let config::Ladder {
@@ -52,10 +54,10 @@ impl Ladder {
                 steps.push((Step::Terminate, terminate));
             }
         }
-        Ladder { steps }
+        Ladder { steps }.skipping()
     }
 
-    /// The same, but at its end after `limit`; steps that come later have no time and are not taken.
+    /// The same, but at its end after `limit`; steps that come later are not taken.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Ladder {
         let mut left = limit;
@@ -63,7 +65,33 @@ impl Ladder {
             *time = (*time).min(left);
             left -= *time;
         }
+        self.skipping()
+    }
+
+    fn skipping(mut self) -> Ladder {
+        self.steps.retain(|(_, time)| !time.is_zero());
         self
+    }
+
+    /// Whether this step is one of it.
+    #[must_use]
+    pub fn has(&self, step: Step) -> bool {
+        self.time_of(step).is_some()
+    }
+
+    fn time_of(&self, wanted: Step) -> Option<Duration> {
+        let mut steps = self.steps.iter();
+        steps.find_map(|(step, time)| (*step == wanted).then_some(*time))
+    }
+
+    /// The first step behind this one.
+    fn behind(&self, step: Step) -> Option<(Step, Duration)> {
+        self.steps.iter().find(|(other, _)| *other > step).copied()
+    }
+
+    /// The last step in front of this one.
+    fn in_front_of(&self, step: Step) -> Option<(Step, Duration)> {
+        self.steps.iter().rfind(|(other, _)| *other < step).copied()
     }
 }
 
@@ -108,7 +136,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Escalation {
     ladder: Ladder,
-    rung: usize,
+    step: Step,
+    since: Instant,
     ends: Instant,
     act: Instant,
 }
@@ -117,15 +146,13 @@ impl Escalation {
     /// Begins on the first step.
     #[must_use]
     pub fn begin(ladder: Ladder, now: Instant) -> Escalation {
-        let ends = now
-            + ladder
-                .steps
-                .first()
-                .map_or(Duration::ZERO, |(_, time)| *time);
+        let first = ladder.steps.first().copied();
+        let (step, time) = first.unwrap_or((Step::Wait, Duration::ZERO));
         Escalation {
             ladder,
-            rung: 0,
-            ends,
+            step,
+            since: now,
+            ends: now + time,
             act: now,
         }
     }
@@ -133,13 +160,34 @@ impl Escalation {
     /// The step it is on.
     #[must_use]
     pub fn step(&self) -> Step {
-        self.ladder
-            .steps
-            .get(self.rung)
-            .map_or(Step::Wait, |(step, _)| *step)
+        self.step
     }
 
-    /// The only door for changes.
+    /// Whether this step has been reached, and is one of the ladder as it is now: what it does is
+    /// done in the steps behind it too.
+    #[must_use]
+    pub fn has_reached(&self, step: Step) -> bool {
+        step <= self.step && self.ladder.has(step)
+    }
+
+    /// Goes on with another ladder. The step it is on goes on if the new one has it, and the time
+    /// it took already counts. If not, the drain steps down to the last step of the new ladder in
+    /// front of it, with that step's whole time from now; with none in front, up to the next. What
+    /// was done is not undone.
+    pub fn change(&mut self, ladder: Ladder, now: Instant) {
+        self.ladder = ladder;
+        if let Some(time) = self.ladder.time_of(self.step) {
+            self.ends = self.since + time;
+            return;
+        }
+        let down = self.ladder.in_front_of(self.step);
+        match down.or_else(|| self.ladder.behind(self.step)) {
+            Some((step, time)) => self.climb(step, time, now),
+            None => self.ends = now,
+        }
+    }
+
+    /// The only door for what is seen.
     pub fn observe(&mut self, seen: Observation, now: Instant) -> Verdict {
         match (seen.permits, seen.proof) {
             (0, Proof::Clear) => return Verdict::Drained,
@@ -147,7 +195,7 @@ impl Escalation {
             (0, Proof::Unknown | Proof::Busy) | (1.., _) => {}
         }
         while now >= self.ends {
-            let Some((_, time)) = self.ladder.steps.get(self.rung + 1) else {
+            let Some((step, time)) = self.ladder.behind(self.step) else {
                 return match (seen.permits, seen.proof) {
                     (0, Proof::Unknown) => Verdict::Unproved,
                     (_, Proof::Clear | Proof::Busy | Proof::Unknown | Proof::Impossible) => {
@@ -155,11 +203,9 @@ impl Escalation {
                     }
                 };
             };
-            self.rung += 1;
-            self.act = self.ends;
-            self.ends += *time;
+            self.climb(step, time, self.ends);
         }
-        match self.step() {
+        match self.step {
             Step::Wait => Verdict::LookAgain(self.ends),
             step @ (Step::Cancel | Step::Terminate) if now >= self.act => {
                 self.act = now + AGAIN;
@@ -167,6 +213,13 @@ impl Escalation {
             }
             Step::Cancel | Step::Terminate => Verdict::LookAgain(self.ends.min(self.act)),
         }
+    }
+
+    fn climb(&mut self, step: Step, time: Duration, at: Instant) {
+        self.step = step;
+        self.since = at;
+        self.ends = at + time;
+        self.act = at;
     }
 }
 
@@ -288,5 +341,84 @@ mod tests {
         };
         let verdict = escalation(Preset::Gentle, start).observe(seen, start + 2 * SECOND);
         assert_eq!(verdict, Verdict::Unproved);
+    }
+
+    #[test]
+    fn a_ladder_that_is_changed_goes_on_from_where_it_is() {
+        use Preset::{Firm, Force, Gentle};
+        let start = Instant::now();
+        let at = |seconds: u32| start + seconds * SECOND;
+        // From, seconds until the change, to, and what is seen from then on.
+        let table: &[(Preset, u32, Preset, &[(u32, Verdict)])] = &[
+            // Up in time: the wait goes on with its own end.
+            (
+                Gentle,
+                1,
+                Firm,
+                &[
+                    (1, Verdict::LookAgain(at(2))),
+                    (2, Verdict::Act(Step::Cancel)),
+                    (5, Verdict::Exhausted),
+                ],
+            ),
+            // Down from a step that the new ladder lacks: the wait again, with its whole time.
+            (
+                Force,
+                6,
+                Gentle,
+                &[
+                    (6, Verdict::LookAgain(at(8))),
+                    (7, Verdict::LookAgain(at(8))),
+                    (8, Verdict::Exhausted),
+                ],
+            ),
+            (
+                Force,
+                7,
+                Firm,
+                &[(7, Verdict::Act(Step::Cancel)), (10, Verdict::Exhausted)],
+            ),
+            // On the same step nothing is done twice.
+            (
+                Firm,
+                3,
+                Force,
+                &[
+                    (3, Verdict::LookAgain(at(4))),
+                    (5, Verdict::Act(Step::Terminate)),
+                ],
+            ),
+        ];
+        for (from, change, to, looks) in table {
+            let mut escalation = escalation(*from, start);
+            escalation.observe(busy(), at(*change));
+            escalation.change(ladder(*to), at(*change));
+            for (seconds, expected) in *looks {
+                let verdict = escalation.observe(busy(), at(*seconds));
+                assert_eq!(verdict, *expected, "{from} to {to} after {seconds} s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_to_steps_that_all_come_later_goes_up_and_to_none_ends() {
+        let start = Instant::now();
+        let only = |wait, cancel| {
+            Ladder::new(&config::Ladder {
+                preset: Preset::Firm,
+                wait,
+                cancel,
+                terminate: SECOND,
+            })
+        };
+        let mut escalation = Escalation::begin(only(2 * SECOND, SECOND), start);
+        escalation.change(only(Duration::ZERO, SECOND), start);
+        assert_eq!(
+            escalation.observe(busy(), start),
+            Verdict::Act(Step::Cancel)
+        );
+        assert!(!escalation.has_reached(Step::Wait) && escalation.has_reached(Step::Cancel));
+        escalation.change(only(Duration::ZERO, Duration::ZERO), start);
+        assert_eq!(escalation.observe(busy(), start), Verdict::Exhausted);
     }
 }

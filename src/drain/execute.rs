@@ -268,23 +268,6 @@ fn add_new(to: &mut Vec<Blocker>, blockers: Vec<Blocker>) {
 }
 
 fn exhausted(report: &DrainReport) -> String {
-    let names: Vec<String> = report
-        .in_the_way
-        .iter()
-        .map(|blocker| {
-            let pid = blocker
-                .pid
-                .map_or_else(|| "?".into(), |pid| pid.to_string());
-            let age = blocker.transaction_age_ms.unwrap_or(0) / 1000;
-            let Blocker {
-                user,
-                application_name,
-                client,
-                state,
-                ..
-            } = blocker;
-            format!("pid {pid} ({user}, {application_name:?}, {client}, {state}, {age} s)")
-        })
-        .collect();
+    let names: Vec<String> = report.in_the_way.iter().map(Blocker::name).collect();
     format!("still in the way: {}", names.join("; "))
 }

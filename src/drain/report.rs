@@ -109,6 +109,21 @@ pub struct Blocker {
 }
 
 impl Blocker {
+    /// Who it is and what it does, in a few words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let pid = self.pid.map_or_else(|| "?".into(), |pid| pid.to_string());
+        let age = self.transaction_age_ms.unwrap_or(0) / 1000;
+        let Blocker {
+            user,
+            application_name,
+            client,
+            state,
+            ..
+        } = self;
+        format!("pid {pid} ({user}, {application_name:?}, {client}, {state}, {age} s)")
+    }
+
     /// A session that did not come through us.
     #[must_use]
     pub fn past_us(backend: &Backend) -> Blocker {

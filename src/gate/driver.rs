@@ -10,6 +10,7 @@ use super::admission::{Admission, Closed, Epoch, Left};
 use super::mode::{Generation, HoldSpec, Holder, Mode};
 use super::queue::{Place, Queue};
 use super::state::{Effect, EndedBy, Event, Hold, State};
+use crate::audit::{Audit, Event as Told, Kind};
 use crate::config::Blocked;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -29,11 +30,12 @@ pub struct Gate {
     changes: watch::Sender<u64>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    audit: Arc<Audit>,
 }
 
 impl Gate {
     /// An open gate. Its timers run in `tasks`.
-    pub fn new(database: &str, tasks: Tasks, metrics: Arc<Metrics>) -> Gate {
+    pub fn new(database: &str, tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Gate {
         Gate {
             database: database.to_owned(),
             admission: Admission::default(),
@@ -44,6 +46,7 @@ impl Gate {
             changes: watch::Sender::new(0),
             tasks,
             metrics,
+            audit,
         }
     }
 
@@ -208,13 +211,8 @@ impl Gate {
                 } => {
                     self.set_timer(holder, generation, at);
                 }
-                Effect::Ended { holder, hold, why } => self.ended(holder, &hold, why),
-                Effect::Alert { holder, generation } => tracing::error!(
-                    database = self.database,
-                    ?holder,
-                    generation = generation.0,
-                    "the hold is past its end and stays: reopen with `pgdrain open`"
-                ),
+                Effect::Ended { holder, hold, why } => self.ended(state.mode(), holder, &hold, why),
+                Effect::Alert { holder, generation } => self.overdue(holder, generation),
             }
         }
         drop(state);
@@ -245,7 +243,22 @@ impl Gate {
         }
     }
 
-    fn ended(&self, holder: Holder, hold: &Hold, why: EndedBy) {
+    fn overdue(&self, holder: Holder, generation: Generation) {
+        tracing::error!(
+            database = self.database,
+            ?holder,
+            generation = generation.0,
+            "the hold is past its end and stays: reopen with `pgdrain open`"
+        );
+        self.audit.tell(Told {
+            from: Some("timer".into()),
+            after: Some(Mode::Hold.to_string()),
+            outcome: Some(format!("the hold by {holder} is past its end and stays")),
+            ..Told::of(Kind::HoldOverdue, &self.database)
+        });
+    }
+
+    fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
         let lasted = hold.since.elapsed();
         self.metrics.hold_ended(lasted);
         tracing::info!(
@@ -256,6 +269,23 @@ impl Gate {
             lasted_ms = lasted.as_millis(),
             "hold ended"
         );
+        let (by, from) = match why {
+            EndedBy::Command => (None, None),
+            EndedBy::Time => (None, Some("timer".into())),
+            EndedBy::Replaced => return,
+        };
+        self.audit.tell(Told {
+            by,
+            from,
+            before: Some(Mode::Hold.to_string()),
+            after: Some(mode.to_string()),
+            outcome: Some(format!(
+                "the hold by {holder} of {} ended after {} ms",
+                hold.spec.by,
+                lasted.as_millis()
+            )),
+            ..Told::of(Kind::HoldEnded, &self.database)
+        });
     }
 
     /// The state is whole after every call, so a panic elsewhere leaves nothing half-done in it.

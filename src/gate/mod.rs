@@ -19,6 +19,7 @@ use std::time::Instant;
 pub use driver::Gate;
 pub use queue::Place;
 
+use crate::audit::Audit;
 use crate::config::Then;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -31,6 +32,7 @@ pub struct Gates {
     unheld: Arc<Gate>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    audit: Arc<Audit>,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +43,18 @@ struct Inner {
 
 impl Gates {
     /// No gate yet, and no hold.
-    pub fn new(tasks: Tasks, metrics: Arc<Metrics>) -> Gates {
+    pub fn new(tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Gates {
         Gates {
             inner: Mutex::default(),
-            unheld: Arc::new(Gate::new("", tasks.clone(), Arc::clone(&metrics))),
+            unheld: Arc::new(Gate::new(
+                "",
+                tasks.clone(),
+                Arc::clone(&metrics),
+                Arc::clone(&audit),
+            )),
             tasks,
             metrics,
+            audit,
         }
     }
 
@@ -61,6 +69,7 @@ impl Gates {
             database,
             self.tasks.clone(),
             Arc::clone(&self.metrics),
+            Arc::clone(&self.audit),
         ));
         if let Some(spec) = inner.standing_hold(Instant::now()) {
             gate.hold(Holder::Everywhere, spec);

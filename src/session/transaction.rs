@@ -218,13 +218,19 @@ impl Tracker {
     #[inline]
     pub fn sent(&mut self, tag: u8) {
         match tag {
-            from_client::QUERY | from_client::FUNCTION_CALL => self.end_unit(End::Query),
+            from_client::QUERY | from_client::FUNCTION_CALL => {
+                self.in_place_of_data();
+                self.end_unit(End::Query);
+            }
             from_client::SYNC => self.sync(),
             from_client::PARSE
             | from_client::BIND
             | from_client::DESCRIBE
             | from_client::EXECUTE
-            | from_client::CLOSE => self.extended(),
+            | from_client::CLOSE => {
+                self.in_place_of_data();
+                self.extended();
+            }
             from_client::COPY_DATA => self.copy_data(Data::Some),
             from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_data(Data::Ended),
             // Flush, Terminate; anything else is for the server to refuse.
@@ -291,6 +297,14 @@ impl Tracker {
         self.units.front().map_or(&self.open, |unit| &unit.batch)
     }
 
+    /// In the data of a COPY the server refuses any other message, and ends the COPY; one that it
+    /// reads when an error in the data has ended the COPY already, it carries out. Which of the two
+    /// it was its answers do not tell.
+    #[inline]
+    fn in_place_of_data(&mut self) {
+        self.lost_count |= matches!(self.copy, Copy::In(_));
+    }
+
     /// One more message that the server answers for itself, unless it skips it.
     #[inline]
     fn extended(&mut self) {
@@ -333,9 +347,6 @@ impl Tracker {
         match self.copy {
             Copy::In(Data::None) => {}
             Copy::In(Data::Some | Data::Ended) => {
-                // A Query or FunctionCall in the data: the server ends the COPY by an error, and what
-                // it answers of the rest depends on how the COPY was begun.
-                self.lost_count |= self.copy_at() + self.doubtful != self.units.len();
                 self.doubtful += 1;
                 self.end_unit(End::Sync);
             }

@@ -10,10 +10,11 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::drains::{Beginning, Draining, Drains};
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
+use crate::audit::{Audit, Event, Kind};
 use crate::config::{Bypass, Config, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::Outcome;
-use crate::gate::mode::{HoldSpec, Holder};
+use crate::gate::mode::{HoldSpec, Holder, Mode};
 use crate::gate::{Gate, Gates};
 use crate::metrics::Metrics;
 use crate::server::control::Control;
@@ -80,6 +81,7 @@ pub struct Controller {
     pub(super) config: Arc<Shared>,
     pub(super) tasks: Tasks,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Arc<Audit>,
     pub(super) windows: Windows,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
@@ -99,7 +101,7 @@ impl Controller {
         (journal, record): (Journal, Record),
         own: OwnBackends,
         tasks: Tasks,
-        metrics: Arc<Metrics>,
+        (metrics, audit): (Arc<Metrics>, Arc<Audit>),
     ) -> Controller {
         Controller {
             gates,
@@ -107,6 +109,7 @@ impl Controller {
             config,
             tasks,
             metrics,
+            audit,
             windows: Windows::default(),
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
@@ -173,6 +176,11 @@ impl Controller {
     /// Reopens everything by force, at once: the way out when all else is broken.
     pub fn break_glass(self: &Arc<Self>) {
         tracing::warn!("everything is opened by force");
+        self.audit.tell(Event {
+            from: Some("signal".into()),
+            after: Some(Mode::Open.to_string()),
+            ..Event::of(Kind::BreakGlass, "*")
+        });
         self.open_now(&Target::Everywhere, true);
         let controller = Arc::clone(self);
         self.tasks
@@ -246,6 +254,11 @@ impl Controller {
                 controller.forget_ended().await;
             }
         });
+    }
+
+    /// What was done to traffic, and where to tell it.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
     }
 
     /// The gates.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::controller::Controller;
+use crate::audit::{Event, Kind};
 use crate::config::Bypass;
 use crate::drain::bypass::{News, Sighting, Tell, Watch};
 use crate::drain::escalation::Ladder;
@@ -115,9 +116,11 @@ impl Controller {
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
         self.tasks
             .spawn("control connection", async move { control.warm_up().await });
+        let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
         self.tasks.spawn("drain", async move {
             drain.run(ladder, progress).await;
             metrics.drained(held_at.elapsed());
+            audit.tell(drain_ended(&of, &told.borrow()));
         });
         let draining = Draining {
             database: database.clone(),
@@ -132,36 +135,26 @@ impl Controller {
 
     /// Who is told of bypass sessions.
     fn teller(&self) -> Tell {
-        Arc::new(|sighting: Sighting| {
+        let audit = Arc::clone(&self.audit);
+        Arc::new(move |sighting: Sighting| {
             let Sighting {
                 database,
                 who,
                 news,
             } = sighting;
-            let Blocker {
-                pid,
-                user,
-                application_name,
-                client,
-                state,
-                ..
-            } = who;
+            let what = format!("{}: {news}", who.name());
             match news {
-                News::Seen | News::Cancelled | News::Terminated => tracing::warn!(
-                    database, pid, user, application_name, client, state, %news,
-                    "a session that did not come through pgdrain"
-                ),
-                News::Refused(why) => tracing::error!(
-                    database,
-                    pid,
-                    user,
-                    application_name,
-                    client,
-                    state,
-                    why,
-                    "a session that did not come through pgdrain cannot be ended"
-                ),
+                News::Seen | News::Cancelled | News::Terminated => {
+                    tracing::warn!(database, "did not come through pgdrain: {what}");
+                }
+                News::Refused(_) => {
+                    tracing::error!(database, "did not come through pgdrain: {what}");
+                }
             }
+            audit.tell(Event {
+                outcome: Some(what),
+                ..Event::of(Kind::Bypass, &database)
+            });
         })
     }
 
@@ -169,5 +162,13 @@ impl Controller {
     pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
         let key = (database.to_owned(), holder);
         self.drains.of().get(&key).cloned()
+    }
+}
+
+fn drain_ended(database: &str, report: &DrainReport) -> Event {
+    Event {
+        after: Some(report.outcome.to_string()),
+        outcome: Some(report.detail.clone()),
+        ..Event::of(Kind::Drain, database)
     }
 }

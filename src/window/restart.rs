@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::controller::Controller;
 use super::journal::{HoldRecord, Record, WindowRecord};
-use crate::config::{Blocked, Then};
+use crate::config::{AfterRestart, Blocked, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
 /// Said of a window that was open when the last process died.
@@ -29,17 +29,14 @@ impl Controller {
     /// Puts the holds of `record` back on, before any client is let in. Windows are held until
     /// [`Controller::settle`] says what became of them.
     pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
-        let now = Timestamp::now();
-        if let Some(spec) = record
-            .everywhere
-            .as_ref()
-            .and_then(|hold| rest_of(hold, now))
-        {
+        let (now, policy) = (Timestamp::now(), self.config().after_restart);
+        let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
+        if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");
             self.gates.hold_everywhere(&spec);
         }
         for (database, hold) in &record.databases {
-            if let Some(spec) = rest_of(hold, now) {
+            if let Some(spec) = rest_of(hold) {
                 tracing::warn!(database, ?spec, "held, as before the restart");
                 self.gates.of(database).hold(Holder::Operator, spec);
             }
@@ -114,12 +111,18 @@ impl Controller {
     }
 }
 
-/// What is left of a hold, if anything.
-fn rest_of(hold: &HoldRecord, now: Timestamp) -> Option<HoldSpec> {
+/// What is left of a hold, if anything, and if holds are to go on.
+fn rest_of(hold: &HoldRecord, now: Timestamp, policy: AfterRestart) -> Option<HoldSpec> {
     let left = hold.left(now);
-    match hold.spec.then {
+    let then = match policy {
+        AfterRestart::Open => return None,
+        AfterRestart::Hold => Then::Stay,
+        AfterRestart::Resume => hold.spec.then,
+    };
+    match then {
         Then::Open if left == Duration::ZERO => None,
         Then::Open | Then::Stay => Some(HoldSpec {
+            then,
             duration: left,
             ..hold.spec.clone()
         }),

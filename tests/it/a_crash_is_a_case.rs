@@ -277,3 +277,24 @@ async fn a_damaged_journal_is_named_and_nothing_is_served() {
     proxy.launch().await;
     proxy.until_mode(DB, "hold").await;
 }
+
+#[tokio::test]
+async fn after_a_restart_holds_go_on_stay_or_are_over_as_configured() {
+    let postgres = Postgres::start().await;
+    let mut proxy = Proxy::start(&postgres).await;
+    proxy.hold(DB, json!({"for": "1h"})).await;
+    proxy.kill();
+    proxy.set("PGDRAIN_AFTER_RESTART", "hold");
+    proxy.launch().await;
+    let hold = proxy.status(DB).await["holds"][0].clone();
+    assert_eq!(
+        (&hold["then"], &hold["overdue"]),
+        (&json!("stay"), &json!(false))
+    );
+
+    proxy.kill();
+    proxy.set("PGDRAIN_AFTER_RESTART", "open");
+    proxy.launch().await;
+    proxy.session(DB).await.execute(ONE).await;
+    until_forgotten(&proxy).await;
+}

@@ -1,8 +1,6 @@
 //! Exclusive means alone: sessions that did not come through us are found, named, and treated as the
 //! policy says, also when they come in the middle of a window.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -13,6 +11,7 @@ use crate::support::poll::{SOON, eventually, until};
 use crate::support::pooler::Pooler;
 use crate::support::proxy::Proxy;
 use crate::support::shop::Shop;
+use crate::support::tool;
 
 /// A server, a proxy that has a gate for [`DB`], and a session that did not come through it.
 struct Scene {
@@ -24,7 +23,10 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
-        let mut postgres = Postgres::start().await;
+        Self::before(Postgres::start().await).await
+    }
+
+    async fn before(mut postgres: Postgres) -> Self {
         let proxy = Proxy::start(&postgres).await;
         let (around, pid) = direct(&mut postgres).await;
         drop(proxy.session(DB).await);
@@ -165,7 +167,10 @@ async fn one_that_comes_later_is_told_of_and_treated() {
     let who = scene.until_named("bypass").await;
     assert_eq!(who["state"], "in_transaction", "{who}");
     until("the log to tell of it", SOON, async || {
-        scene.proxy.log().contains("did not come through pgdrain")
+        scene
+            .proxy
+            .log()
+            .contains("did not come through pgdrain: pid")
     })
     .await;
     scene
@@ -335,37 +340,25 @@ async fn behind_a_pooler_nothing_is_proved_and_nobody_ended() {
 
 #[tokio::test]
 async fn a_report_names_prepared_transactions_and_base_backups() {
-    let scene = Scene::open().await;
-    let prepare = "CREATE TABLE t (); PREPARE TRANSACTION 'left behind'";
-    scene
-        .around
-        .batch_execute(&format!("BEGIN; {prepare}"))
-        .await
-        .expect("prepared");
+    let hba = [
+        "local all all trust",
+        "host all all 127.0.0.1/32 trust",
+        "host replication all 127.0.0.1/32 trust",
+    ];
+    let scene = Scene::before(Postgres::start_with(&[], &hba).await).await;
+    let prepare = "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'left behind'";
+    scene.around.batch_execute(prepare).await.expect("prepared");
     let target = tempfile::tempdir().expect("a directory");
     let backup = target.path().join("backup");
-    let mut command = tokio::process::Command::from(scene.postgres.command("pg_basebackup"));
-    let host = scene.postgres.addr();
-    let child = command
-        .args([
-            "-U",
-            "postgres",
-            "-h",
-            &host.ip().to_string(),
-            "-p",
-            &host.port().to_string(),
-        ])
-        .args([
-            "--max-rate=32k",
-            "--checkpoint=fast",
-            "--wal-method=none",
-            "-D",
-        ])
-        .arg(&backup)
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn();
-    let _child = child.expect("pg_basebackup starts");
+    let backup = backup.to_str().expect("a path in UTF-8");
+    let slowly = [
+        "--max-rate=32k",
+        "--checkpoint=fast",
+        "--wal-method=none",
+        "-D",
+        backup,
+    ];
+    let _child = tool::spawn("pg_basebackup", scene.postgres.addr(), &slowly);
     let named = eventually("a report that names both", SOON, async || {
         let drain = scene.proxy.hold_drained(DB, json!({})).await;
         let obstacles = drain["obstacles"].as_array().cloned().unwrap_or_default();

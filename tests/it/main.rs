@@ -12,6 +12,7 @@ mod model;
 
 mod a_crash_is_a_case;
 mod admission_under_loom;
+mod audit;
 mod auth_bound;
 mod auth_query;
 mod auth_rules;

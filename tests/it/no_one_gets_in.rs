@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use pgdrain::audit::Audit;
 use pgdrain::auth::users::Disguise;
 use pgdrain::client::arrival::Arrival;
 use pgdrain::client::listener::Listener;
@@ -43,7 +44,11 @@ impl Door {
         });
         let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
         let host = Arc::new(Host {
-            gates: Arc::new(Gates::new(tasks.clone(), Arc::clone(&metrics))),
+            gates: Arc::new(Gates::new(
+                tasks.clone(),
+                Arc::clone(&metrics),
+                Arc::new(Audit::in_memory()),
+            )),
             sessions: Arc::new(Sessions::default()),
             common: Arc::new(Common {
                 tasks: tasks.clone(),

@@ -8,7 +8,7 @@ mod source;
 use self::source::{Complaint, Source};
 
 /// A module may name modules of lower floors only, never one beside it.
-const FLOORS: [(&str, u32); 18] = [
+const FLOORS: [(&str, u32); 19] = [
     ("wire", 0),
     ("classify", 0),
     ("tls", 0),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u32); 18] = [
     ("metrics", 1),
     ("tasks", 1),
     ("logging", 1),
+    ("audit", 2),
     ("auth", 2),
     ("client", 3),
     ("server", 3),

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pgdrain::audit::Audit;
 use pgdrain::config::{Blocked, Config, Source, Surroundings, Then};
 use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
@@ -126,7 +127,12 @@ impl Relayed {
             server_key: None,
             client_key: None,
         });
-        let gate = Arc::new(Gate::new("d", tasks.clone(), metrics()));
+        let gate = Arc::new(Gate::new(
+            "d",
+            tasks.clone(),
+            metrics(),
+            Arc::new(Audit::in_memory()),
+        ));
         let common = Common {
             tasks,
             metrics: metrics(),

@@ -6,6 +6,7 @@
 
 mod drain;
 mod endpoints;
+mod events;
 mod migration;
 mod mode;
 mod session;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
+pub use events::{Event, EventKind, Events, ToldEvent};
 pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
 
 use super::*;
+use crate::audit::Audit;
 use crate::config::{Source, Surroundings};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
@@ -99,7 +100,12 @@ impl World {
         World {
             sessions: Arc::default(),
             common: Arc::new(common),
-            gate: Arc::new(Gate::new("shop", tasks.clone(), metrics)),
+            gate: Arc::new(Gate::new(
+                "shop",
+                tasks.clone(),
+                metrics,
+                Arc::new(Audit::in_memory()),
+            )),
             rooms: Rooms::default(),
             config: Arc::new(source.load(&around).expect("valid").config),
             tasks,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
+use super::door::{GateDoor, Life};
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{End, GateDoor, Life, Phase, Relay, SCRATCH, Step};
+use super::{End, Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;

@@ -16,6 +16,7 @@
 //! is stored with the session.
 
 mod backlog;
+mod door;
 mod down;
 mod held;
 mod leaving;
@@ -34,6 +35,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use self::backlog::Backlog;
+use self::door::{GateDoor, Life};
 use self::held::Held;
 use self::leaving::{Leaving, Remains};
 use self::stalled::Stalled;
@@ -42,7 +44,6 @@ use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
 use crate::config::Config;
 use crate::gate::Gate;
-use crate::gate::admission::Epoch;
 use crate::metrics::Metrics;
 use crate::server::cancel::{Cancels, Sent};
 use crate::tasks::Tasks;
@@ -76,49 +77,6 @@ pub enum End {
     ServerLeft,
 }
 
-/// The permit of a session, given back when it is dropped. To a session that is to stop the gate is
-/// closed.
-#[derive(Debug)]
-struct GateDoor {
-    gate: Arc<Gate>,
-    permit: Option<Epoch>,
-    life: Life,
-}
-
-impl GateDoor {
-    fn release(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            self.gate.release(permit);
-        }
-    }
-}
-
-impl Door for GateDoor {
-    #[inline]
-    fn has_permit(&self) -> bool {
-        self.permit.is_some()
-    }
-
-    #[inline]
-    fn admit(&mut self) -> bool {
-        if self.permit.is_none() && self.life == Life::Serving {
-            self.permit = self.gate.admit();
-        }
-        self.permit.is_some()
-    }
-
-    #[inline]
-    fn is_open(&self) -> bool {
-        self.life == Life::Serving && self.gate.is_open()
-    }
-}
-
-impl Drop for GateDoor {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
 /// See the drawing above.
 #[derive(Debug)]
 enum Phase {
@@ -128,13 +86,6 @@ enum Phase {
     Leaving(Box<Leaving>),
     /// Until then the client may read what is left; how the server ended.
     Closing(Pin<Box<Sleep>>, End),
-}
-
-/// Whether the session may go on after its next boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Serving,
-    Stopping,
 }
 
 /// A cancel request on its way to the server.
