@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test fuzz lint docs bench matrix
+.PHONY: help setup versions build demo test fuzz lint docs bench matrix chaos
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -37,3 +37,6 @@ bench: setup ## Run the benchmarks
 matrix: setup versions ## Run every driver over every transport, and write docs/matrix.md (QUICK=1: one Postgres)
 	matrix/setup
 	python3 matrix/run.py $(ARGS)
+
+chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
+	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills

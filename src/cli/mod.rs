@@ -104,7 +104,7 @@ mod tests {
             "sessions shop --json",
             "hold shop",
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
-             --terminate 5s --reason maintenance --unproved --json",
+             --terminate 5s --bypass cancel --reason maintenance --unproved --json",
             "open shop",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",

@@ -124,7 +124,10 @@ fn compare(
         }
     }
     // Replication connections take SQL too; one that is not held is to be seen then.
-    let unheld = ours.iter().filter(|session| !session.held_by_holds);
+    // Those of a window are let in by whoever drains, and ended with it.
+    let unheld = ours
+        .iter()
+        .filter(|session| !session.held_by_holds && session.window.is_none());
     view.unheld = unheld
         .filter(|session| session.transaction_age().is_some())
         .map(|session| Blocker::from(&**session))

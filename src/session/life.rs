@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::Applicant;
+use super::passes::{Pass, Passes};
 use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
@@ -47,6 +48,8 @@ pub struct Host {
     pub lookups: Arc<Lookups>,
     /// How users that do not exist look like those that do.
     pub disguise: Disguise,
+    /// Which connections may go through a window.
+    pub passes: Arc<Passes>,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -73,6 +76,8 @@ pub(super) struct Farewell {
     pub(super) session: Arc<Session>,
     pub(super) end: End,
     pub(super) _places: Places,
+    /// Given back when the session is in the registry no more.
+    pub(super) _pass: Option<Pass>,
 }
 
 /// A client that has said what it wants, or will not.
@@ -166,6 +171,7 @@ impl Host {
             behind,
             address,
             config,
+            pass: None,
         };
         let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
         let login = login.unwrap_or_else(|_elapsed| Err(self.late()));

@@ -3,6 +3,7 @@
 mod forwarded;
 pub mod life;
 mod login;
+pub mod passes;
 mod places;
 pub mod registry;
 pub mod relay;

@@ -73,6 +73,8 @@ impl Signals {
     pub const TERMINATED: Signals = Signals(8);
     /// Cancel what the server runs for it.
     pub const CANCEL_RUNNING: Signals = Signals(16);
+    /// Its window has ended: end now.
+    pub const WINDOW_ENDED: Signals = Signals(128);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -96,6 +98,8 @@ pub struct Session {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
+    /// The window it works in, if it went through one.
+    pub window: Option<String>,
     /// Where the client is.
     pub client: Peer,
     /// When it was logged in.
@@ -167,6 +171,8 @@ pub struct Login {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
+    /// The window it works in, if it goes through one.
+    pub window: Option<String>,
     /// Where it comes from.
     pub client: Peer,
     /// The way to the server it got.
@@ -186,6 +192,7 @@ impl Session {
             application_name: login.application_name,
             replication: login.replication,
             held_by_holds: login.held_by_holds,
+            window: login.window,
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -408,7 +415,7 @@ impl Sessions {
     pub fn remove(&self, session: &Session, server_gone: bool) {
         session.meter.ended.store(true, Ordering::Relaxed);
         if let Some(pid) = session.pid() {
-            if !server_gone && session.held_by_holds {
+            if !server_gone && (session.held_by_holds || session.window.is_some()) {
                 let (database, endpoint) =
                     (session.database.clone(), session.route.endpoint.clone());
                 self.departed().push(Departed {
@@ -438,6 +445,13 @@ impl Sessions {
     pub fn held_with(&self, database: &str) -> Vec<Arc<Session>> {
         let mut found = self.of(database);
         found.retain(|session| session.held_by_holds);
+        found
+    }
+
+    /// The sessions of one window.
+    pub fn in_window(&self, window: &str) -> Vec<Arc<Session>> {
+        let mut found = self.all();
+        found.retain(|session| session.window.as_deref() == Some(window));
         found
     }
 

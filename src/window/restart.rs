@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::controller::Controller;
-use super::journal::{HoldRecord, Record, WindowRecord};
+use super::journal::{HoldRecord, LentRecord, Record, WindowRecord};
 use crate::config::{AfterRestart, Blocked, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
@@ -22,6 +22,8 @@ pub struct LeftWindow {
     pub id: String,
     /// Why traffic was to stay held, if the work was over.
     pub stays: Option<String>,
+    /// What was agreed with its holder, if that was not the runner.
+    pub lent: Option<LentRecord>,
     generation: Generation,
 }
 
@@ -71,6 +73,7 @@ impl Controller {
             database: database.to_owned(),
             id: window.id.clone(),
             stays: window.stays.clone(),
+            lent: window.lent.clone(),
             generation,
         }
     }

@@ -62,6 +62,10 @@ pub enum Refusal {
     Protocol(String),
     /// The server broke the protocol, or is not one.
     ServerProtocol,
+    /// The client shows the key of a window, and it is not one that lets it in now and here.
+    WindowKey,
+    /// The window through which the session went has ended.
+    WindowEnded,
     /// The client has not shown us who it is.
     NotProved(NotProved),
     /// We cannot show the server who the client is.
@@ -251,6 +255,18 @@ impl Refusal {
             }
             Self::Protocol(what) => fatal("08P01", what),
             Self::ServerProtocol => fatal("08P01", "the server did not answer as Postgres does"),
+            Self::WindowKey => fatal(
+                "28000",
+                "the maintenance window does not let this connection in",
+            )
+            .detail(
+                "The window is not exclusive now, or its key is wrong, used up, or for another \
+                     database.",
+            ),
+            Self::WindowEnded => fatal("57P01", "the maintenance window has ended").detail(
+                "A transaction that was open is rolled back, unless its end had been sent to the \
+                 server.",
+            ),
             Self::NotProved(why) => why.text(),
             Self::NotPassedOn(why) => why.text(),
         }

@@ -62,6 +62,8 @@ mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
 mod vanished_clients;
+mod windows_for_anybody;
+mod windows_under_kills;
 mod wire_async;
 mod wire_calls;
 mod wire_cancel;

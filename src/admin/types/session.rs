@@ -76,4 +76,7 @@ pub struct SessionView {
     pub bytes_out: u64,
     /// The server it is on, as `host:port`.
     pub server: String,
+    /// The window it works in; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
 }

@@ -237,6 +237,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
         }
+        if signals.contains(Signals::WINDOW_ENDED) {
+            self.dismiss(&Refusal::WindowEnded, Remains::Nothing);
+        }
         let unread = !self.to_client.is_empty() || self.client.has_unsent();
         if signals.contains(Signals::TERMINATED) && unread {
             // The end of the server lies behind what the client does not read.
