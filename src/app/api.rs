@@ -356,6 +356,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        abort: body.abort,
         terminate: body.terminate,
     };
     HoldRequest {
@@ -432,6 +433,7 @@ fn view(session: &Session) -> SessionView {
             Activity::InTransaction => SessionState::InTransaction,
             Activity::Held => SessionState::Held,
             Activity::Closing => SessionState::Closing,
+            Activity::Aborted => SessionState::Aborted,
         },
         connected_at: Timestamp::try_from(session.connected_at).unwrap_or(Timestamp::UNIX_EPOCH),
         transaction_age_ms: session.transaction_age().map(millis),

@@ -195,6 +195,7 @@ fn order(
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        abort: body.abort,
         terminate: body.terminate,
     };
     let order = Order {

@@ -77,7 +77,9 @@ const ROWS: &[Row] = rows! {
     "hold.ladder" Now hold.ladder.preset;
     "hold.wait" Now hold.ladder.wait;
     "hold.cancel" Now hold.ladder.cancel;
+    "hold.abort" Now hold.ladder.abort;
     "hold.terminate" Now hold.ladder.terminate;
+    "hold.bypass" Now hold.bypass;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;

@@ -167,7 +167,7 @@ impl View {
 
     fn count(&mut self, backend: &Backend) {
         match backend.activity {
-            Activity::Idle => {}
+            Activity::Idle | Activity::Aborted => {}
             Activity::Active | Activity::IdleInTransaction => self.busy(backend),
             Activity::Unknown => self.unknown(format!(
                 "the server does not show what the backend {} does: \
@@ -183,7 +183,7 @@ impl View {
             self.bypass.push(backend.clone());
         }
         match (policy, backend.activity) {
-            (Bypass::Ignore, _) | (_, Activity::Idle) => {}
+            (Bypass::Ignore, _) | (_, Activity::Idle | Activity::Aborted) => {}
             (_, Activity::Active | Activity::IdleInTransaction) => self.is_busy(),
             (_, Activity::Unknown) => self.unknown(format!(
                 "the server does not show what the session {} of {:?} does, which did not come \

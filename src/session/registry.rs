@@ -32,6 +32,8 @@ pub enum Activity {
     Held = 3,
     /// One side has left and the other is being ended.
     Closing = 4,
+    /// Its transaction was aborted in place, and it has not ended it yet.
+    Aborted = 5,
 }
 
 impl Activity {
@@ -41,6 +43,7 @@ impl Activity {
             1 => Activity::Active,
             2 => Activity::InTransaction,
             3 => Activity::Held,
+            5 => Activity::Aborted,
             _ => Activity::Closing,
         }
     }
@@ -54,6 +57,7 @@ impl Activity {
             Activity::InTransaction => "in_transaction",
             Activity::Held => "held",
             Activity::Closing => "closing",
+            Activity::Aborted => "aborted",
         }
     }
 }
@@ -73,6 +77,8 @@ impl Signals {
     pub const TERMINATED: Signals = Signals(8);
     /// Cancel what the server runs for it.
     pub const CANCEL_RUNNING: Signals = Signals(16);
+    /// If it sits idle in a transaction, abort that in place.
+    pub const ABORT: Signals = Signals(32);
     /// Its window has ended: end now.
     pub const WINDOW_ENDED: Signals = Signals(128);
 
@@ -130,6 +136,8 @@ pub struct Meter {
     transaction_since: AtomicU64,
     statement_since: AtomicU64,
     held_since: AtomicU64,
+    /// When its transaction was last aborted in place.
+    aborted_at: AtomicU64,
     transactions: AtomicU64,
     /// How often the server was ready for the next statement.
     answers: AtomicU64,
@@ -245,6 +253,19 @@ impl Session {
     pub fn transaction_ended(&self) {
         self.meter.transaction_since.store(0, Ordering::Relaxed);
         add(&self.meter.transactions, 1);
+    }
+
+    /// Its transaction was aborted in place.
+    pub fn transaction_aborted(&self) {
+        self.transaction_ended();
+        self.meter.aborted_at.store(self.stamp(), Ordering::Relaxed);
+        self.set_activity(Activity::Aborted);
+    }
+
+    /// How long ago its transaction was aborted in place, if one ever was.
+    #[must_use]
+    pub fn aborted_for(&self) -> Option<Duration> {
+        self.since(&self.meter.aborted_at)
     }
 
     /// The server is ready for the next statement.

@@ -45,6 +45,16 @@ impl Status {
             _ => Status::InTransaction,
         }
     }
+
+    /// The byte.
+    #[must_use]
+    pub fn as_byte(self) -> u8 {
+        match self {
+            Status::Idle => b'I',
+            Status::InTransaction => b'T',
+            Status::Failed => b'E',
+        }
+    }
 }
 
 /// What ends a unit.

@@ -26,6 +26,12 @@ pub enum Refusal {
     TooManyHeld,
     /// The client cancelled a statement that was still held.
     HeldCancelled,
+    /// The transaction sat idle, and was aborted in place by a drain.
+    AbortedInPlace,
+    /// The same as the server says of each further statement of a failed transaction.
+    InFailedTransaction,
+    /// The transaction was to be aborted in place, and the server did not do as it was told.
+    AbortFailed,
     /// The connection to the server was lost while the statement was held.
     ServerLost,
     /// A held statement cannot be answered alone, because the server has part of its message.
@@ -211,6 +217,16 @@ impl Refusal {
             Self::HeldCancelled => {
                 error("57014", "canceling statement due to user request").detail(NOT_EXECUTED)
             }
+            Self::AbortedInPlace => error("40001", "the transaction was aborted for maintenance")
+                .detail("It had been idle while a drain waited for it.")
+                .hint("Nothing of it was committed: run the whole transaction again."),
+            Self::InFailedTransaction => error(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ),
+            Self::AbortFailed => fatal("57P01", "the transaction was aborted for maintenance")
+                .detail("It had been idle while a drain waited for it.")
+                .hint("Nothing of it was committed: connect and run the whole transaction again."),
             Self::ServerLost => {
                 fatal("57P01", "the connection to the server was lost").detail(NOT_EXECUTED)
             }

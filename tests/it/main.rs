@@ -11,6 +11,7 @@ mod support;
 mod model;
 
 mod a_crash_is_a_case;
+mod aborted_in_place;
 mod admission_under_loom;
 mod audit;
 mod auth_bound;

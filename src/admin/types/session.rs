@@ -20,6 +20,8 @@ words! {
         Held = "held",
         /// It ends.
         Closing = "closing",
+        /// Its transaction was aborted in place, and it has not ended it yet.
+        Aborted = "aborted",
     }
 }
 
