@@ -87,6 +87,24 @@ pub struct Watch {
     pub tell: Tell,
 }
 
+/// The bypass sessions of a database at one moment.
+#[derive(Debug)]
+pub struct Around {
+    /// Those in a transaction.
+    pub who: Vec<Blocker>,
+    /// Why there may be more, or others.
+    pub unknown: Option<String>,
+}
+
+/// Looks once for the bypass sessions of a database.
+pub async fn around(database: &str, sessions: &Sessions, control: &Control) -> Around {
+    let view = look(database, sessions, control, Bypass::Wait).await;
+    Around {
+        who: view.past_us(),
+        unknown: view.unknown,
+    }
+}
+
 /// Somebody who was told of; once, however many transactions it has.
 #[derive(Default)]
 struct Known {

@@ -43,8 +43,14 @@ pub struct Drain {
 
 impl Drain {
     /// Runs to its end; `progress` holds the report all the while.
-    pub async fn run(self, ladder: Ladder, progress: Arc<watch::Sender<DrainReport>>) {
-        let mut escalation = Escalation::begin(ladder, self.held_at);
+    /// The ladder may be changed meanwhile.
+    pub async fn run(
+        self,
+        mut ladder: watch::Receiver<Ladder>,
+        progress: Arc<watch::Sender<DrainReport>>,
+    ) {
+        let first = ladder.borrow_and_update().clone();
+        let mut escalation = Escalation::begin(first, self.held_at);
         let mut ask_again = ASK_AGAIN;
         let mut named = false;
         loop {
@@ -58,6 +64,11 @@ impl Drain {
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
             self.publish(&progress, &escalation, view.as_ref());
+            if ladder.has_changed().unwrap_or(false) {
+                let another = ladder.borrow_and_update().clone();
+                tracing::info!(database = self.gate.database(), ?another, "ladder changed");
+                escalation.change(another, Instant::now());
+            }
             let verdict = escalation.observe(Observation { permits, proof }, Instant::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
@@ -78,9 +89,9 @@ impl Drain {
                     let also_cancel = escalation.has_reached(Step::Cancel);
                     self.act(step, also_cancel, view.as_ref(), &progress).await;
                 }
-                Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
+                Verdict::LookAgain(at) if permits > 0 => self.wait(at, &mut ladder).await,
                 Verdict::LookAgain(at) => {
-                    self.wait(at.min(Instant::now() + ask_again)).await;
+                    self.wait(at.min(Instant::now() + ask_again), &mut ladder).await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
             }
@@ -114,8 +125,14 @@ impl Drain {
         }
     }
 
-    /// Waits until the count is zero, the hold is over, or the time has come.
-    async fn wait(&self, until: Instant) {
+    /// Waits until the count is zero, the hold is over, the ladder changed, or the time has come.
+    async fn wait(&self, until: Instant, ladder: &mut watch::Receiver<Ladder>) {
+        // It is looked at by whoever waits here; without a sender it stays as it is.
+        let changed = async {
+            if ladder.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         let quiet = async {
             if self.gate.permits() > 0 {
                 self.gate.quiet().await;
@@ -126,6 +143,7 @@ impl Drain {
         tokio::select! {
             () = quiet => {}
             () = self.gate.gone(self.holder, self.generation) => {}
+            () = changed => ladder.mark_changed(),
             () = sleep_until(until.into()) => {}
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::drains::{Beginning, Draining, Drains};
 use super::journal::{HoldRecord, Journal, JournalError, Record};
+use super::pace::Pace;
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
 use crate::config::{Bypass, Config, Shared, Target as Upstream};
@@ -89,6 +90,7 @@ pub struct Controller {
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     own: OwnBackends,
     pub(super) drains: Drains,
+    pub(super) pace: Pace,
 }
 
 impl Controller {
@@ -115,6 +117,7 @@ impl Controller {
             controls: Mutex::default(),
             own,
             drains: Drains::default(),
+            pace: Pace::default(),
         }
     }
 

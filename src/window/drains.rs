@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::controller::Controller;
+use super::controller::{Controller, Target};
 use crate::audit::{Event, Kind};
 use crate::config::Bypass;
 use crate::drain::bypass::{News, Sighting, Tell, Watch};
@@ -43,6 +43,8 @@ pub struct Draining {
     /// How the drain stands. When it has ended, its bypass sessions are still kept current for as
     /// long as they are watched.
     pub report: watch::Receiver<DrainReport>,
+    /// The ladder it climbs.
+    ladder: Arc<watch::Sender<Ladder>>,
 }
 
 impl Draining {
@@ -116,9 +118,11 @@ impl Controller {
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
         self.tasks
             .spawn("control connection", async move { control.warm_up().await });
+        let ladder = Arc::new(watch::Sender::new(ladder));
+        let climbed = ladder.subscribe();
         let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
         self.tasks.spawn("drain", async move {
-            drain.run(ladder, progress).await;
+            drain.run(climbed, progress).await;
             metrics.drained(held_at.elapsed());
             audit.tell(drain_ended(&of, &told.borrow()));
         });
@@ -126,6 +130,7 @@ impl Controller {
             database: database.clone(),
             generation,
             report,
+            ladder,
         };
         self.drains
             .of()
@@ -156,6 +161,31 @@ impl Controller {
                 ..Event::of(Kind::Bypass, &database)
             });
         })
+    }
+
+    /// Gives the drains under way in a database, or in all, another ladder: further up, or down
+    /// again. What was done is not undone. Returns those drains.
+    pub fn change_ladder(&self, target: &Target, ladder: &Ladder, by: &str) -> Vec<Draining> {
+        let drains = self.drains.of();
+        let meant = drains.values().filter(|draining| match target {
+            Target::Everywhere => true,
+            Target::Database(name) => *name == draining.database,
+        });
+        let under_way = |draining: &&Draining| {
+            let report = draining.report.borrow();
+            report.outcome == Outcome::Draining
+        };
+        let changed: Vec<Draining> = meant.filter(under_way).cloned().collect();
+        drop(drains);
+        for draining in &changed {
+            draining.ladder.send_replace(ladder.clone());
+            self.audit.tell(Event {
+                by: Some(by.to_owned()),
+                outcome: Some(format!("the ladder is now {ladder:?}")),
+                ..Event::of(Kind::Drain, &draining.database)
+            });
+        }
+        changed
     }
 
     /// The drain of this holder's hold, the last one if it has ended.

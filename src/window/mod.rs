@@ -7,6 +7,8 @@ mod drains;
 pub mod journal;
 pub mod lease;
 mod lent;
+pub mod pace;
+pub mod precheck;
 mod restart;
 pub mod steps;
 mod windows;

@@ -44,6 +44,11 @@ impl Scene {
         begun.expect("a transaction");
     }
 
+    /// The same where it may be ended in the middle of that.
+    async fn begin_in_danger(&self) {
+        drop(self.around.batch_execute("BEGIN; SELECT 1").await);
+    }
+
     /// Waits until the report of the only hold names the session in this list.
     async fn until_named(&self, list: &str) -> Value {
         eventually("the report to name it", SOON, async || {
@@ -179,16 +184,17 @@ async fn one_that_comes_later_is_told_of_and_treated() {
         .await
         .expect("it lives");
 
+    let next = direct(&mut scene.postgres).await;
     scene
         .proxy
         .hold_drained(DB, json!({"bypass": "terminate"}))
         .await;
-    scene.begin().await;
+    scene.begin_in_danger().await;
     scene.until_named("terminated").await;
     scene.assert_ended().await;
-    // The next one is nobody that is known.
-    (scene.around, scene.pid) = direct(&mut scene.postgres).await;
-    scene.begin().await;
+    // Nobody that is known.
+    (scene.around, scene.pid) = next;
+    scene.begin_in_danger().await;
     scene.until_named("terminated").await;
     scene.proxy.open(DB).await;
     (scene.around, scene.pid) = direct(&mut scene.postgres).await;
@@ -270,11 +276,16 @@ async fn one_that_locks_what_a_migration_needs_is_ended_in_time() {
     let mut shop = Shop::open().await;
     let file = "select pg_sleep(2);\nalter table written add column note text;";
     shop.write("001_a.up.sql", file);
-    let up = shop.begin(&["up", "--bypass", "terminate", "--lock-timeout", "10s"]);
-    shop.running("select pg_sleep").await;
     let (around, _) = direct(&mut shop.postgres).await;
+    let up = shop.begin(&["up", "--bypass", "terminate", "--lock-timeout", "10s"]);
+    // Asked of the proxy: whoever asks the server is in a transaction of its own then.
+    until("an exclusive window", SOON, async || {
+        shop.window().await["drain"]["outcome"] == "drained"
+    })
+    .await;
     let lock = "begin; lock table written in row exclusive mode";
-    around.batch_execute(lock).await.expect("a lock");
+    // It may be ended in the middle of that.
+    drop(around.batch_execute(lock).await);
     up.ended().await.assert(0, &["done: one file"]);
     assert!(
         around.simple_query("select 1").await.is_err(),

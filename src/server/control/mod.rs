@@ -1,8 +1,11 @@
 //! The control connection: what the server itself says of its sessions, and orders to end them.
 
 mod backends;
+mod locks;
 mod obstacles;
+mod rights;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,7 +15,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
 pub use backends::{Activity, Backend, Identity};
+pub use locks::{CLASS, OtherProxy};
 pub use obstacles::{Obstacle, ObstacleKind};
+pub use rights::{Rights, SessionTimeout};
 
 use self::backends::BACKENDS;
 use self::obstacles::OBSTACLES;
@@ -72,6 +77,8 @@ struct Connection {
     /// [`OBSTACLES`], for the same reason.
     obstacles: Statement,
     endpoint: Endpoint,
+    /// Databases whose lock it holds; see [`Control::announce`].
+    announced: BTreeSet<String>,
     _own: OwnBackend,
 }
 
@@ -236,6 +243,7 @@ impl Control {
             backends,
             obstacles,
             endpoint: route.endpoint,
+            announced: BTreeSet::new(),
             _own: self.own.insert(pid),
         })
     }
