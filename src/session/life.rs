@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::Applicant;
-use super::passes::{Pass, Passes};
+use super::passes::Passes;
 use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
@@ -76,8 +76,6 @@ pub(super) struct Farewell {
     pub(super) session: Arc<Session>,
     pub(super) end: End,
     pub(super) _places: Places,
-    /// Given back when the session is in the registry no more.
-    pub(super) _pass: Option<Pass>,
 }
 
 /// A client that has said what it wants, or will not.
@@ -99,6 +97,8 @@ impl Drop for Farewell {
     fn drop(&mut self) {
         self.sessions
             .remove(&self.session, self.end == End::ServerClosed);
+        // Its window waits for it, and then looks who is left behind.
+        self.session.leave_window();
     }
 }
 

@@ -249,7 +249,7 @@ impl Host {
                 .to_owned(),
             replication,
             held_by_holds,
-            window: pass.as_ref().map(|pass| pass.window().to_owned()),
+            pass,
             client: peer,
             route,
             server_key: login.server_key,
@@ -261,7 +261,6 @@ impl Host {
             session: Arc::clone(&session),
             end: End::ServerLeft,
             _places: places,
-            _pass: pass,
         };
         let (client, server) = ((client, login.from_client), (stream, login.to_client));
         Settled {

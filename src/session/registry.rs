@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
+use super::passes::Pass;
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::{CancelKey, Replication};
@@ -120,6 +121,8 @@ pub struct Session {
     pub meter: Meter,
     born: Instant,
     signals: AtomicU8,
+    /// Given back when its server connection is at its end.
+    pass: Mutex<Option<Pass>>,
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -179,8 +182,8 @@ pub struct Login {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
-    /// The window it works in, if it goes through one.
-    pub window: Option<String>,
+    /// Its right to be in a window, if it goes through one.
+    pub pass: Option<Pass>,
     /// Where it comes from.
     pub client: Peer,
     /// The way to the server it got.
@@ -200,7 +203,8 @@ impl Session {
             application_name: login.application_name,
             replication: login.replication,
             held_by_holds: login.held_by_holds,
-            window: login.window,
+            window: login.pass.as_ref().map(|pass| pass.window().to_owned()),
+            pass: Mutex::new(login.pass),
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -347,6 +351,16 @@ impl Session {
         self.cancels().push(done);
         self.signal(Signals::CANCEL);
         told
+    }
+
+    /// It runs nothing in its window any more, and never will again.
+    pub fn leave_window(&self) {
+        let pass = self
+            .pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(pass);
     }
 
     /// Who waits for a cancel to be carried out.

@@ -46,6 +46,7 @@ mod names_with_addresses;
 mod no_one_gets_in;
 mod nothing_grows_without_bound;
 mod open_is_transparent;
+mod pings_through_holds;
 mod proxy_protocol;
 mod replication_and_holds;
 mod runner_applies;

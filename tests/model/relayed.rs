@@ -123,7 +123,7 @@ impl Relayed {
             client: Peer::Unix,
             replication: None,
             held_by_holds: true,
-            window: None,
+            pass: None,
             route: Route::plain(Endpoint::Unix("/".into())),
             server_key: None,
             client_key: None,

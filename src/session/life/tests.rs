@@ -129,7 +129,7 @@ impl World {
             application_name: String::new(),
             replication: None,
             held_by_holds: true,
-            window: None,
+            pass: None,
             client: Peer::Unix,
             route: Route::plain(Endpoint::Unix("/nowhere".into())),
             server_key: key.clone(),
@@ -149,7 +149,6 @@ impl World {
             session,
             end: End::ServerLeft,
             _places: Places::for_tests(&self.rooms),
-            _pass: None,
         };
         let settled = Settled { relay, farewell };
         Peers {

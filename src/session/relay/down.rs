@@ -161,6 +161,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// of its was never sent.
     fn server_ended(&mut self) -> Step {
         let step = self.close(End::ServerClosed, None);
+        // However long the client takes to read the last words.
+        self.session.leave_window();
         if self.door.has_permit() {
             // The transaction ended with its server, whether the client reads of it or not.
             self.door.release();
