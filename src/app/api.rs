@@ -9,10 +9,10 @@ use super::App;
 use super::events::Command;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, DatabaseStatus, Events, HoldRequest as HoldBody, HoldStatus,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, ReplicationKind,
-    SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder, WindowTaken,
-    WindowView, WindowViews,
+    CancelRequest, Cancelling, DatabaseStatus, DrainRequest, Events, HoldRequest as HoldBody,
+    HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck,
+    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::config::{AskedLadder, Config};
@@ -252,6 +252,18 @@ impl Api for AppApi {
 
     fn follow_events(&self, after: u64) -> Feed {
         self.app.follow_events(after)
+    }
+
+    async fn change_drain(
+        &self,
+        databases: Databases,
+        request: DrainRequest,
+    ) -> Result<ModeResults, ApiError> {
+        self.app.change_drain(&target(&databases), &request)
+    }
+
+    async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {
+        self.app.precheck(database, query).await
     }
 
     async fn start_migration(

@@ -1,8 +1,10 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
 mod api;
+mod drain;
 mod events;
 mod migrations;
+mod precheck;
 mod signals;
 mod traffic;
 mod windows;
@@ -132,6 +134,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     });
     app.accept(listeners, gates, (lookups, disguise));
     app.upkeep();
+    app.keep_watch();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
     crate::admin::serve(

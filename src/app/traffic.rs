@@ -160,9 +160,10 @@ impl Drop for Wanted {
 fn refusal(refused: Refused) -> runner::Refused {
     let report = match &refused {
         Refused::NotDrained(report) => as_json(report),
-        Refused::Another(_) | Refused::StillHeld(_) | Refused::Journal(_) => {
-            serde_json::Value::Null
-        }
+        Refused::Another(_)
+        | Refused::StillHeld(_)
+        | Refused::OtherProxy(_)
+        | Refused::Journal(_) => serde_json::Value::Null,
     };
     runner::Refused {
         // With its causes: which file of the journal, and why.

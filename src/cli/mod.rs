@@ -6,6 +6,7 @@ mod client;
 mod control;
 pub mod demo;
 mod describe;
+mod drain;
 mod exit;
 mod follow;
 mod migrate;
@@ -35,6 +36,8 @@ enum Command {
     Sessions(control::Sessions),
     Hold(control::Hold),
     Open(control::Open),
+    Drain(drain::Drain),
+    Precheck(drain::Precheck),
     Migrate(migrate::Migrate),
     Demo(demo::Demo),
 }
@@ -60,6 +63,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sessions(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
+        Command::Drain(command) => wait_for(command.run()),
+        Command::Precheck(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Demo(command) => wait_for(command.run()),
     };
@@ -106,6 +111,8 @@ mod tests {
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
              --terminate 5s --bypass cancel --reason maintenance --unproved --json",
             "open shop",
+            "drain shop --ladder gentle --wait 5m",
+            "precheck shop --ladder firm --bypass cancel --json",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \

@@ -91,7 +91,8 @@ impl Drain {
                 }
                 Verdict::LookAgain(at) if permits > 0 => self.wait(at, &mut ladder).await,
                 Verdict::LookAgain(at) => {
-                    self.wait(at.min(Instant::now() + ask_again), &mut ladder).await;
+                    self.wait(at.min(Instant::now() + ask_again), &mut ladder)
+                        .await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
             }

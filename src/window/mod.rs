@@ -1,5 +1,6 @@
 //! A whole maintenance: hold, drain, exclusive, reopen. The one place that commands go through.
 
+mod beside;
 mod connection;
 pub mod controller;
 pub mod desk;

@@ -264,7 +264,9 @@ fn of_rights(rights: &Rights, question: &Question) -> Vec<Finding> {
 }
 
 fn of_bypass(who: &Blocker, policy: Bypass) -> Finding {
-    let long = who.transaction_age_ms.is_some_and(|age| age >= millis(LONG));
+    let long = who
+        .transaction_age_ms
+        .is_some_and(|age| age >= millis(LONG));
     let active = who.state == "active";
     let (fate, blocks) = match policy {
         Bypass::Ignore => (Fate::Named, false),
@@ -317,7 +319,9 @@ impl Finding {
     }
 
     fn of(kind: FindingKind, who: &Blocker) -> Finding {
-        let pid = who.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+        let pid = who
+            .pid
+            .map_or_else(|| "?".to_owned(), |pid| pid.to_string());
         Finding {
             what: format!("pid {pid}, {:?}, {}", who.application_name, who.client),
             owner: who.user.clone(),

@@ -14,6 +14,7 @@ use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::server::control::OtherProxy;
 
 /// A window as it is asked for.
 #[derive(Debug, Clone)]
@@ -67,6 +68,9 @@ pub enum Refused {
     /// Nobody works, and traffic is held until a person has looked.
     #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
     StillHeld(String),
+    /// What comes through it would not be held.
+    #[error("another pgdrain serves this database: {0}")]
+    OtherProxy(OtherProxy),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -279,6 +283,10 @@ impl Controller {
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
+        if let Some(other) = self.other_proxy(&database).await {
+            self.windows.end(&database, &id);
+            return Err(Refused::OtherProxy(other));
+        }
         let record = WindowRecord {
             id: id.clone(),
             since: Timestamp::now(),

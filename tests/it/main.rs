@@ -47,6 +47,7 @@ mod no_one_gets_in;
 mod nothing_grows_without_bound;
 mod open_is_transparent;
 mod pings_through_holds;
+mod precheck;
 mod proxy_protocol;
 mod replication_and_holds;
 mod runner_applies;

@@ -9,6 +9,7 @@ mod endpoints;
 mod events;
 mod migration;
 mod mode;
+mod precheck;
 mod session;
 mod window;
 
@@ -22,6 +23,7 @@ pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,

@@ -107,7 +107,13 @@ mod tests {
 
     #[test]
     fn times_are_read_as_postgres_writes_them() {
-        for (text, ms) in [("0", 0), ("250", 250), ("30s", 30_000), ("5 min", 300_000), ("1d", 86_400_000)] {
+        for (text, ms) in [
+            ("0", 0),
+            ("250", 250),
+            ("30s", 30_000),
+            ("5 min", 300_000),
+            ("1d", 86_400_000),
+        ] {
             assert_eq!(time(text), Some(Duration::from_millis(ms)), "{text}");
         }
         assert_eq!((time("soon"), time("3 weeks")), (None, None));
