@@ -50,7 +50,7 @@ async fn everything_in_the_way_is_named_with_what_each_ladder_does() {
     let mut busy = proxy.session(DB).await;
     busy.send(&message::query("SELECT pg_sleep(600)")).await;
     let around = postgres.connect(DB).await;
-    let prepare = "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'left behind'; BEGIN; SELECT 1";
+    let prepare = "BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'leftover'; BEGIN; SELECT 1";
     around.batch_execute(prepare).await.expect("prepared");
 
     let answer = eventually("a precheck that names both of ours", SOON, async || {
@@ -80,7 +80,7 @@ async fn everything_in_the_way_is_named_with_what_each_ladder_does() {
     assert!(
         prepared["what"]
             .as_str()
-            .is_some_and(|it| it.contains("left behind")),
+            .is_some_and(|it| it.contains("leftover")),
         "{answer}"
     );
     assert_eq!(
@@ -102,7 +102,7 @@ async fn everything_in_the_way_is_named_with_what_each_ladder_does() {
         &[
             "no-go",
             "idle_session_timeout",
-            "left behind",
+            "leftover",
             "bypass_session",
         ],
     );
@@ -186,7 +186,7 @@ async fn a_drain_is_stepped_up_and_down_again() {
     ];
     proxy.run(&up).await.assert(0, &["draining"]);
     let answer = busy.read_until_ready().await;
-    assert_eq!(answer[0].tag, b'E', "it was cancelled: {answer:?}");
+    assert_eq!(answer[1].tag, b'E', "it was cancelled: {answer:?}");
     proxy.until_drained(DB).await;
     proxy.open(DB).await;
 
