@@ -19,6 +19,7 @@ impl App {
             wait: body.wait,
             cancel: body.cancel,
             abort: body.abort,
+            stuck: body.stuck,
             terminate: body.terminate,
         };
         let ladder = Ladder::new(&self.config.load().hold.ladder.with(&asked));

@@ -195,6 +195,7 @@ fn order(
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        stuck: body.stuck,
         abort: body.abort,
         terminate: body.terminate,
     };

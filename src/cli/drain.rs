@@ -34,6 +34,7 @@ impl Drain {
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,
+            stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
             by: Some(operator()),
         };

@@ -18,6 +18,9 @@ pub struct DrainRequest {
     /// How long it waits after cancelling statements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<HumanDuration>,
+    /// How long it waits after freeing what stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<HumanDuration>,
     /// How long it waits after aborting idle transactions in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort: Option<HumanDuration>,

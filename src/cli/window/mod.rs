@@ -102,6 +102,7 @@ impl Wanted {
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,
             bypass: self.ladder.bypass,
+            stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
             reason: self.reason.clone(),
             by: Some(operator()),
