@@ -14,6 +14,7 @@ pub(super) enum Endpoint {
     SetMode,
     ChangeDrain,
     Precheck,
+    SetCap,
     StartMigration,
     MigrationStatus,
     Migrations,
@@ -82,6 +83,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::GET,
         "/v1/databases/{db}/precheck",
         Endpoint::Precheck,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/cap",
+        Endpoint::SetCap,
         SMALL,
     ),
     route(

@@ -102,6 +102,11 @@ where
             let precheck = api.precheck(one(found.parameter)?, query).await;
             Ok(json(StatusCode::OK, &precheck))
         }
+        Endpoint::SetCap => {
+            let database = one(found.parameter)?;
+            let result = api.cap(database, parse(&body)?, caller).await?;
+            Ok(json(StatusCode::OK, &result))
+        }
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
             let started = api.start_migration(database, parse(&body)?).await?;

@@ -9,9 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, DrainRequest, ErrorBody, Events, Forecast, MigrationStarted,
-    Migrations, ModeName, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery, Sessions,
-    Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest, ErrorBody, Events,
+    Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults,
+    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Preset};
@@ -115,6 +116,7 @@ impl Api for Fake {
         self.modes().push((databases, request.clone()));
         let result = ModeResult {
             database: "shop".to_owned(),
+            scope: None,
             mode: ModeName::Hold,
             generation: 1,
             drain: None,
@@ -129,6 +131,22 @@ impl Api for Fake {
             )),
             (Answer::WhenDrained, ModeRequest::Hold(_)) => std::future::pending().await,
         }
+    }
+
+    async fn cap(
+        &self,
+        database: String,
+        request: CapRequest,
+        _caller: Caller,
+    ) -> Result<CapResult, ApiError> {
+        let transactions = request.transactions.of(100);
+        let cap = transactions.map(|transactions| CapStatus {
+            transactions,
+            until: None,
+            by: String::new(),
+            reason: String::new(),
+        });
+        Ok(CapResult { database, cap })
     }
 
     async fn start_migration(

@@ -5,6 +5,7 @@ use crate::admin::ApiError;
 use crate::admin::types::{DrainRequest, ModeResult, ModeResults};
 use crate::config::AskedLadder;
 use crate::drain::escalation::Ladder;
+use crate::gate::mode::Mode;
 use crate::window::Target;
 
 impl App {
@@ -29,14 +30,13 @@ impl App {
             let message = "No drain is under way there.";
             return Err(ApiError::conflict("not_draining", message));
         }
-        let results = changed.iter().map(|draining| {
-            let gate = self.controller.gates().of(&draining.database);
-            ModeResult {
-                database: draining.database.clone(),
-                mode: gate.holds().0,
-                generation: draining.generation.0,
-                drain: Some(draining.report.borrow().clone()),
-            }
+        let results = changed.iter().map(|draining| ModeResult {
+            database: draining.database.clone(),
+            scope: None,
+            // What is being drained is held.
+            mode: Mode::Hold,
+            generation: draining.generation.0,
+            drain: Some(draining.report.borrow().clone()),
         });
         Ok(ModeResults {
             results: results.collect(),

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod break_glass;
+mod cap;
 mod client;
 mod control;
 pub mod demo;
@@ -39,6 +40,7 @@ enum Command {
     Open(control::Open),
     Drain(drain::Drain),
     Precheck(drain::Precheck),
+    Cap(cap::Cap),
     Migrate(migrate::Migrate),
     Window(window::Window),
     Demo(demo::Demo),
@@ -67,6 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Open(command) => wait_for(command.run()),
         Command::Drain(command) => wait_for(command.run()),
         Command::Precheck(command) => wait_for(command.run()),
+        Command::Cap(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
         Command::Demo(command) => wait_for(command.run()),
@@ -116,6 +119,10 @@ mod tests {
             "open shop",
             "drain shop --ladder gentle --wait 5m",
             "precheck shop --ladder firm --bypass cancel --json",
+            "hold shop --user app --application web --client 10.0.0.0/8 --blocked reject --sqlstate 57P03",
+            "open * --user app",
+            "cap shop 50% --for 5m --reason busy",
+            "cap shop off",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \

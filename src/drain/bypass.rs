@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::proof::{View, look, with_causes};
 use super::report::{Blocker, DrainReport};
-use crate::config::Bypass;
+use crate::config::{Bypass, Scope};
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
 use crate::server::control::{Backend, Control, Identity};
@@ -98,7 +98,8 @@ pub struct Around {
 
 /// Looks once for the bypass sessions of a database.
 pub async fn around(database: &str, sessions: &Sessions, control: &Control) -> Around {
-    let view = look(database, sessions, control, Bypass::Wait).await;
+    let scope = Scope::default();
+    let view = look(database, &scope, sessions, control, Bypass::Wait).await;
     Around {
         who: view.past_us(),
         unknown: view.unknown,
@@ -126,7 +127,8 @@ impl Watch {
         let mut known = BTreeMap::new();
         while self.policy != Bypass::Ignore {
             let database = self.gate.database();
-            let view = look(database, &self.sessions, &self.control, self.policy).await;
+            let (sessions, control) = (&self.sessions, &self.control);
+            let view = look(database, self.gate.scope(), sessions, control, self.policy).await;
             if self.publish(&view) {
                 self.compare(&view, &mut known);
                 // Behind a pooler a process id may be anybody's.

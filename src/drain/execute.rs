@@ -106,6 +106,7 @@ impl Drain {
         }
         let view = look(
             self.gate.database(),
+            self.gate.scope(),
             &self.sessions,
             &self.control,
             self.bypass,
@@ -151,7 +152,8 @@ impl Drain {
     /// Sessions in a transaction, as their permits tell.
     fn in_the_way(&self) -> Vec<Arc<Session>> {
         let mut sessions = self.sessions.held_with(self.gate.database());
-        sessions.retain(|session| session.transaction_age().is_some());
+        let scope = self.gate.scope();
+        sessions.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
         sessions
     }
 
@@ -258,6 +260,7 @@ impl Drain {
             add_new(&mut report.aborted, aborted);
             if let Some(view) = view {
                 report.bypass = view.past_us();
+                report.exempt.clone_from(&view.exempt);
             }
         });
     }

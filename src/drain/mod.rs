@@ -10,12 +10,13 @@ pub mod execute;
 mod proof;
 pub mod report;
 
-use crate::config::Bypass;
+use crate::config::{Bypass, Scope};
 use crate::server::control::Control;
 use crate::session::registry::Sessions;
 
 /// Forgets connections that we closed and that the server has forgotten too.
 pub async fn forget_departed(database: &str, sessions: &Sessions, control: &Control) {
     // Looking is what forgets.
-    proof::look(database, sessions, control, Bypass::Ignore).await;
+    let scope = Scope::default();
+    proof::look(database, &scope, sessions, control, Bypass::Ignore).await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::escalation::Proof;
 use super::report::Blocker;
-use crate::config::Bypass;
+use crate::config::{Bypass, Scope};
 use crate::server::connect::Endpoint;
 use crate::server::control::{Activity, Backend, Control, ControlError, Seen};
 use crate::session::registry::{self, Session, Sessions};
@@ -19,8 +19,10 @@ pub(super) struct View {
     pub busy: Vec<Backend>,
     /// Sessions that did not come through us and are in a transaction.
     pub bypass: Vec<Backend>,
-    /// Sessions of ours that holds do not stop and that are in a transaction.
+    /// Replication connections of ours that holds do not stop and that are in a transaction.
     pub unheld: Vec<Blocker>,
+    /// Sessions that no hold stops and that are in a transaction.
+    pub exempt: Vec<Blocker>,
     /// Why the proof is unknown.
     pub unknown: Option<String>,
     /// Whether process ids mean nothing, because a pooler is in between.
@@ -37,10 +39,11 @@ impl View {
     }
 }
 
-/// Asks the server about the sessions of `database`. Those that did not come through us belong to the
+/// Asks the server about the sessions of `database` that `scope` is for. Those that did not come through us belong to the
 /// proof unless they are to be ignored.
 pub(super) async fn look(
     database: &str,
+    scope: &Scope,
     sessions: &Sessions,
     control: &Control,
     bypass: Bypass,
@@ -48,7 +51,7 @@ pub(super) async fn look(
     // Taken before the server is asked: whoever logs in later cannot be missed by the answer.
     let ours = sessions.of(database);
     match control.backends(database).await {
-        Ok(seen) => compare(database, sessions, &ours, seen, bypass),
+        Ok(seen) => compare((database, scope), sessions, &ours, seen, bypass),
         Err(error) => {
             let proof = match error {
                 ControlError::NoRole => Proof::Impossible,
@@ -62,6 +65,7 @@ pub(super) async fn look(
                 busy: Vec::new(),
                 bypass: Vec::new(),
                 unheld: Vec::new(),
+                exempt: Vec::new(),
                 unknown,
                 pooled: false,
                 failed: true,
@@ -71,7 +75,7 @@ pub(super) async fn look(
 }
 
 fn compare(
-    database: &str,
+    (database, scope): (&str, &Scope),
     sessions: &Sessions,
     ours: &[Arc<Session>],
     seen: Seen,
@@ -92,6 +96,7 @@ fn compare(
         busy: vec![],
         bypass: vec![],
         unheld: vec![],
+        exempt: vec![],
         unknown: None,
         pooled,
         failed: false,
@@ -103,7 +108,7 @@ fn compare(
         gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
     let departed = sessions.departed_of(database);
-    for gone in &departed {
+    for gone in departed.iter().filter(|gone| scope.fits(gone.who())) {
         match seen.get(&gone.pid) {
             // Also one that is shown idle: a statement may lie in its socket that it has not read
             // yet, and it would run whatever became of its client.
@@ -111,7 +116,8 @@ fn compare(
             None => view.unknown(format!("the backend {} is at another server", gone.pid)),
         }
     }
-    for session in ours.iter().filter(|session| session.held_by_holds) {
+    let held = ours.iter().filter(|session| session.held_by_holds);
+    for session in held.filter(|session| scope.fits(session.who())) {
         view.count_session(session, sessions, endpoint, &seen);
     }
     for backend in seen.values().filter(|backend| !backend.sends_changes) {
@@ -128,10 +134,12 @@ fn compare(
     let unheld = ours
         .iter()
         .filter(|session| !session.held_by_holds && session.window.is_none());
-    view.unheld = unheld
+    let (replicates, exempt): (Vec<_>, Vec<_>) = unheld
         .filter(|session| session.transaction_age().is_some())
-        .map(|session| Blocker::from(&**session))
-        .collect();
+        .partition(|session| session.replication.is_some());
+    let blocker = |session: &Arc<Session>| Blocker::from(&**session);
+    view.unheld = replicates.into_iter().map(blocker).collect();
+    view.exempt = exempt.into_iter().map(blocker).collect();
     view
 }
 

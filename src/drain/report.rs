@@ -63,6 +63,9 @@ pub struct DrainReport {
     /// What else was in the way when the gate was closed: it is named, and nothing else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<Obstacle>,
+    /// Sessions that no hold stops and that are in a transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<Blocker>,
     /// A sentence about it.
     pub detail: String,
 }
@@ -86,6 +89,7 @@ impl DrainReport {
             bypass: Vec::new(),
             bypass_unknown: None,
             obstacles: Vec::new(),
+            exempt: Vec::new(),
             detail: "waiting for transactions to end".into(),
         }
     }

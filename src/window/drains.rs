@@ -80,9 +80,10 @@ impl Controller {
             ladder,
             bypass,
         } = beginning;
-        let database = gate.database().to_owned();
+        let (database, name) = (gate.database().to_owned(), gate.name());
         let mut inside = self.sessions.held_with(&database);
-        inside.retain(|session| session.transaction_age().is_some());
+        let scope = gate.scope();
+        inside.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
         let waited_for = inside
             .iter()
             .map(|session| Blocker::from(&**session))
@@ -132,9 +133,7 @@ impl Controller {
             report,
             ladder,
         };
-        self.drains
-            .of()
-            .insert((database, holder), draining.clone());
+        self.drains.of().insert((name, holder), draining.clone());
         draining
     }
 
@@ -188,9 +187,9 @@ impl Controller {
         changed
     }
 
-    /// The drain of this holder's hold, the last one if it has ended.
-    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
-        let key = (database.to_owned(), holder);
+    /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.
+    pub fn draining(&self, gate: &str, holder: Holder) -> Option<Draining> {
+        let key = (gate.to_owned(), holder);
         self.drains.of().get(&key).cloned()
     }
 }

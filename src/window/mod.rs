@@ -1,10 +1,12 @@
 //! A whole maintenance: hold, drain, exclusive, reopen. The one place that commands go through.
 
 mod beside;
+mod caps;
 mod connection;
 pub mod controller;
 pub mod desk;
 mod drains;
+mod holds;
 pub mod journal;
 pub mod lease;
 mod lent;
@@ -14,6 +16,7 @@ mod restart;
 pub mod steps;
 mod windows;
 
+pub use caps::CapRequest;
 pub use controller::{Controller, HoldRequest, OpenRefused, Target};
 pub use desk::{Desk, IfBusy, NotTaken, Order, Taken};
 pub use drains::Draining;

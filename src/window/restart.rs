@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::controller::Controller;
 use super::journal::{HoldRecord, LentRecord, Record, WindowRecord};
-use crate::config::{AfterRestart, Blocked, Then};
+use crate::config::{AfterRestart, Blocked, Scope, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
 /// Said of a window that was open when the last process died.
@@ -35,7 +35,7 @@ impl Controller {
         let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
         if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");
-            self.gates.hold_everywhere(&spec);
+            self.gates.hold(None, &Scope::default(), &spec);
         }
         for (database, hold) in &record.databases {
             if let Some(spec) = rest_of(hold) {
@@ -43,6 +43,14 @@ impl Controller {
                 self.gates.of(database).hold(Holder::Operator, spec);
             }
         }
+        for scoped in &record.scopes {
+            if let Some(spec) = rest_of(&scoped.hold) {
+                tracing::warn!(?scoped, "held, as before the restart");
+                let database = scoped.database.as_deref();
+                self.gates.hold(database, &scoped.scope, &spec);
+            }
+        }
+        self.take_up_caps(record, policy);
         let windows = record.windows.iter();
         windows
             .map(|(database, window)| self.take_up_window(database, window))
@@ -64,6 +72,7 @@ impl Controller {
                 duration: hold.duration,
                 then: Then::Stay,
                 blocked: Blocked::Queue,
+                sqlstate: None,
                 client_deadline: hold.client_deadline,
                 by: window.by.clone(),
                 reason: Some(format!("window {} of before the restart", window.id)),
