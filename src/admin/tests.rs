@@ -80,6 +80,7 @@ impl Api for Fake {
             upstream: "db:5432".to_owned(),
             state_dir: "/".to_owned(),
             databases: vec![],
+            former: None,
         }
     }
 

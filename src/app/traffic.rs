@@ -163,6 +163,7 @@ fn refusal(refused: Refused) -> runner::Refused {
         Refused::Another(_)
         | Refused::StillHeld(_)
         | Refused::OtherProxy(_)
+        | Refused::Former(_)
         | Refused::Journal(_) => serde_json::Value::Null,
     };
     runner::Refused {

@@ -122,6 +122,7 @@ fn compare(
     }
     for backend in seen.values().filter(|backend| !backend.sends_changes) {
         let is_ours = sessions.by_pid(backend.pid).is_some()
+            || sessions.is_elsewhere(backend.pid)
             || ours.iter().any(|session| session.pid() == Some(backend.pid))
             // As it is now: it may have left since the first look.
             || sessions.departed_of(database).iter().any(|gone| gone.pid == backend.pid);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::drains::Drains;
+use super::generations::Generations;
 use super::journal::{Journal, JournalError, Record};
 use super::pace::Pace;
 use super::windows::Windows;
@@ -72,6 +73,19 @@ pub enum OpenRefused {
         /// The database.
         database: String,
     },
+    /// The former process could not be told.
+    #[error(
+        "opened here, but the former process {pid} could not be told: {why}; its {sessions} \
+         sessions are held until their own deadline, or until SIGUSR2 to it"
+    )]
+    Former {
+        /// The process.
+        pid: u32,
+        /// How many sessions it serves.
+        sessions: u64,
+        /// What went wrong.
+        why: String,
+    },
 }
 
 /// See the module.
@@ -84,11 +98,12 @@ pub struct Controller {
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Arc<Audit>,
     pub(super) windows: Windows,
+    pub(super) generations: Generations,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
     pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
-    own: OwnBackends,
+    pub(super) own: OwnBackends,
     pub(super) drains: Drains,
     pub(super) pace: Pace,
 }
@@ -113,12 +128,18 @@ impl Controller {
             metrics,
             audit,
             windows: Windows::default(),
+            generations: Generations::default(),
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
             own,
             drains: Drains::default(),
             pace: Pace::default(),
         }
+    }
+
+    /// The former process, if it still serves sessions.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// What was done to traffic, and where to tell it.

@@ -48,6 +48,11 @@ pub struct Draining {
 }
 
 impl Draining {
+    /// The same drain with a report that is made of more than its own.
+    pub(super) fn told_by(self, report: watch::Receiver<DrainReport>) -> Draining {
+        Draining { report, ..self }
+    }
+
     /// Waits for the end of the drain. Cancel safe: the drain goes on.
     pub async fn ended(mut self) -> DrainReport {
         let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
@@ -185,6 +190,11 @@ impl Controller {
             });
         }
         changed
+    }
+
+    /// Shows a drain in place of the one that it is made of.
+    pub(super) fn replace_draining(&self, gate: &str, holder: Holder, draining: Draining) {
+        self.drains.of().insert((gate.to_owned(), holder), draining);
     }
 
     /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.

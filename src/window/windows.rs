@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::controller::Controller;
 use super::drains::{Beginning, Draining};
+use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
 use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
@@ -71,6 +72,9 @@ pub enum Refused {
     /// What comes through it would not be held.
     #[error("another pgdrain serves this database: {0}")]
     OtherProxy(OtherProxy),
+    /// Another process still serves sessions there.
+    #[error(transparent)]
+    Former(#[from] StillServed),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -280,6 +284,7 @@ impl Controller {
         begun: oneshot::Sender<Draining>,
         given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
+        self.alone()?;
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
@@ -384,6 +389,14 @@ impl Controller {
             "traffic stays held: look, then `pgdrain open`"
         );
         self.note_stays(&database, why).await;
+    }
+
+    /// A window that is there, in which somebody works or that somebody has to look after: its
+    /// database, and its name.
+    pub fn any_window(&self) -> Option<(String, String)> {
+        let open = self.windows.open();
+        let (database, window) = open.iter().next()?;
+        Some((database.clone(), window.id.clone()))
     }
 
     /// Why traffic is held in a database although nobody works in its window: somebody has to look,
