@@ -210,6 +210,7 @@ fn order(
             before: body.cap_before.map_or(CAP, Duration::from),
             after: body.cap_after.map_or(CAP, Duration::from),
         }),
+        bypass: body.bypass.unwrap_or(set.bypass_of_window()),
         by: body.by.unwrap_or_else(|| "unknown".into()),
         from: caller.from,
         reason: body.reason,

@@ -17,7 +17,7 @@ use super::lease::{Lease, Term};
 use super::lent::{Driver, Lent};
 use super::steps::{After, Life, Stage};
 use super::windows::{Refused, WindowRequest};
-use crate::config::{AskedCap, Blocked, words};
+use crate::config::{AskedCap, Blocked, Bypass, words};
 use crate::drain::escalation::Ladder;
 use crate::session::passes::{Hash, Passes, hash};
 use crate::tasks::Tasks;
@@ -78,6 +78,8 @@ pub struct Order {
     pub unproved: bool,
     /// How many transactions run at once before and after, if not all.
     pub cap: Option<CapAround>,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    pub bypass: Bypass,
     /// Who asks.
     pub by: String,
     /// From where.

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::controller::{Controller, Draining, HoldRequest, OpenRefused, Target, write};
+use super::controller::{Controller, HoldRequest, OpenRefused, Target, write};
+use super::drains::{Beginning, Draining};
 use super::journal::{HoldRecord, JournalError, Record, ScopeRecord};
 use crate::audit::{Event, Kind};
-use crate::config::Scope;
+use crate::config::{Bypass, Scope};
 use crate::drain::report::Outcome;
 use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
@@ -94,13 +95,18 @@ impl Controller {
             let gate = closed.gate;
             tracing::info!(gate = gate.name(), ?holder, spec = ?request.spec, "held");
             let ladder = request.ladder.clone();
-            let draining = self.drain(
-                Arc::clone(&gate),
+            let draining = self.drain(Beginning {
+                gate: Arc::clone(&gate),
                 holder,
-                closed.generation,
+                generation: closed.generation,
                 held_at,
                 ladder,
-            );
+                // Who comes past us is no matter of some of our clients.
+                bypass: match request.scope.is_whole() {
+                    true => request.bypass,
+                    false => Bypass::Ignore,
+                },
+            });
             (gate, draining)
         });
         drains.collect()

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
 use super::caps::CapRequest;
-use super::controller::{Controller, Draining};
+use super::controller::Controller;
 use super::desk::{IfBusy, Order};
+use super::drains::Draining;
 use super::journal::LentRecord;
 use super::lease::Term;
 use super::steps::{Command, Denied, Effect, End, Event, Life, Stage};
@@ -398,6 +399,7 @@ impl Driver {
             blocked: order.blocked,
             client_deadline: order.client_deadline,
             ladder: order.ladder.clone(),
+            bypass: order.bypass,
             unproved: order.unproved,
             by: order.by.clone(),
             reason: order.reason.clone(),

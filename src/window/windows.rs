@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use super::controller::{Controller, Draining};
+use super::controller::Controller;
+use super::drains::{Beginning, Draining};
 use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
-use crate::config::{Blocked, Then};
+use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::server::control::OtherProxy;
 
 /// A window as it is asked for.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct WindowRequest {
     pub client_deadline: Duration,
     /// How what still runs is ended.
     pub ladder: Ladder,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    pub bypass: Bypass,
     /// Whether to go on when the server could not say that nothing runs.
     pub unproved: bool,
     /// Who asks.
@@ -65,6 +69,9 @@ pub enum Refused {
     /// Nobody works, and traffic is held until a person has looked.
     #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
     StillHeld(String),
+    /// What comes through it would not be held.
+    #[error("another pgdrain serves this database: {0}")]
+    OtherProxy(OtherProxy),
     /// Another process still serves sessions there.
     #[error(transparent)]
     Former(#[from] StillServed),
@@ -281,6 +288,10 @@ impl Controller {
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
+        if let Some(other) = self.other_proxy(&database).await {
+            self.windows.end(&database, &id);
+            return Err(Refused::OtherProxy(other));
+        }
         let record = WindowRecord {
             id: id.clone(),
             since: Timestamp::now(),
@@ -308,13 +319,14 @@ impl Controller {
             }
         };
         let ladder = request.ladder.clone().within(request.duration);
-        let drain = self.drain(
-            Arc::clone(&gate),
-            Holder::Window,
+        let drain = self.drain(Beginning {
+            gate: Arc::clone(&gate),
+            holder: Holder::Window,
             generation,
             held_at,
             ladder,
-        );
+            bypass: request.bypass,
+        });
         tracing::info!(
             database,
             window = id,
