@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
 use super::proof::{View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::clock;
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
 use crate::server::control::Control;
@@ -49,7 +50,7 @@ impl Drain {
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
             self.publish(&progress, &escalation, view.as_ref());
-            let verdict = escalation.observe(Observation { permits, proof }, Instant::now());
+            let verdict = escalation.observe(Observation { permits, proof }, clock::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
                 Verdict::Drained => return self.drained(&progress),
@@ -65,7 +66,7 @@ impl Drain {
                 Verdict::Act(step) => self.act(step, view.as_ref(), &progress).await,
                 Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
                 Verdict::LookAgain(at) => {
-                    self.wait(at.min(Instant::now() + ask_again)).await;
+                    self.wait(at.min(clock::now() + ask_again)).await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
             }
@@ -186,7 +187,7 @@ impl Drain {
     }
 
     fn drained(&self, progress: &watch::Sender<DrainReport>) {
-        let now = timestamp(Instant::now());
+        let now = timestamp(clock::now());
         progress.send_modify(|report| {
             report.drained_at = Some(now);
             report.in_the_way.clear();
@@ -200,7 +201,9 @@ impl Drain {
 
     fn finish(&self, progress: &watch::Sender<DrainReport>, outcome: Outcome, detail: String) {
         let database = self.gate.database();
-        let took_ms = self.held_at.elapsed().as_millis();
+        let took_ms = clock::now()
+            .saturating_duration_since(self.held_at)
+            .as_millis();
         tracing::info!(database, ?outcome, took_ms, detail, "drain ended");
         progress.send_modify(|report| {
             report.outcome = outcome;

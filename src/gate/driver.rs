@@ -11,7 +11,9 @@ use super::mode::{Generation, HoldSpec, Holder, Mode};
 use super::queue::{Place, Queue};
 use super::state::{Effect, EndedBy, Event, Hold, State};
 use crate::audit::{Audit, Event as Told, Kind};
+use crate::clock;
 use crate::config::Blocked;
+use crate::faults::{Fault, is_back};
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
 
@@ -93,7 +95,7 @@ impl Gate {
 
     /// Takes a place in the queue, if fewer than `limit` clients wait.
     pub fn join(&self, waker: &Waker, limit: usize) -> Option<Place> {
-        self.queue.join(waker, Instant::now(), limit)
+        self.queue.join(waker, clock::now(), limit)
     }
 
     /// Keeps the waker of a waiting client current; to be called before [`Gate::admit`] is tried
@@ -104,7 +106,7 @@ impl Gate {
 
     /// Gives a place in the queue back.
     pub fn leave(&self, place: Place) {
-        if let Some(waited) = self.queue.leave(place, Instant::now()) {
+        if let Some(waited) = self.queue.leave(place, clock::now()) {
             self.metrics.client_waited(waited);
         }
     }
@@ -117,7 +119,7 @@ impl Gate {
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
     pub fn hold(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Generation {
         let mut state = self.state();
-        let effects = state.apply(Event::Hold { holder, spec }, Instant::now());
+        let effects = state.apply(Event::Hold { holder, spec }, clock::now());
         let generation = state
             .hold(holder)
             .map_or(Generation::default(), |hold| hold.generation);
@@ -176,7 +178,7 @@ impl Gate {
             Left::Others => {}
             Left::Nobody => {
                 let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
-                *emptied = Some(Instant::now());
+                *emptied = Some(clock::now());
                 self.quiet.notify_waiters();
             }
         }
@@ -184,7 +186,7 @@ impl Gate {
 
     fn apply(self: &Arc<Self>, event: Event) -> bool {
         let mut state = self.state();
-        let effects = state.apply(event, Instant::now());
+        let effects = state.apply(event, clock::now());
         let acted = !effects.is_empty();
         self.carry_out(state, effects);
         acted
@@ -199,6 +201,7 @@ impl Gate {
                     *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     self.admission.turn(true);
                 }
+                Effect::Open if is_back(Fault::LostWakeUp) => self.open_too_late(),
                 Effect::Open => {
                     self.admission.turn(false);
                     self.queue.wake_all();
@@ -219,15 +222,29 @@ impl Gate {
         self.changes.send_modify(|count| *count += 1);
     }
 
+    /// [`Fault::LostWakeUp`]: other tasks have their turn between the call and the gate.
+    fn open_too_late(self: &Arc<Self>) {
+        self.queue.wake_all();
+        let gate = Arc::clone(self);
+        self.tasks.spawn("gate", async move {
+            let state = gate.state();
+            if state.mode() == Mode::Open {
+                gate.admission.turn(false);
+            }
+        });
+    }
+
     fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {
         let gate = Arc::clone(self);
         let stop = self.tasks.shutdown_token();
         self.tasks.spawn("gate timer", async move {
             tokio::select! {
+                // In this order, so that what a simulation sees does not depend on chance.
+                biased;
                 () = tokio::time::sleep_until(at.into()) => {
                     gate.apply(Event::Timer { holder, generation });
                 }
-                () = gate.gone(holder, generation) => {}
+                () = gate.gone(holder, generation), if !is_back(Fault::StaleTimer) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -259,7 +276,7 @@ impl Gate {
     }
 
     fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
-        let lasted = hold.since.elapsed();
+        let lasted = clock::now().saturating_duration_since(hold.since);
         self.metrics.hold_ended(lasted);
         tracing::info!(
             database = self.database,

@@ -20,6 +20,7 @@ pub use driver::Gate;
 pub use queue::Place;
 
 use crate::audit::Audit;
+use crate::clock;
 use crate::config::Then;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -71,7 +72,7 @@ impl Gates {
             Arc::clone(&self.metrics),
             Arc::clone(&self.audit),
         ));
-        if let Some(spec) = inner.standing_hold(Instant::now()) {
+        if let Some(spec) = inner.standing_hold(clock::now()) {
             gate.hold(Holder::Everywhere, spec);
         }
         inner.gates.insert(database.to_owned(), Arc::clone(&gate));
@@ -96,7 +97,7 @@ impl Gates {
     /// Holds every database, those to come included.
     pub fn hold_everywhere(&self, spec: &HoldSpec) -> Vec<(Arc<Gate>, Generation)> {
         let mut inner = self.inner();
-        inner.everywhere = Some((spec.clone(), Instant::now()));
+        inner.everywhere = Some((spec.clone(), clock::now()));
         let held = inner.gates.values();
         held.map(|gate| {
             (

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use super::journal::{HoldRecord, Journal, JournalError, Record};
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
+use crate::clock;
 use crate::config::{Config, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
@@ -21,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::server::control::Control;
 use crate::server::own::OwnBackends;
 use crate::session::registry::Sessions;
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, blocking};
 
 /// What a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl Controller {
             }
         })
         .await?;
-        let held_at = Instant::now();
+        let held_at = clock::now();
         let held = match target {
             Target::Everywhere => self.gates.hold_everywhere(&request.spec),
             Target::Database(name) => {
@@ -226,7 +227,7 @@ impl Controller {
                     .iter()
                     .any(|(holder, _)| *holder == Holder::Everywhere)
             }
-            None => self.gates.standing_hold(Instant::now()).is_some(),
+            None => self.gates.standing_hold(clock::now()).is_some(),
         }
     }
 
@@ -284,7 +285,7 @@ impl Controller {
             .spawn("control connection", async move { control.warm_up().await });
         self.tasks.spawn("drain", async move {
             drain.run(ladder, progress).await;
-            metrics.drained(held_at.elapsed());
+            metrics.drained(clock::now().saturating_duration_since(held_at));
             audit.tell(drain_ended(&of, &told.borrow()));
         });
         let draining = Draining {
@@ -386,7 +387,7 @@ impl Controller {
             let mut of_name = gates.iter().filter(|gate| gate.database() == name);
             of_name.any(|gate| gate.holds().1.iter().any(|(held_by, _)| *held_by == holder))
         };
-        let everywhere = self.gates.standing_hold(Instant::now()).is_some();
+        let everywhere = self.gates.standing_hold(clock::now()).is_some();
         let forget = write(&mut journal, |record| {
             record
                 .databases
@@ -426,7 +427,7 @@ async fn write(
         return Ok(());
     }
     // Small, rare, and in order: the other worker goes on relaying.
-    tokio::task::block_in_place(|| journal.0.write(&record))?;
+    blocking(|| journal.0.write(&record))?;
     journal.1 = record;
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::gate::mode::HoldSpec;
 
 /// The file in the state directory.
@@ -46,7 +47,7 @@ impl HoldRecord {
     pub fn beginning(spec: HoldSpec) -> HoldRecord {
         HoldRecord {
             spec,
-            since: Timestamp::now(),
+            since: clock::wall(),
         }
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::controller::Controller;
 use super::journal::{HoldRecord, Record, WindowRecord};
+use crate::clock;
 use crate::config::{AfterRestart, Blocked, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
@@ -29,7 +30,7 @@ impl Controller {
     /// Puts the holds of `record` back on, before any client is let in. Windows are held until
     /// [`Controller::settle`] says what became of them.
     pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
-        let (now, policy) = (Timestamp::now(), self.config().after_restart);
+        let (now, policy) = (clock::wall(), self.config().after_restart);
         let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
         if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");

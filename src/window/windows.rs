@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use super::controller::{Controller, Draining};
 use super::journal::{JournalError, Record, WindowRecord};
+use crate::clock;
 use crate::config::{Blocked, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
@@ -189,7 +189,7 @@ impl Controller {
         let lost = self.windows.begin(&database, &id)?;
         let record = WindowRecord {
             id: id.clone(),
-            since: Timestamp::now(),
+            since: clock::wall(),
             by: request.by.clone(),
             stays: None,
         };
@@ -197,7 +197,7 @@ impl Controller {
             journal.windows.insert(database.clone(), record);
         };
         let hold = || {
-            let (held_at, gate) = (Instant::now(), self.gates.of(&database));
+            let (held_at, gate) = (clock::now(), self.gates.of(&database));
             let generation = gate.hold(Holder::Window, request.spec());
             (held_at, gate, generation)
         };
@@ -225,6 +225,8 @@ impl Controller {
         // Nobody has to watch.
         let _ = begun.send(drain.clone());
         let report = tokio::select! {
+            // A window that is there when nobody wants it any more is given back.
+            biased;
             report = drain.clone().ended() => report,
             () = given_up => {
                 gate.end_hold(Holder::Window, Some(generation));
