@@ -10,7 +10,7 @@ pub enum Fault {
     OldRelease,
     /// A timer that outlives its hold ends the next one, as stolon's did.
     StaleTimer,
-    /// Those who wait are woken before the gate is turned, find it closed, and are woken no more.
+    /// Who asks the closed gate once more goes on waiting without saying who is to be woken now.
     LostWakeUp,
 }
 

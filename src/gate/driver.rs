@@ -201,7 +201,6 @@ impl Gate {
                     *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     self.admission.turn(true);
                 }
-                Effect::Open if is_back(Fault::LostWakeUp) => self.open_too_late(),
                 Effect::Open => {
                     self.admission.turn(false);
                     self.queue.wake_all();
@@ -220,18 +219,6 @@ impl Gate {
         }
         drop(state);
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// [`Fault::LostWakeUp`]: other tasks have their turn between the call and the gate.
-    fn open_too_late(self: &Arc<Self>) {
-        self.queue.wake_all();
-        let gate = Arc::clone(self);
-        self.tasks.spawn("gate", async move {
-            let state = gate.state();
-            if state.mode() == Mode::Open {
-                gate.admission.turn(false);
-            }
-        });
     }
 
     fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {

@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::faults::{Fault, is_back};
+
 /// A place in the queue of one gate. Must be given back with [`super::Gate::leave`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place(u64);
@@ -49,7 +51,9 @@ impl Queue {
     /// Keeps the waker of a place current. To be called before the gate is asked again, so that
     /// an opening in between wakes the asker.
     pub(super) fn refresh(&self, place: &Place, waker: &Waker) {
-        if let Some(waiting) = self.line().waiting.get_mut(&place.0) {
+        if !is_back(Fault::LostWakeUp)
+            && let Some(waiting) = self.line().waiting.get_mut(&place.0)
+        {
             waiting.waker.clone_from(waker);
         }
     }

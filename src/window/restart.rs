@@ -115,17 +115,19 @@ impl Controller {
 /// What is left of a hold, if anything, and if holds are to go on.
 fn rest_of(hold: &HoldRecord, now: Timestamp, policy: AfterRestart) -> Option<HoldSpec> {
     let left = hold.left(now);
+    if hold.spec.then == Then::Open && left == Duration::ZERO {
+        // Over by its own time, whatever becomes of the others: it may have been so for long, since
+        // the journal is told of such an end only now and then.
+        return None;
+    }
     let then = match policy {
         AfterRestart::Open => return None,
         AfterRestart::Hold => Then::Stay,
         AfterRestart::Resume => hold.spec.then,
     };
-    match then {
-        Then::Open if left == Duration::ZERO => None,
-        Then::Open | Then::Stay => Some(HoldSpec {
-            then,
-            duration: left,
-            ..hold.spec.clone()
-        }),
-    }
+    Some(HoldSpec {
+        then,
+        duration: left,
+        ..hold.spec.clone()
+    })
 }
