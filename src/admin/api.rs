@@ -8,9 +8,11 @@ use hyper::StatusCode;
 use super::sse::Feed;
 use super::types::{
     CancelRequest, Cancelling, ErrorBody, ErrorDetail, Events, MigrationStarted, Migrations,
-    ModeRequest, ModeResult, ModeResults, Sessions, Status,
+    ModeRequest, ModeResult, ModeResults, Sessions, Status, WindowCommand, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
+use crate::window::steps::Command;
 
 /// The program behind the admin HTTP.
 ///
@@ -76,6 +78,37 @@ pub trait Api: Send + Sync + 'static {
         after: u64,
         wait: Duration,
     ) -> impl Future<Output = Result<RunView, ApiError>> + Send;
+
+    /// Takes an order for a window and answers at once.
+    fn order_window(
+        &self,
+        database: String,
+        order: WindowOrder,
+        caller: Caller,
+    ) -> impl Future<Output = Result<WindowTaken, ApiError>> + Send;
+
+    /// The windows that are remembered.
+    fn windows(&self, databases: Databases) -> impl Future<Output = WindowViews> + Send;
+
+    /// A window; waits for news behind the sequence number `after`, at most `wait`.
+    fn window(
+        &self,
+        id: String,
+        after: u64,
+        wait: Duration,
+    ) -> impl Future<Output = Result<WindowView, ApiError>> + Send;
+
+    /// The same as it changes, until it is over.
+    fn follow_window(&self, id: String) -> Result<Feed, ApiError>;
+
+    /// Renews a window, finishes it, or gives it up, and answers at once.
+    fn command_window(
+        &self,
+        id: String,
+        command: Command,
+        body: WindowCommand,
+        caller: Caller,
+    ) -> impl Future<Output = Result<WindowView, ApiError>> + Send;
 
     /// Asks a migration to stop and answers at once.
     fn cancel_migration(

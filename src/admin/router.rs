@@ -17,6 +17,13 @@ pub(super) enum Endpoint {
     Migrations,
     Migration,
     CancelMigration,
+    OrderWindow,
+    Windows,
+    Window,
+    WindowEvents,
+    RenewWindow,
+    FinishWindow,
+    AbortWindow,
 }
 
 /// A row of the table.
@@ -91,6 +98,43 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/migrations/{id}/cancel",
         Endpoint::CancelMigration,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/windows",
+        Endpoint::OrderWindow,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/windows",
+        Endpoint::Windows,
+        SMALL,
+    ),
+    route(Method::GET, "/v1/windows/{id}", Endpoint::Window, SMALL),
+    route(
+        Method::GET,
+        "/v1/windows/{id}/events",
+        Endpoint::WindowEvents,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/windows/{id}/renew",
+        Endpoint::RenewWindow,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/windows/{id}/finish",
+        Endpoint::FinishWindow,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/windows/{id}/abort",
+        Endpoint::AbortWindow,
         SMALL,
     ),
 ];

@@ -17,8 +17,9 @@ use super::access;
 use super::api::{Answer, Api, ApiError, Caller, Databases};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
-use super::types::{CancelRequest, Health};
+use super::types::{CancelRequest, Health, WindowCommand, WindowOrder};
 use crate::config::HumanDuration;
+use crate::window::steps::Command;
 
 /// What is sent back.
 pub(super) type Reply = Response<Either<Full<Bytes>, Feed>>;
@@ -106,6 +107,39 @@ where
             let view = api.migration(found.parameter, after, wait).await?;
             Ok(json(StatusCode::OK, &view))
         }
+        Endpoint::OrderWindow => {
+            let database = one(found.parameter)?;
+            let order = order(&body, &head.headers)?;
+            let taken = api.order_window(database, order, caller).await?;
+            Ok(json(StatusCode::CREATED, &taken))
+        }
+        Endpoint::Windows => {
+            let databases = Databases::from_path(found.parameter);
+            Ok(json(StatusCode::OK, &api.windows(databases).await))
+        }
+        Endpoint::Window => {
+            let [after, wait] = query.only(["after", "wait"])?;
+            let (after, wait) = (number(after)?, patience(wait)?);
+            let view = api.window(found.parameter, after, wait).await?;
+            Ok(json(StatusCode::OK, &view))
+        }
+        Endpoint::WindowEvents => Ok(stream(api.follow_window(found.parameter)?)),
+        Endpoint::RenewWindow => {
+            let body: WindowCommand = parse(&body)?;
+            let renewed = api.command_window(found.parameter, Command::Renew, body, caller);
+            Ok(json(StatusCode::OK, &renewed.await?))
+        }
+        Endpoint::FinishWindow => {
+            let body: WindowCommand = parse(&body)?;
+            let finished = api.command_window(found.parameter, Command::Finish, body, caller);
+            Ok(json(StatusCode::ACCEPTED, &finished.await?))
+        }
+        Endpoint::AbortWindow => {
+            let body: WindowCommand = parse(&body)?;
+            let abort = Command::Abort(body.then);
+            let aborted = api.command_window(found.parameter, abort, body, caller);
+            Ok(json(StatusCode::ACCEPTED, &aborted.await?))
+        }
         Endpoint::CancelMigration => {
             let request = match body.is_empty() {
                 true => CancelRequest::default(),
@@ -172,8 +206,22 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 fn one(parameter: String) -> Result<String, ApiError> {
     match Databases::from_path(parameter) {
         Databases::One(database) => Ok(database),
-        Databases::All => Err(ApiError::bad_request("A migration is for one database.")),
+        Databases::All => Err(ApiError::bad_request("This is for one database.")),
     }
+}
+
+/// An order for a window, whose idempotency key may stand in a header.
+fn order(body: &[u8], headers: &HeaderMap) -> Result<WindowOrder, ApiError> {
+    let mut order: WindowOrder = match body.is_empty() {
+        true => WindowOrder::default(),
+        false => parse(body)?,
+    };
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().ok().filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| ApiError::bad_request("Idempotency-Key is no plain text."))?;
+        order.idempotency_key = Some(key.to_owned());
+    }
+    Ok(order)
 }
 
 /// A sequence number; none is 0.

@@ -10,13 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use super::sse::{Feed, feed};
 use super::types::{
     CancelRequest, Cancelling, ErrorBody, Events, MigrationStarted, Migrations, ModeName,
-    ModeRequest, ModeResult, ModeResults, Sessions, Status,
+    ModeRequest, ModeResult, ModeResults, Sessions, Status, WindowCommand, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::runner::types::{
     Direction, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
 };
 use crate::tasks::{Ended, Tasks};
+use crate::window::steps::Command;
 
 /// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
 #[derive(Default)]
@@ -124,6 +126,39 @@ impl Api for Fake {
 
     async fn migration(&self, id: String, after: u64, wait: Duration) -> Result<RunView, ApiError> {
         Ok(Self::view(format!("{id} {after} {wait:?}")))
+    }
+
+    async fn order_window(
+        &self,
+        database: String,
+        order: WindowOrder,
+        _caller: Caller,
+    ) -> Result<WindowTaken, ApiError> {
+        let key = order.idempotency_key.unwrap_or_default();
+        Err(ApiError::conflict("busy", format!("{database} {key}")))
+    }
+
+    async fn windows(&self, _databases: Databases) -> WindowViews {
+        WindowViews { windows: vec![] }
+    }
+
+    async fn window(&self, id: String, after: u64, wait: Duration) -> Result<WindowView, ApiError> {
+        Err(ApiError::not_found(format!("{id} {after} {wait:?}")))
+    }
+
+    fn follow_window(&self, id: String) -> Result<Feed, ApiError> {
+        Err(ApiError::not_found(id))
+    }
+
+    async fn command_window(
+        &self,
+        id: String,
+        command: Command,
+        body: WindowCommand,
+        _caller: Caller,
+    ) -> Result<WindowView, ApiError> {
+        let message = format!("{id} {command:?} {}", body.term);
+        Err(ApiError::conflict("late_term", message))
     }
 
     async fn cancel_migration(
@@ -235,6 +270,38 @@ async fn what_is_asked_is_answered() {
         server.refused("GET /readyz", "").await,
         code(503, "not_ready")
     );
+}
+
+#[tokio::test]
+async fn windows_are_asked_for_and_commanded() {
+    let server = server().await;
+    let told = async |line: &str, body: &str| {
+        let (status, _, body) = server.ask(line, body).await;
+        let error: ErrorBody = serde_json::from_str(&body).expect(&body);
+        (status, error.error.message)
+    };
+    let order = r#"{"idempotency_key":"k"}"#;
+    let ordered = told("POST /v1/databases/shop/windows", order).await;
+    assert_eq!(ordered, (409, "shop k".to_owned()));
+    let header = "POST /v1/databases/shop/windows HTTP/1.1\r\nhost: 127.0.0.1\r\n\
+                  connection: close\r\nidempotency-key: h\r\n\r\n";
+    assert!(server.raw(header).await.1.contains("shop h"));
+    let followed = told("GET /v1/windows/w1?after=3&wait=2s", "").await;
+    assert_eq!(followed, (404, "w1 3 2s".to_owned()));
+    for (verb, command) in [
+        ("renew", "Renew"),
+        ("finish", "Finish"),
+        ("abort", "Abort(None)"),
+    ] {
+        let line = format!("POST /v1/windows/w1/{verb}");
+        let commanded = told(&line, r#"{"term":4}"#).await;
+        assert_eq!(commanded, (409, format!("w1 {command} 4")));
+        // Without a term, nobody can tell whom it was meant for.
+        let refused = server.refused(&line, "{}").await;
+        assert_eq!(refused, code(400, "bad_request"));
+    }
+    let refused = server.refused("POST /v1/databases/*/windows", "").await;
+    assert_eq!(refused, code(400, "bad_request"));
 }
 
 #[tokio::test]

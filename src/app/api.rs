@@ -11,7 +11,8 @@ use crate::admin::sse::Feed;
 use crate::admin::types::{
     CancelRequest, Cancelling, DatabaseStatus, Events, HoldRequest as HoldBody, HoldStatus,
     MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, ReplicationKind,
-    SessionState, SessionView, Sessions, Status,
+    SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder, WindowTaken,
+    WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::config::{AskedLadder, Config};
@@ -24,7 +25,7 @@ use crate::metrics::ModeLabel;
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
-use crate::window::{Draining, HoldRequest, Target};
+use crate::window::{Draining, HoldRequest, Target, steps};
 use crate::wire::startup::Replication;
 
 /// Answers for a running proxy.
@@ -289,6 +290,37 @@ impl Api for AppApi {
         view.ok_or_else(|| ApiError::not_found(format!("There is no migration {id} here.")))
     }
 
+    async fn order_window(
+        &self,
+        database: String,
+        order: WindowOrder,
+        caller: Caller,
+    ) -> Result<WindowTaken, ApiError> {
+        self.app.order_window(database, order, caller).await
+    }
+
+    async fn windows(&self, databases: Databases) -> WindowViews {
+        self.app.windows(&databases)
+    }
+
+    async fn window(&self, id: String, after: u64, wait: Duration) -> Result<WindowView, ApiError> {
+        self.app.window(&id, after, wait).await
+    }
+
+    fn follow_window(&self, id: String) -> Result<Feed, ApiError> {
+        self.app.follow_window(&id)
+    }
+
+    async fn command_window(
+        &self,
+        id: String,
+        command: steps::Command,
+        body: WindowCommand,
+        caller: Caller,
+    ) -> Result<WindowView, ApiError> {
+        self.app.command_window(&id, command, &body, &caller)
+    }
+
     async fn cancel_migration(
         &self,
         id: String,
@@ -324,6 +356,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        abort: body.abort,
         terminate: body.terminate,
     };
     HoldRequest {
@@ -399,6 +432,7 @@ fn view(session: &Session) -> SessionView {
             Activity::InTransaction => SessionState::InTransaction,
             Activity::Held => SessionState::Held,
             Activity::Closing => SessionState::Closing,
+            Activity::Aborted => SessionState::Aborted,
         },
         connected_at: Timestamp::try_from(session.connected_at).unwrap_or(Timestamp::UNIX_EPOCH),
         transaction_age_ms: session.transaction_age().map(millis),
@@ -408,5 +442,6 @@ fn view(session: &Session) -> SessionView {
         bytes_in: totals.bytes_in,
         bytes_out: totals.bytes_out,
         server: session.route.endpoint.to_string(),
+        window: session.window.clone(),
     }
 }

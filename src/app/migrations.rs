@@ -56,8 +56,14 @@ impl App {
         for window in left.into_iter().filter(|window| window.stays.is_none()) {
             let (app, stop) = (Arc::clone(self), self.tasks.shutdown_token());
             self.tasks.spawn("settle window", async move {
+                let settle = async {
+                    match window.lent {
+                        Some(_) => app.controller.settle_lent(&window).await,
+                        None => app.settle_one(&window).await,
+                    }
+                };
                 tokio::select! {
-                    () = app.settle_one(&window) => {}
+                    () = settle => {}
                     () = stop.cancelled() => {}
                 }
             });

@@ -5,6 +5,7 @@ mod events;
 mod migrations;
 mod signals;
 mod traffic;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +29,13 @@ use crate::server::cancel::Cancels;
 use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
 use crate::session::life::Host;
+use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
 use crate::session::relay::Common;
 use crate::session::room::Rooms;
 use crate::tasks::{Ended, Tasks};
-use crate::window::Controller;
 use crate::window::journal::Journal;
+use crate::window::{Controller, Desk};
 use traffic::Windows;
 
 /// How long sessions may take to end their transactions when the proxy stops.
@@ -52,6 +54,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 struct App {
     config: Arc<Shared>,
     controller: Arc<Controller>,
+    desk: Arc<Desk>,
+    passes: Arc<Passes>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
     started_at: Timestamp,
@@ -105,6 +109,8 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         tasks.clone(),
         (Arc::clone(&metrics), audit),
     ));
+    let passes = Arc::new(Passes::default());
+    let desk = Desk::new(Arc::clone(&controller), Arc::clone(&passes), tasks.clone());
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
@@ -114,6 +120,8 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let app = Arc::new(App {
         config,
         controller,
+        desk: Arc::new(desk),
+        passes,
         sessions,
         metrics,
         started_at: Timestamp::now(),
@@ -196,6 +204,7 @@ impl App {
             rooms: Rooms::default(),
             lookups,
             disguise,
+            passes: Arc::clone(&self.passes),
         });
         for (listener, listen) in listeners {
             let (app, host) = (Arc::clone(self), Arc::clone(&host));

@@ -35,6 +35,8 @@ impl Windows {
     fn request(&self, asked: &runner::WindowRequest) -> WindowRequest {
         let hold = self.config.load().hold.clone();
         WindowRequest {
+            id: WindowRequest::new_id(),
+            lent: None,
             database: asked.database.clone(),
             duration: asked.duration,
             blocked: hold.blocked,

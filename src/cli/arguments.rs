@@ -35,7 +35,8 @@ impl Asking {
 /// How a drain ends what still runs; what is left out is as configured.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(super) struct LadderArguments {
-    /// How far it goes: gentle waits, firm also cancels, force also terminates.
+    /// How far it goes: gentle waits, firm also cancels and aborts idle transactions, force also
+    /// terminates.
     #[arg(long, value_name = "PRESET", value_parser = words::<Preset>(Preset::WORDS))]
     pub(super) ladder: Option<Preset>,
     /// How long it waits for transactions to end, such as 30s.
@@ -44,6 +45,9 @@ pub(super) struct LadderArguments {
     /// How long it waits after cancelling statements.
     #[arg(long, value_name = "TIME")]
     pub(super) cancel: Option<HumanDuration>,
+    /// How long it waits after aborting idle transactions in place.
+    #[arg(long, value_name = "TIME")]
+    pub(super) abort: Option<HumanDuration>,
     /// How long it waits after terminating sessions.
     #[arg(long, value_name = "TIME")]
     pub(super) terminate: Option<HumanDuration>,

@@ -91,6 +91,7 @@ impl Hold {
             ladder: self.ladder.ladder,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
+            abort: self.ladder.abort,
             terminate: self.ladder.terminate,
             reason: self.reason,
             by: Some(operator()),

@@ -183,6 +183,8 @@ pub struct Ladder {
     pub wait: Duration,
     /// How long it waits after statements were cancelled.
     pub cancel: Duration,
+    /// How long it waits after idle transactions were aborted in place.
+    pub abort: Duration,
     /// How long it waits after sessions were terminated.
     pub terminate: Duration,
 }
@@ -196,6 +198,8 @@ pub struct AskedLadder {
     pub wait: Option<HumanDuration>,
     /// How long it waits after it cancelled statements.
     pub cancel: Option<HumanDuration>,
+    /// How long it waits after it aborted idle transactions in place.
+    pub abort: Option<HumanDuration>,
     /// How long it waits after it terminated sessions.
     pub terminate: Option<HumanDuration>,
 }
@@ -209,6 +213,7 @@ impl Ladder {
             preset: asked.preset.unwrap_or(self.preset),
             wait: or(asked.wait, self.wait),
             cancel: or(asked.cancel, self.cancel),
+            abort: or(asked.abort, self.abort),
             terminate: or(asked.terminate, self.terminate),
         }
     }

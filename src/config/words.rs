@@ -95,9 +95,9 @@ words! {
     Preset {
         /// Waits for transactions to end.
         Gentle = "gentle",
-        /// Waits, then cancels statements.
+        /// Waits, cancels statements, then aborts idle transactions in place.
         Firm = "firm",
-        /// Waits, cancels, then terminates sessions.
+        /// The same, then terminates sessions.
         Force = "force",
     }
 }

@@ -1,9 +1,9 @@
 //! Which rung of the ladder a drain is on, and what follows from what is seen.
 //!
 //! ```text
-//!   Wait ──time──► Cancel ──time──► Terminate ──time──► exhausted
-//!     │              │                 │
-//!     └──────────────┴─────────────────┴── nothing left ──► drained, or unproved
+//!   Wait ──time──► Cancel ──► Abort ──► Terminate ──time──► exhausted
+//!     │              │          │           │
+//!     └──────────────┴──────────┴───────────┴── nothing left ──► drained, or unproved
 //! ```
 //!
 //! Times are arguments: nothing here reads a clock.
@@ -20,6 +20,8 @@ words! {
         Wait = "wait",
         /// Running statements are cancelled (57014).
         Cancel = "cancel",
+        /// Transactions that sit idle are aborted in place (40001).
+        Abort = "abort",
         /// Sessions are terminated (57P01).
         Terminate = "terminate",
     }
@@ -35,25 +37,25 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// *gentle* waits; *firm* waits and cancels; *force* also terminates. A step without time is
-    /// skipped.
+    /// *gentle* waits; *firm* also cancels and aborts in place; *force* also terminates. A step
+    /// without time is skipped.
     #[must_use]
     pub fn new(settings: &config::Ladder) -> Ladder {
         let config::Ladder {
             preset,
             wait,
             cancel,
+            abort,
             terminate,
         } = *settings;
-        let mut steps = vec![(Step::Wait, wait)];
-        match preset {
-            Preset::Gentle => {}
-            Preset::Firm => steps.push((Step::Cancel, cancel)),
-            Preset::Force => {
-                steps.push((Step::Cancel, cancel));
-                steps.push((Step::Terminate, terminate));
-            }
-        }
+        let gentle = [(Step::Wait, wait)];
+        let firm = [(Step::Cancel, cancel), (Step::Abort, abort)];
+        let force = [(Step::Terminate, terminate)];
+        let steps = match preset {
+            Preset::Gentle => gentle.to_vec(),
+            Preset::Firm => [&gentle[..], &firm].concat(),
+            Preset::Force => [&gentle[..], &firm, &force].concat(),
+        };
         Ladder { steps }.skipping()
     }
 
@@ -207,11 +209,13 @@ impl Escalation {
         }
         match self.step {
             Step::Wait => Verdict::LookAgain(self.ends),
-            step @ (Step::Cancel | Step::Terminate) if now >= self.act => {
+            step @ (Step::Cancel | Step::Abort | Step::Terminate) if now >= self.act => {
                 self.act = now + AGAIN;
                 Verdict::Act(step)
             }
-            Step::Cancel | Step::Terminate => Verdict::LookAgain(self.ends.min(self.act)),
+            Step::Cancel | Step::Abort | Step::Terminate => {
+                Verdict::LookAgain(self.ends.min(self.act))
+            }
         }
     }
 
@@ -234,6 +238,7 @@ mod tests {
             preset,
             wait: 2 * SECOND,
             cancel: 3 * SECOND,
+            abort: Duration::ZERO,
             terminate: 4 * SECOND,
         })
     }
@@ -408,6 +413,7 @@ mod tests {
                 preset: Preset::Firm,
                 wait,
                 cancel,
+                abort: Duration::ZERO,
                 terminate: SECOND,
             })
         };

@@ -63,7 +63,10 @@ impl Drain {
                     let detail = exhausted(&progress.borrow());
                     return self.finish(&progress, Outcome::Exhausted, detail);
                 }
-                Verdict::Act(step) => self.act(step, view.as_ref(), &progress).await,
+                Verdict::Act(step) => {
+                    let also_cancel = escalation.has_reached(Step::Cancel);
+                    self.act(step, also_cancel, view.as_ref(), &progress).await;
+                }
                 Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
                 Verdict::LookAgain(at) => {
                     self.wait(at.min(clock::now() + ask_again)).await;
@@ -106,7 +109,13 @@ impl Drain {
         sessions
     }
 
-    async fn act(&self, step: Step, view: Option<&View>, progress: &watch::Sender<DrainReport>) {
+    async fn act(
+        &self,
+        step: Step,
+        also_cancel: bool,
+        view: Option<&View>,
+        progress: &watch::Sender<DrainReport>,
+    ) {
         let sessions = self.in_the_way();
         let mut pids: BTreeSet<i32> = sessions
             .iter()
@@ -123,12 +132,17 @@ impl Drain {
         let pids: Vec<i32> = pids.into_iter().collect();
         let ordered = match step {
             Step::Wait => Ok(()),
-            Step::Cancel => {
-                // By the protocol: no privilege is needed for that.
+            Step::Cancel | Step::Abort => {
                 for session in &sessions {
-                    session.signal(Signals::CANCEL_RUNNING);
+                    // By the protocol: no privilege is needed for that.
+                    if also_cancel {
+                        session.signal(Signals::CANCEL_RUNNING);
+                    }
+                    if step == Step::Abort {
+                        session.signal(Signals::ABORT);
+                    }
                 }
-                if orphans.is_empty() {
+                if orphans.is_empty() || !also_cancel {
                     Ok(())
                 } else {
                     self.control.cancel(&orphans).await
@@ -152,10 +166,19 @@ impl Drain {
             );
         }
         progress.send_modify(|report| match step {
-            Step::Wait => {}
+            Step::Wait | Step::Abort => {}
             Step::Cancel => add_new(&mut report.cancelled, blockers),
             Step::Terminate => add_new(&mut report.terminated, blockers),
         });
+    }
+
+    /// Sessions whose transaction was aborted in place since the gate was closed.
+    fn aborted(&self) -> Vec<Blocker> {
+        let mut sessions = self.sessions.held_with(self.gate.database());
+        let since = clock::now().saturating_duration_since(self.held_at);
+        sessions.retain(|session| session.aborted_for().is_some_and(|ago| ago <= since));
+        let blockers = sessions.iter().map(|session| Blocker::from(&**session));
+        blockers.collect()
     }
 
     fn publish(
@@ -169,6 +192,7 @@ impl Drain {
             .iter()
             .map(|session| Blocker::from(&**session))
             .collect();
+        let aborted = self.aborted();
         if let Some(view) = view {
             add_new(
                 &mut in_the_way,
@@ -180,6 +204,7 @@ impl Drain {
             report.step = escalation.step();
             report.in_the_way = in_the_way;
             report.last_permit_released_at = last;
+            add_new(&mut report.aborted, aborted);
             if let Some(view) = view {
                 report.bypass.clone_from(&view.bypass);
             }

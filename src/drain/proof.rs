@@ -92,7 +92,10 @@ fn compare(
         .map(Blocker::from)
         .collect();
     // Replication connections take SQL too; one that is not held is to be seen then.
-    let unheld = ours.iter().filter(|session| !session.held_by_holds);
+    // Those of a window are let in by whoever drains, and ended with it.
+    let unheld = ours
+        .iter()
+        .filter(|session| !session.held_by_holds && session.window.is_none());
     view.bypass.extend(
         unheld
             .filter(|session| session.transaction_age().is_some())
@@ -133,7 +136,7 @@ impl View {
 
     fn count(&mut self, backend: &Backend) {
         match backend.activity {
-            Activity::Idle => {}
+            Activity::Idle | Activity::Aborted => {}
             Activity::Active | Activity::IdleInTransaction => self.busy(backend),
             Activity::Unknown => self.unknown(format!(
                 "the server does not show what the backend {} does: \

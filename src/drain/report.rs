@@ -44,6 +44,9 @@ pub struct DrainReport {
     pub waited_for: Vec<Blocker>,
     /// Sessions whose statement was cancelled.
     pub cancelled: Vec<Blocker>,
+    /// Sessions whose idle transaction was aborted in place.
+    #[serde(default)]
+    pub aborted: Vec<Blocker>,
     /// Sessions that were terminated.
     pub terminated: Vec<Blocker>,
     /// Sessions that are in the way now.
@@ -68,6 +71,7 @@ impl DrainReport {
             in_the_way: waited_for.clone(),
             waited_for,
             cancelled: Vec::new(),
+            aborted: Vec::new(),
             terminated: Vec::new(),
             bypass: Vec::new(),
             detail: "waiting for transactions to end".into(),

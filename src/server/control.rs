@@ -22,8 +22,13 @@ select pid, coalesce(usename::text, ''), coalesce(application_name, ''),
        coalesce(host(client_addr) || ':' || client_port, '[local]'),
        state, xact_start, query_start,
        (extract(epoch from clock_timestamp() - coalesce(xact_start, query_start)) * 1000)::int8,
-       coalesce(backend_type = 'walsender', false)
-  from pg_catalog.pg_stat_activity
+       coalesce(backend_type = 'walsender', false),
+       case when state = 'idle in transaction (aborted)'
+            then backend_xid is null and backend_xmin is null
+                 and not exists (select from pg_catalog.pg_locks held
+                                  where held.pid = activity.pid and held.locktype <> 'advisory')
+            else false end
+  from pg_catalog.pg_stat_activity activity
  where datname = $1 and coalesce(backend_type, 'client backend') in ('client backend', 'walsender')";
 
 /// What the server says of one of its sessions.
@@ -56,6 +61,9 @@ pub enum Activity {
     Active,
     /// Nothing, inside a transaction.
     IdleInTransaction,
+    /// Nothing, inside a failed transaction that has no number, no snapshot and no lock: it is in
+    /// nobody's way. Advisory locks of the session do not count, as with one that is idle.
+    Aborted,
     /// The server does not say.
     Unknown,
 }
@@ -80,6 +88,7 @@ impl Activity {
             Activity::Idle => "idle",
             Activity::Active => "active",
             Activity::IdleInTransaction => "in_transaction",
+            Activity::Aborted => "aborted",
             Activity::Unknown => "unknown",
         }
     }
@@ -234,12 +243,17 @@ async fn in_time(
 
 fn backend(row: &Row) -> Result<Backend, tokio_postgres::Error> {
     let age: Option<i64> = row.try_get(7)?;
+    let activity = if row.try_get(9)? {
+        Activity::Aborted
+    } else {
+        Activity::from_state(row.try_get(4)?)
+    };
     Ok(Backend {
         pid: row.try_get(0)?,
         user: row.try_get(1)?,
         application_name: row.try_get(2)?,
         client: row.try_get(3)?,
-        activity: Activity::from_state(row.try_get(4)?),
+        activity,
         age: age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(0))),
         statement_started_at: row.try_get(6)?,
         sends_changes: row.try_get(8)?,

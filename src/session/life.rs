@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::login::Applicant;
+use super::passes::Passes;
 use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
@@ -47,6 +48,8 @@ pub struct Host {
     pub lookups: Arc<Lookups>,
     /// How users that do not exist look like those that do.
     pub disguise: Disguise,
+    /// Which connections may go through a window.
+    pub passes: Arc<Passes>,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -94,6 +97,8 @@ impl Drop for Farewell {
     fn drop(&mut self) {
         self.sessions
             .remove(&self.session, self.end == End::ServerClosed);
+        // Its window waits for it, and then looks who is left behind.
+        self.session.leave_window();
     }
 }
 
@@ -166,6 +171,7 @@ impl Host {
             behind,
             address,
             config,
+            pass: None,
         };
         let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
         let login = login.unwrap_or_else(|_elapsed| Err(self.late()));

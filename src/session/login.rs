@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::forwarded::{APPLICATION_NAME, forwarded, target};
 use super::life::{Farewell, Host, Settled};
+use super::passes::Pass;
 use super::places::Places;
 use super::registry::Login;
 use super::relay::{End, Relay};
@@ -24,6 +25,7 @@ use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::{NotProved, Origin, Refusal};
 use crate::wire::startup::Startup;
+use crate::wire::window_key;
 
 /// A client that wants a session.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Applicant {
     pub(super) address: Option<Tallied<IpAddr>>,
     /// As it is at its arrival; the session keeps it.
     pub(super) config: Arc<Config>,
+    /// Its right to go through a window, if it showed the key of one.
+    pub(super) pass: Option<Pass>,
 }
 
 /// A server that has let the client in.
@@ -110,6 +114,7 @@ impl Host {
         let _logging_in =
             logging_in.ok_or_else(|| self.full("logins", Refusal::TooManyConnections))?;
         applicant.check_certificate()?;
+        self.take_window_key(applicant)?;
         let target =
             target(&config, &applicant.startup).ok_or(Failed::Refused(Refusal::UnknownDatabase))?;
         let logged_in = match method(&config.auth.rules, applicant.for_rules()) {
@@ -132,7 +137,25 @@ impl Host {
         };
         let places = (session, applicant.address.take());
         let places = self.places(places, &applicant.startup, &config)?;
+        if let Some(pass) = &mut applicant.pass {
+            let pid = logged_in.login.server_key.as_ref().map(|key| key.pid);
+            // Its backend is written down before it may do anything: it can outlive us.
+            if !pass.arrive(pid).await {
+                return Err(Failed::Refused(Refusal::WindowKey));
+            }
+        }
         Ok(Server { logged_in, places })
+    }
+
+    /// Takes a window's key off the start-up packet, before the server or a log can see it.
+    fn take_window_key(&self, applicant: &mut Applicant) -> Result<(), Failed> {
+        if let Some((startup, key)) = window_key::take(&applicant.startup) {
+            applicant.startup = startup;
+            let pass = self.passes.show(&key, applicant.startup.database());
+            let pass = pass.ok_or_else(|| Failed::Refused(Refusal::WindowKey))?;
+            applicant.pass = Some(pass);
+        }
+        Ok(())
     }
 
     /// The client proves itself to the server.
@@ -196,6 +219,7 @@ impl Host {
             peer,
             startup,
             config,
+            pass,
             ..
         } = applicant;
         let Server { logged_in, places } = server;
@@ -205,10 +229,11 @@ impl Host {
             login,
         } = logged_in;
         let replication = startup.replication();
-        let held_by_holds = match config.hold.replication {
-            ReplicationHold::Exempt => replication.is_none(),
-            ReplicationHold::Hold => true,
-        };
+        let held_by_holds = pass.is_none()
+            && match config.hold.replication {
+                ReplicationHold::Exempt => replication.is_none(),
+                ReplicationHold::Hold => true,
+            };
         // The server has accepted the name: only now may it get a gate.
         let gate: Arc<Gate> = if held_by_holds {
             self.gates.of(startup.database())
@@ -224,6 +249,7 @@ impl Host {
                 .to_owned(),
             replication,
             held_by_holds,
+            pass,
             client: peer,
             route,
             server_key: login.server_key,

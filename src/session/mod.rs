@@ -1,8 +1,10 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
 mod forwarded;
+mod injected;
 pub mod life;
 mod login;
+pub mod passes;
 mod places;
 pub mod registry;
 pub mod relay;
@@ -11,3 +13,4 @@ pub mod scan;
 pub mod silent;
 mod terminated;
 pub mod transaction;
+pub mod verb;

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
+use super::passes::Pass;
 use crate::clock;
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
@@ -33,6 +34,8 @@ pub enum Activity {
     Held = 3,
     /// One side has left and the other is being ended.
     Closing = 4,
+    /// Its transaction was aborted in place, and it has not ended it yet.
+    Aborted = 5,
 }
 
 impl Activity {
@@ -42,6 +45,7 @@ impl Activity {
             1 => Activity::Active,
             2 => Activity::InTransaction,
             3 => Activity::Held,
+            5 => Activity::Aborted,
             _ => Activity::Closing,
         }
     }
@@ -55,6 +59,7 @@ impl Activity {
             Activity::InTransaction => "in_transaction",
             Activity::Held => "held",
             Activity::Closing => "closing",
+            Activity::Aborted => "aborted",
         }
     }
 }
@@ -74,6 +79,10 @@ impl Signals {
     pub const TERMINATED: Signals = Signals(8);
     /// Cancel what the server runs for it.
     pub const CANCEL_RUNNING: Signals = Signals(16);
+    /// If it sits idle in a transaction, abort that in place.
+    pub const ABORT: Signals = Signals(32);
+    /// Its window has ended: end now.
+    pub const WINDOW_ENDED: Signals = Signals(128);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -97,6 +106,8 @@ pub struct Session {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
+    /// The window it works in, if it went through one.
+    pub window: Option<String>,
     /// Where the client is.
     pub client: Peer,
     /// When it was logged in.
@@ -111,6 +122,8 @@ pub struct Session {
     pub meter: Meter,
     born: Instant,
     signals: AtomicU8,
+    /// Given back when its server connection is at its end.
+    pass: Mutex<Option<Pass>>,
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
 }
@@ -127,6 +140,8 @@ pub struct Meter {
     transaction_since: AtomicU64,
     statement_since: AtomicU64,
     held_since: AtomicU64,
+    /// When its transaction was last aborted in place.
+    aborted_at: AtomicU64,
     transactions: AtomicU64,
     /// How often the server was ready for the next statement.
     answers: AtomicU64,
@@ -168,6 +183,8 @@ pub struct Login {
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
+    /// Its right to be in a window, if it goes through one.
+    pub pass: Option<Pass>,
     /// Where it comes from.
     pub client: Peer,
     /// The way to the server it got.
@@ -187,6 +204,8 @@ impl Session {
             application_name: login.application_name,
             replication: login.replication,
             held_by_holds: login.held_by_holds,
+            window: login.pass.as_ref().map(|pass| pass.window().to_owned()),
+            pass: Mutex::new(login.pass),
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -239,6 +258,19 @@ impl Session {
     pub fn transaction_ended(&self) {
         self.meter.transaction_since.store(0, Ordering::Relaxed);
         add(&self.meter.transactions, 1);
+    }
+
+    /// Its transaction was aborted in place.
+    pub fn transaction_aborted(&self) {
+        self.transaction_ended();
+        self.meter.aborted_at.store(self.stamp(), Ordering::Relaxed);
+        self.set_activity(Activity::Aborted);
+    }
+
+    /// How long ago its transaction was aborted in place, if one ever was.
+    #[must_use]
+    pub fn aborted_for(&self) -> Option<Duration> {
+        self.since(&self.meter.aborted_at)
     }
 
     /// The server is ready for the next statement.
@@ -320,6 +352,16 @@ impl Session {
         self.cancels().push(done);
         self.signal(Signals::CANCEL);
         told
+    }
+
+    /// It runs nothing in its window any more, and never will again.
+    pub fn leave_window(&self) {
+        let pass = self
+            .pass
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(pass);
     }
 
     /// Who waits for a cancel to be carried out.
@@ -410,7 +452,7 @@ impl Sessions {
     pub fn remove(&self, session: &Session, server_gone: bool) {
         session.meter.ended.store(true, Ordering::Relaxed);
         if let Some(pid) = session.pid() {
-            if !server_gone && session.held_by_holds {
+            if !server_gone && (session.held_by_holds || session.window.is_some()) {
                 let (database, endpoint) =
                     (session.database.clone(), session.route.endpoint.clone());
                 self.departed().push(Departed {
@@ -440,6 +482,13 @@ impl Sessions {
     pub fn held_with(&self, database: &str) -> Vec<Arc<Session>> {
         let mut found = self.of(database);
         found.retain(|session| session.held_by_holds);
+        found
+    }
+
+    /// The sessions of one window.
+    pub fn in_window(&self, window: &str) -> Vec<Arc<Session>> {
+        let mut found = self.all();
+        found.retain(|session| session.window.as_deref() == Some(window));
         found
     }
 

@@ -207,7 +207,7 @@ pub struct Seen {
 /// What remains to be thrown away of a unit that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Until {
-    /// The end of this one message: a Query or FunctionCall.
+    /// The end of this one message: a Query, a FunctionCall, or one that nobody answers.
     MessageEnd,
     /// The end of the next Sync, as the server itself does after an error.
     Sync,
@@ -242,6 +242,15 @@ impl Discard {
         Discard {
             scanner: Scanner::default(),
             until,
+        }
+    }
+
+    /// Of one message, whatever it is.
+    #[must_use]
+    pub fn message() -> Discard {
+        Discard {
+            scanner: Scanner::default(),
+            until: Until::MessageEnd,
         }
     }
 

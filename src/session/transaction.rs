@@ -45,6 +45,16 @@ impl Status {
             _ => Status::InTransaction,
         }
     }
+
+    /// The byte.
+    #[must_use]
+    pub fn as_byte(self) -> u8 {
+        match self {
+            Status::Idle => b'I',
+            Status::InTransaction => b'T',
+            Status::Failed => b'E',
+        }
+    }
 }
 
 /// What ends a unit.
@@ -127,9 +137,6 @@ pub struct Tracker {
     /// Syncs behind the beginning of the data of a COPY: answered if the server found an error in
     /// front of them, ignored if it completes. They are the first units, behind the COPY's Query.
     doubtful: usize,
-    /// The same Syncs once the COPY has failed: nobody can tell which were read in front of the
-    /// error. What the server says of any later message shows that it is done with them.
-    unsure: usize,
     /// The data of a COPY by the oldest unit had ended before the server asked for it.
     ended_ahead: bool,
     /// Nobody can tell which answer is for what: the session counts as busy from here on.
@@ -146,7 +153,6 @@ impl Default for Tracker {
             open: Batch::default(),
             answered: 0,
             doubtful: 0,
-            unsure: 0,
             ended_ahead: false,
             lost_count: false,
             status: Status::Idle,
@@ -248,21 +254,13 @@ impl Tracker {
             | from_server::NO_DATA
             | from_server::ROW_DESCRIPTION
             | from_server::PORTAL_SUSPENDED
-            | from_server::EMPTY_QUERY => {
-                self.forget_unsure();
-                self.answered();
-            }
+            | from_server::EMPTY_QUERY => self.answered(),
             from_server::COMMAND_COMPLETE => {
-                self.forget_unsure();
                 self.copy_completed();
                 self.answered();
             }
-            from_server::FUNCTION_CALL_RESPONSE => self.forget_unsure(),
             from_server::ERROR => self.error(),
-            from_server::COPY_IN => {
-                self.forget_unsure();
-                self.copy_in();
-            }
+            from_server::COPY_IN => self.copy_in(),
             from_server::COPY_BOTH => self.copy = Copy::Both,
             _ => {}
         }
@@ -271,11 +269,9 @@ impl Tracker {
     /// The server has sent `ReadyForQuery`.
     #[inline]
     pub fn ready(&mut self, status: Status) {
-        match self.units.pop_front() {
+        if self.units.pop_front().is_none() {
             // A Sync that looked ignored was not: it ended what was open.
-            None => self.open = Batch::default(),
-            Some(unit) if unit.end == End::Sync => self.unsure = self.unsure.saturating_sub(1),
-            Some(_) => {}
+            self.open = Batch::default();
         }
         self.answered = 0;
         self.doubtful = 0;
@@ -328,11 +324,6 @@ impl Tracker {
             return;
         }
         let batch = std::mem::take(&mut self.open);
-        if self.unsure > 0 && end == End::Sync && batch == Batch::default() {
-            // Behind Syncs that cannot be told apart, one more cannot either.
-            let last = self.copy_at() + self.unsure == self.units.len();
-            self.unsure += usize::from(last);
-        }
         self.units.push_back(Unit {
             batch: Batch {
                 skipping: false,
@@ -370,14 +361,10 @@ impl Tracker {
     /// An error in an extended message makes the server skip to the next Sync; one in a Query is
     /// followed by its own `ReadyForQuery`.
     fn error(&mut self) {
-        if self.doubtful == 0 {
-            self.forget_unsure();
-        } else {
-            let doubtful = std::mem::take(&mut self.doubtful);
-            // Those behind them are answered, but look the same.
-            let behind = self.units.iter().skip(self.copy_at() + doubtful);
-            self.unsure = doubtful + behind.take_while(|unit| unit.is_bare_sync()).count();
-        }
+        // Which of the Syncs in the data were read in front of the error, and so ignored, nobody can
+        // tell.
+        self.lost_count |= self.doubtful > 0;
+        self.doubtful = 0;
         if let Copy::In(_) = self.copy {
             self.copy = Copy::No;
         }
@@ -494,17 +481,6 @@ impl Tracker {
         usize::from(front.is_some_and(|unit| unit.end == End::Query))
     }
 
-    /// The server speaks of a later message: whatever became of the Syncs in the data of a COPY that
-    /// failed, they are behind it.
-    #[inline]
-    fn forget_unsure(&mut self) {
-        if self.unsure > 0 && self.copy_at() == 0 {
-            self.forget(0, self.unsure);
-            self.unsure = 0;
-            self.answered = 0;
-        }
-    }
-
     /// Forgets so many Syncs at this place, as far as they are there.
     fn forget(&mut self, at: usize, syncs: usize) {
         let behind = self.units.len().min(at + syncs);
@@ -597,12 +573,6 @@ mod tests {
             ">Q <G >dSdSc <CZI",
             // ... and answered behind an error.
             ">Q <G >d <E >S <ZIZI",
-            ">Q <G >dS <EZIZI",
-            // Which it was shows by what is said of a later message.
-            ">Q <G >dSf <EZI >Q <CZI",
-            ">Q <G >dSdSd <EZIZI >PQ <1CZI",
-            ">Q <G >dSSdcS <EZIZI >Q <TCZI",
-            ">Q <G >dSf <EZI >F <VZI",
             // Several in one Query.
             ">Q <G >dc <CG >dc <CZI",
             ">Q <G >d <E >c <ZI",
@@ -644,6 +614,8 @@ mod tests {
             ">Q <G >dc <C",
             ">QQ <G >dc <CZI",
             // Which of the Syncs in the data were in front of the error nobody can tell.
+            ">Q <G >dS <EZIZI",
+            ">Q <G >dSf <EZI >Q <CZI",
             ">Q <G >dScQ <EZIZI",
             ">QdScQ <GEZIZI",
             ">PBES <12G >dScSQ <EZIZI",

@@ -378,6 +378,18 @@ impl Controller {
         Ok(act())
     }
 
+    /// Changes the journal before the first command. What cannot be written down is held all the
+    /// same, until the next restart.
+    pub(super) fn record_at_start(&self, change: impl FnOnce(&mut Record)) {
+        let Ok(mut journal) = self.journal.try_lock() else {
+            return;
+        };
+        if let Err(error) = write_now(&mut journal, change) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the journal does not say that holds stay");
+        }
+    }
+
     /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
     /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
     pub async fn forget_ended(&self) {
@@ -418,6 +430,13 @@ fn drain_ended(database: &str, report: &DrainReport) -> Event {
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.
 async fn write(
+    journal: &mut (Journal, Record),
+    change: impl FnOnce(&mut Record),
+) -> Result<(), JournalError> {
+    write_now(journal, change)
+}
+
+fn write_now(
     journal: &mut (Journal, Record),
     change: impl FnOnce(&mut Record),
 ) -> Result<(), JournalError> {

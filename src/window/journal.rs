@@ -12,6 +12,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::lease::Term;
+use super::steps::After;
 use crate::clock;
 use crate::gate::mode::HoldSpec;
 
@@ -29,6 +31,18 @@ pub struct Record {
     pub databases: BTreeMap<String, HoldRecord>,
     /// Windows that were begun and not ended, by database.
     pub windows: BTreeMap<String, WindowRecord>,
+    /// The greatest term that was given to a window so far.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub term: Term,
+}
+
+/// Nothing was given out yet: versions that know no terms can read that too.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+fn is_first(term: &Term) -> bool {
+    *term == Term::default()
 }
 
 /// A hold with its place in time.
@@ -73,6 +87,23 @@ pub struct WindowRecord {
     pub by: String,
     /// Why traffic stays held although the work is over; absent while the work goes on.
     pub stays: Option<String>,
+    /// What was agreed with its holder, if that is not the runner of this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent: Option<LentRecord>,
+}
+
+/// A window that somebody else works in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LentRecord {
+    /// Its term.
+    pub term: Term,
+    /// What happens to traffic when its holder is lost: this process is one of those it can be lost
+    /// by.
+    pub on_lost: After,
+    /// The backends of the connections that came in, which can outlive this process.
+    #[serde(default)]
+    pub backends: Vec<i32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,10 +1,17 @@
 //! A whole maintenance: hold, drain, exclusive, reopen. The one place that commands go through.
 
+mod connection;
 pub mod controller;
+pub mod desk;
 pub mod journal;
+pub mod lease;
+mod lent;
 mod restart;
+pub mod steps;
 mod windows;
 
 pub use controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
+pub use desk::{Desk, IfBusy, NotTaken, Order, Taken};
+pub use lent::Lent;
 pub use restart::LeftWindow;
 pub use windows::{Granted, Refused, WindowRequest};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::controller::Controller;
-use super::journal::{HoldRecord, Record, WindowRecord};
+use super::journal::{HoldRecord, LentRecord, Record, WindowRecord};
 use crate::clock;
 use crate::config::{AfterRestart, Blocked, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
@@ -23,6 +23,8 @@ pub struct LeftWindow {
     pub id: String,
     /// Why traffic was to stay held, if the work was over.
     pub stays: Option<String>,
+    /// What was agreed with its holder, if that was not the runner.
+    pub lent: Option<LentRecord>,
     generation: Generation,
 }
 
@@ -31,6 +33,17 @@ impl Controller {
     /// [`Controller::settle`] says what became of them.
     pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
         let (now, policy) = (clock::wall(), self.config().after_restart);
+        if policy == AfterRestart::Hold {
+            // Or the next restart would take them for over once their own time has passed.
+            self.record_at_start(|journal| {
+                let commands = journal.everywhere.iter_mut();
+                for hold in commands.chain(journal.databases.values_mut()) {
+                    if let Some(rest) = rest_of(hold, now, policy) {
+                        hold.spec.then = rest.then;
+                    }
+                }
+            });
+        }
         let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
         if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");
@@ -72,6 +85,7 @@ impl Controller {
             database: database.to_owned(),
             id: window.id.clone(),
             stays: window.stays.clone(),
+            lent: window.lent.clone(),
             generation,
         }
     }

@@ -1,13 +1,13 @@
 //! Windows: who works alone behind a closed gate, and what becomes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
 use super::controller::{Controller, Draining};
-use super::journal::{JournalError, Record, WindowRecord};
+use super::journal::{JournalError, LentRecord, Record, WindowRecord};
 use crate::clock;
 use crate::config::{Blocked, Then};
 use crate::drain::escalation::Ladder;
@@ -17,6 +17,8 @@ use crate::gate::mode::{Generation, HoldSpec, Holder};
 /// A window as it is asked for.
 #[derive(Debug, Clone)]
 pub struct WindowRequest {
+    /// Its name; see [`WindowRequest::new_id`].
+    pub id: String,
     /// The database.
     pub database: String,
     /// How long traffic may be held for it at most, the drain included.
@@ -33,6 +35,8 @@ pub struct WindowRequest {
     pub by: String,
     /// Why.
     pub reason: Option<String>,
+    /// What is agreed with a holder that is not this process.
+    pub lent: Option<LentRecord>,
 }
 
 /// A window that is exclusive.
@@ -72,12 +76,27 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     open: Mutex<BTreeMap<String, Open>>,
+    /// Windows that wait for their turn, by database; the first is next, before whoever does not
+    /// wait.
+    waiting: Mutex<BTreeMap<String, VecDeque<String>>>,
+    /// Counts what may have made it somebody's turn.
+    freed: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Open {
     id: String,
     state: State,
+}
+
+impl Open {
+    /// What whoever comes next is told.
+    fn refusal(&self) -> Refused {
+        match &self.state {
+            State::AtWork(_) => Refused::Another(self.id.clone()),
+            State::Stays(why) => Refused::StillHeld(why.clone()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -121,6 +140,68 @@ impl Windows {
         {
             lost.send_replace(Some(why.to_owned()));
         }
+        self.tell_freed();
+    }
+
+    /// Takes a place behind those who wait for this database.
+    pub(super) fn queue(&self, database: &str, id: &str) {
+        let mut waiting = self.waiting();
+        waiting
+            .entry(database.to_owned())
+            .or_default()
+            .push_back(id.to_owned());
+    }
+
+    /// Gives the place up.
+    pub(super) fn unqueue(&self, database: &str, id: &str) {
+        let mut waiting = self.waiting();
+        if let Some(queue) = waiting.get_mut(database) {
+            queue.retain(|other| other != id);
+            if queue.is_empty() {
+                waiting.remove(database);
+            }
+        }
+        drop(waiting);
+        self.tell_freed();
+    }
+
+    /// How many are before this one in the queue; `None` when it does not wait.
+    pub(super) fn before(&self, database: &str, id: &str) -> Option<usize> {
+        let waiting = self.waiting();
+        waiting.get(database)?.iter().position(|other| other == id)
+    }
+
+    /// Whether there is a window in this database, at work or not.
+    pub(super) fn is_open(&self, database: &str) -> bool {
+        self.open().contains_key(database)
+    }
+
+    /// Who is in the way of a window that would not wait.
+    pub(super) fn busy(&self, database: &str) -> Option<Refused> {
+        if let Some(open) = self.open().get(database) {
+            return Some(open.refusal());
+        }
+        let waiting = self.waiting();
+        let first = waiting.get(database)?.front()?;
+        Some(Refused::Another(first.clone()))
+    }
+
+    /// Waits until a queued window may be begun; somebody may still be faster. Cancel safe.
+    pub(super) async fn turn(&self, database: &str, id: &str) {
+        let mut freed = self.freed.subscribe();
+        while self.open().contains_key(database) || self.before(database, id) != Some(0) {
+            if freed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn tell_freed(&self) {
+        self.freed.send_modify(|count| *count += 1);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<String>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a window that was open when the last process died.
@@ -143,11 +224,17 @@ impl Windows {
 
     fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
         let mut open = self.open();
-        match open.get(database).map(|other| (&other.state, &other.id)) {
-            Some((State::AtWork(_), id)) => return Err(Refused::Another(id.clone())),
-            Some((State::Stays(why), _)) => return Err(Refused::StillHeld(why.clone())),
-            None => {}
+        if let Some(other) = open.get(database) {
+            return Err(other.refusal());
         }
+        let mut waiting = self.waiting();
+        if let Some(queue) = waiting.get_mut(database) {
+            match queue.front() {
+                Some(first) if first != id => return Err(Refused::Another(first.clone())),
+                Some(_) | None => drop(queue.pop_front()),
+            }
+        }
+        drop(waiting);
         let (lost, told) = watch::channel(None);
         let state = State::AtWork(lost);
         open.insert(
@@ -165,6 +252,8 @@ impl Windows {
         if open.get(database).is_some_and(|window| window.id == id) {
             open.remove(database);
         }
+        drop(open);
+        self.tell_freed();
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<String, Open>> {
@@ -184,7 +273,7 @@ impl Controller {
         begun: oneshot::Sender<Draining>,
         given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
-        let id = format!("w{:016x}", rand::random::<u64>());
+        let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
         let record = WindowRecord {
@@ -192,6 +281,7 @@ impl Controller {
             since: clock::wall(),
             by: request.by.clone(),
             stays: None,
+            lent: request.lent.clone(),
         };
         let note = |journal: &mut Record| {
             journal.windows.insert(database.clone(), record);
@@ -303,6 +393,12 @@ impl Controller {
 }
 
 impl WindowRequest {
+    /// A name that no window has.
+    #[must_use]
+    pub fn new_id() -> String {
+        format!("w{:016x}", rand::random::<u64>())
+    }
+
     /// Traffic does not reopen by itself behind the back of whoever works: the window's own time is
     /// watched by its holder, and an overdue hold alerts.
     fn spec(&self) -> HoldSpec {

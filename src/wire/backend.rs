@@ -36,6 +36,10 @@ pub mod tag {
     pub const NOTICE: u8 = b'N';
     /// `ParseComplete`.
     pub const PARSE_COMPLETE: u8 = b'1';
+    /// `NotificationResponse`.
+    pub const NOTIFICATION: u8 = b'A';
+    /// `ParameterStatus`.
+    pub const PARAMETER_STATUS: u8 = b'S';
     /// `PortalSuspended`.
     pub const PORTAL_SUSPENDED: u8 = b's';
     /// `ReadyForQuery`.
@@ -62,6 +66,22 @@ pub mod request {
 
 /// `ReadyForQuery` with status "idle".
 pub const READY_IDLE: [u8; 6] = [tag::READY_FOR_QUERY, 0, 0, 0, 5, b'I'];
+
+/// `ReadyForQuery` with this status byte.
+#[must_use]
+pub fn ready_for_query(status: u8) -> [u8; 6] {
+    [tag::READY_FOR_QUERY, 0, 0, 0, 5, status]
+}
+
+/// A field of the body of an `ErrorResponse` or `NoticeResponse`, by its code.
+#[must_use]
+pub fn error_field(body: &[u8], code: u8) -> Option<&[u8]> {
+    let mut fields = body.split(|byte| *byte == 0);
+    fields.find_map(|field| match field.split_first() {
+        Some((first, text)) if *first == code => Some(text),
+        Some(_) | None => None,
+    })
+}
 
 /// What an `Authentication*` message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +188,14 @@ mod tests {
             };
             assert_eq!(key_data(&backend_key_data(&key)[5..]), Some(key));
         }
+    }
+
+    #[test]
+    fn fields_of_an_error_are_found_by_their_code() {
+        let body = b"SFATAL\0VFATAL\0C57P01\0Mwhy\0\0";
+        assert_eq!(error_field(body, b'C'), Some(&b"57P01"[..]));
+        assert_eq!(error_field(body, b'D'), None);
+        assert_eq!(error_field(b"", b'C'), None);
     }
 
     #[test]

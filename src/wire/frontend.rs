@@ -42,6 +42,65 @@ pub mod tag {
 /// `Terminate`: the polite end of a connection.
 pub const TERMINATE: [u8; 5] = [tag::TERMINATE, 0, 0, 0, 4];
 
+/// `Sync`: ends a batch of extended messages.
+pub const SYNC: [u8; 5] = [tag::SYNC, 0, 0, 0, 4];
+
+/// `Flush`: whatever is answered is to be sent.
+pub const FLUSH: [u8; 5] = [tag::FLUSH, 0, 0, 0, 4];
+
+/// What a `Close` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A prepared statement.
+    Statement,
+    /// A portal.
+    Portal,
+}
+
+/// A whole message of this type.
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("messages of ours are short");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+/// A whole `Parse`, without types of parameters. Neither text holds a zero.
+#[must_use]
+pub fn parse(statement: &str, sql: &str) -> Vec<u8> {
+    message(
+        tag::PARSE,
+        &[statement.as_bytes(), &[0], sql.as_bytes(), &[0, 0, 0]].concat(),
+    )
+}
+
+/// A whole `Bind` of a statement to a portal, without parameters, results as text.
+#[must_use]
+pub fn bind(portal: &str, statement: &str) -> Vec<u8> {
+    let names = [portal.as_bytes(), &[0], statement.as_bytes(), &[0]].concat();
+    message(tag::BIND, &[names.as_slice(), &[0; 6]].concat())
+}
+
+/// A whole `Execute` of a portal, for all its rows.
+#[must_use]
+pub fn execute(portal: &str) -> Vec<u8> {
+    message(tag::EXECUTE, &[portal.as_bytes(), &[0; 5]].concat())
+}
+
+/// A whole `Close`.
+#[must_use]
+pub fn close(what: Named, name: &str) -> Vec<u8> {
+    let what = match what {
+        Named::Statement => b'S',
+        Named::Portal => b'P',
+    };
+    message(tag::CLOSE, &[&[what], name.as_bytes(), &[0]].concat())
+}
+
+/// A whole `CopyFail`.
+#[must_use]
+pub fn copy_fail(why: &str) -> Vec<u8> {
+    message(tag::COPY_FAIL, &[why.as_bytes(), &[0]].concat())
+}
+
 /// A `CancelRequest` for the server session that this key names.
 #[must_use]
 pub fn cancel_request(key: &CancelKey) -> BytesMut {

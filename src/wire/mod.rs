@@ -9,3 +9,4 @@ pub mod frontend;
 pub mod proxy_header;
 pub mod refusal;
 pub mod startup;
+pub mod window_key;

@@ -26,6 +26,12 @@ pub enum Refusal {
     TooManyHeld,
     /// The client cancelled a statement that was still held.
     HeldCancelled,
+    /// The transaction sat idle, and was aborted in place by a drain.
+    AbortedInPlace,
+    /// The same as the server says of each further statement of a failed transaction.
+    InFailedTransaction,
+    /// The transaction was to be aborted in place, and the server did not do as it was told.
+    AbortFailed,
     /// The connection to the server was lost while the statement was held.
     ServerLost,
     /// A held statement cannot be answered alone, because the server has part of its message.
@@ -62,6 +68,10 @@ pub enum Refusal {
     Protocol(String),
     /// The server broke the protocol, or is not one.
     ServerProtocol,
+    /// The client shows the key of a window, and it is not one that lets it in now and here.
+    WindowKey,
+    /// The window through which the session went has ended.
+    WindowEnded,
     /// The client has not shown us who it is.
     NotProved(NotProved),
     /// We cannot show the server who the client is.
@@ -207,6 +217,16 @@ impl Refusal {
             Self::HeldCancelled => {
                 error("57014", "canceling statement due to user request").detail(NOT_EXECUTED)
             }
+            Self::AbortedInPlace => error("40001", "the transaction was aborted for maintenance")
+                .detail("It had been idle while a drain waited for it.")
+                .hint("Nothing of it was committed: run the whole transaction again."),
+            Self::InFailedTransaction => error(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ),
+            Self::AbortFailed => fatal("57P01", "the transaction was aborted for maintenance")
+                .detail("It had been idle while a drain waited for it.")
+                .hint("Nothing of it was committed: connect and run the whole transaction again."),
             Self::ServerLost => {
                 fatal("57P01", "the connection to the server was lost").detail(NOT_EXECUTED)
             }
@@ -251,6 +271,18 @@ impl Refusal {
             }
             Self::Protocol(what) => fatal("08P01", what),
             Self::ServerProtocol => fatal("08P01", "the server did not answer as Postgres does"),
+            Self::WindowKey => fatal(
+                "28000",
+                "the maintenance window does not let this connection in",
+            )
+            .detail(
+                "The window is not exclusive now, or its key is wrong, used up, or for another \
+                     database.",
+            ),
+            Self::WindowEnded => fatal("57P01", "the maintenance window has ended").detail(
+                "A transaction that was open is rolled back, unless its end had been sent to the \
+                 server.",
+            ),
             Self::NotProved(why) => why.text(),
             Self::NotPassedOn(why) => why.text(),
         }

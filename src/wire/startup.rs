@@ -155,6 +155,27 @@ impl Startup {
         }
     }
 
+    /// The same packet without a parameter.
+    #[must_use]
+    pub fn without_parameter(&self, name: &str) -> Startup {
+        let mut packet = self.packet[..PACKET_MIN].to_vec();
+        for (key, value) in self.pairs().filter(|(key, _)| *key != name.as_bytes()) {
+            for text in [key, value] {
+                packet.extend_from_slice(text);
+                packet.push(0);
+            }
+        }
+        packet.push(0);
+        let length = u32::try_from(packet.len()).expect("no longer than it was");
+        packet[..4].copy_from_slice(&length.to_be_bytes());
+        let mut parameters = self.parameters.clone();
+        parameters.retain(|(key, _)| key != name);
+        Startup {
+            packet: packet.into(),
+            parameters,
+        }
+    }
+
     /// Names and values in order, as they were sent.
     fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut texts = self.packet[PACKET_MIN..].split(|byte| *byte == 0);

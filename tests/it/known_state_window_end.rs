@@ -110,7 +110,16 @@ async fn a_forcing_ladder_terminates_who_is_in_the_way_and_applies() {
     let shop = Shop::open().await;
     shop.write("001_a.up.sql", "create table a ();");
     let inside = shop.inside(1).await;
-    let ladder = ["--wait", "300ms", "--cancel", "300ms", "--terminate", "20s"];
+    let ladder = [
+        "--wait",
+        "300ms",
+        "--cancel",
+        "300ms",
+        "--abort",
+        "0s",
+        "--terminate",
+        "20s",
+    ];
     let line = [&["up", "--ladder", "force"], &ladder[..]].concat();
     let up = shop.begin(&line);
     shop.draining().await;

@@ -56,6 +56,7 @@ impl Door {
                 metrics,
             }),
             lookups: Arc::new(Lookups::new(OwnBackends::default(), tasks.clone())),
+            passes: Arc::default(),
             disguise: Disguise::random(),
             tasks,
             rooms: Rooms::default(),

@@ -33,13 +33,15 @@ const FLOORS: [(&str, u32); 21] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
     "src/wire/",
     "src/classify/",
     "src/gate/mode.rs",
     "src/gate/state.rs",
     "src/gate/admission.rs",
     "src/session/transaction.rs",
+    "src/session/injected.rs",
+    "src/session/verb.rs",
     "src/drain/escalation.rs",
     "src/window/steps.rs",
     "src/window/lease.rs",
@@ -71,8 +73,9 @@ const IMPURE: [&[&str]; 15] = [
 ];
 
 /// The SQLSTATEs of our own refusals.
-const REFUSALS: [&str; 10] = [
-    "55P03", "25006", "40001", "57014", "57P01", "53300", "08P01", "08006", "28000", "28P01",
+const REFUSALS: [&str; 11] = [
+    "55P03", "25006", "25P02", "40001", "57014", "57P01", "53300", "08P01", "08006", "28000",
+    "28P01",
 ];
 
 /// Modules that speak to clients; others may compare with an SQLSTATE that a server sent.

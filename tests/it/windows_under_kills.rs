@@ -1,6 +1,7 @@
 //! Windows one after the other under full load, while clients, server backends, the runner's backend
-//! and the proxy itself are killed at random: acknowledged writes are there exactly once, others at
-//! most once, no client is stuck, no hold is left over, and the history says what the data says.
+//! and the proxy itself are killed at random, or a window's holder is: acknowledged writes are there
+//! exactly once, others at most once, no client is stuck, no hold is left over, in a window nobody else
+//! writes, and the history says what the data says.
 //!
 //! `CHAOS_WINDOWS` is how many windows, `CHAOS_SEED` repeats the choices of a run.
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
@@ -123,6 +125,8 @@ enum Victim {
     Nobody,
     Client,
     Runner,
+    /// Who holds a window that anybody may ask for: it renews its lease no more.
+    Holder,
     Proxy,
 }
 
@@ -131,7 +135,8 @@ impl Victim {
         match rng.random_range(0..10) {
             0..4 => Victim::Nobody,
             4..6 => Victim::Client,
-            6..8 => Victim::Runner,
+            6 => Victim::Runner,
+            7 => Victim::Holder,
             _ => Victim::Proxy,
         }
     }
@@ -149,7 +154,7 @@ async fn window(shop: &mut Shop, field: &Field, victim: Victim, delay: Duration)
         )
     };
     match victim {
-        Victim::Nobody => {}
+        Victim::Nobody | Victim::Holder => {}
         Victim::Client => shop.sql(&backend("application_name = ''")).await,
         Victim::Runner => {
             shop.sql(&backend("application_name = 'pgdrain migrate'"))
@@ -227,7 +232,14 @@ async fn nothing_is_lost_and_nobody_is_stuck() {
         let victim = Victim::choose(&mut rng);
         *victims.entry(victim).or_insert(0) += 1;
         let delay = Duration::from_millis(rng.random_range(0..150));
-        window(&mut shop, &field, victim, delay).await;
+        if victim == Victim::Holder {
+            leased_window(&shop, true).await;
+        } else {
+            window(&mut shop, &field, victim, delay).await;
+        }
+        if victim == Victim::Client {
+            leased_window(&shop, false).await;
+        }
     }
     field.stop.store(true, Ordering::Relaxed);
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
@@ -248,8 +260,38 @@ async fn nothing_is_lost_and_nobody_is_stuck() {
     }
     assert_eq!(
         (&status["mode"], &status["holds"]),
-        (&"open".into(), &serde_json::json!([]))
+        (&"open".into(), &json!([]))
     );
+}
+
+/// A window whose holder looks twice at what others write, and then finishes it, or is heard of no
+/// more. Traffic flows again by itself.
+async fn leased_window(shop: &Shop, holder_dies: bool) {
+    let order = json!({"lease": "2s", "for": "60s", "on_lost": "reopen", "reason": "chaos"});
+    let window = shop.proxy.exclusive(DATABASE, order).await;
+    let mut inside = shop.proxy.inside(&window).await;
+    let count = "select count(*) from tried";
+    let before = inside.query_one(count).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(
+        inside.query_one(count).await,
+        before,
+        "somebody writes in a window"
+    );
+    if !holder_dies {
+        shop.proxy.command_window(&window, "finish").await;
+    }
+    let closed = shop.proxy.until_window(&window, "closed").await;
+    let why = if holder_dies {
+        "lease_lost"
+    } else {
+        "finished"
+    };
+    assert_eq!(closed["why"], why, "{closed}");
+    until("traffic to flow", PATIENCE, async || {
+        shop.status().await["mode"] == "open"
+    })
+    .await;
 }
 
 /// Every acknowledged write is there once; no write is there twice.

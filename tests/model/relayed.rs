@@ -124,6 +124,7 @@ impl Relayed {
             client: Peer::Unix,
             replication: None,
             held_by_holds: true,
+            pass: None,
             route: Route::plain(Endpoint::Unix("/".into())),
             server_key: None,
             client_key: None,

@@ -303,8 +303,9 @@ impl Conn {
         assert!(self.woken.0.load(Ordering::Relaxed) || self.client.outbox.is_empty());
         if self.gate.is_open() && !self.was_refused() {
             // Open is transparent.
-            assert_eq!(got, wrote, "not all was sent on");
-            assert_eq!(self.client.read, self.server_said, "not all was read");
+            assert!(got == wrote, "not all was sent on: {self:?}");
+            let read = self.client.read == self.server_said;
+            assert!(read, "not all was read: {self:?}");
         }
     }
 

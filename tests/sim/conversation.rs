@@ -29,7 +29,7 @@ pub(crate) fn piece(dice: &mut Dice) -> Vec<Act> {
     let mut acts = match dice.weighted(&[8, 2, 5, 2, 2, 1]) {
         0 => vec![Act::Send(b'Q', vec![does(dice)])],
         1 => {
-            let several = dice.from_to(2, 3);
+            let several = dice.between(2, 3);
             vec![Act::Send(b'Q', (0..several).map(|_| does(dice)).collect())]
         }
         2 => batch(dice),
@@ -46,7 +46,7 @@ pub(crate) fn piece(dice: &mut Dice) -> Vec<Act> {
 /// Extended messages with a Sync behind them, rarely without.
 fn batch(dice: &mut Dice) -> Vec<Act> {
     let mut acts = Vec::new();
-    for _ in 0..dice.from_to(1, 2) {
+    for _ in 0..dice.between(1, 2) {
         acts.push(Act::Send(b'P', succeeds_mostly(dice)));
         acts.push(Act::Send(b'B', succeeds_mostly(dice)));
         if dice.percent(50) {

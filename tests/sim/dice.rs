@@ -23,7 +23,7 @@ impl Dice {
     }
 
     /// From `first` to `last`, both included.
-    pub(crate) fn from_to(&mut self, first: usize, last: usize) -> usize {
+    pub(crate) fn between(&mut self, first: usize, last: usize) -> usize {
         first + self.below(last - first + 1)
     }
 

@@ -28,8 +28,9 @@ fn seeds_keep_every_promise() {
     if let Some(seed) = run::wanted("SIM_SEED") {
         return run::replay(seed);
     }
+    let first = run::wanted("SIM_FIRST").unwrap_or(0);
     let count = run::wanted("SIM_SEEDS").unwrap_or(SEEDS);
-    if let Some(Failure { seed, .. }) = seeds(0..count, None) {
+    if let Some(Failure { seed, .. }) = seeds(first..first + count, None) {
         // Once more, with its last steps.
         run::show(seed);
     }
@@ -38,14 +39,15 @@ fn seeds_keep_every_promise() {
 /// Each of them is a bug of a peer, found within so many seeds.
 #[cfg(debug_assertions)]
 mod faults {
-    use super::run::seeds;
+    use super::run::{say, seeds};
     use pgdrain::faults::Fault;
 
     const WITHIN: u64 = 300;
 
     fn is_found(fault: Fault, complaint: &str) {
         let found = seeds(0..WITHIN, Some(fault)).expect("the simulation does not see it");
-        println!("{fault:?}: {found:?}");
+        let seed = found.seed;
+        say(format_args!("{fault:?} was found by seed {seed}"));
         assert!(found.why.contains(complaint), "{found:?}");
     }
 

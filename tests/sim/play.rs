@@ -124,6 +124,7 @@ impl World {
 
     fn begin_window(&mut self, life: &mut Life, database: &'static str, ask: Ask) {
         let request = WindowRequest {
+            id: WindowRequest::new_id(),
             database: database.into(),
             duration: ask.lasts,
             blocked: ask.blocked,
@@ -132,6 +133,7 @@ impl World {
             unproved: true,
             by: "a runner".into(),
             reason: None,
+            lent: None,
         };
         let (begun, draining) = oneshot::channel();
         let (wanted, given_up) = oneshot::channel::<()>();

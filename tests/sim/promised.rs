@@ -50,7 +50,7 @@ pub(crate) struct Promised {
     holds: BTreeMap<(String, Holder), Hold>,
     /// The hold on every database: its end, and what it does then.
     everywhere: Option<(u64, Then)>,
-    /// What was opened by breaking the glass: the journal may name it until it is written again.
+    /// What has been opened, and may still be in the journal: that is written later.
     lingers: BTreeMap<(String, Holder), Hold>,
     lingers_everywhere: Option<(u64, Then)>,
     /// The databases that have a gate.
@@ -139,7 +139,8 @@ impl Promised {
                 );
             }
         }
-        self.holds.retain(|(database, holder), hold| {
+        let lingers = &mut self.lingers;
+        self.holds.retain(|key @ (database, holder), hold| {
             let gate = gates.find(database).expect("it was held");
             let on = gate.is_held_by(*holder, hold.generation);
             let over = hold.is_over(now);
@@ -149,6 +150,10 @@ impl Promised {
                 let quiet = gate.permits() == 0;
                 let drains = hold.outcome() == Some(Outcome::Draining);
                 assert!(!quiet || !drains, "nobody is inside, and the drain waits");
+            }
+            if !on && !at_rest && *holder == Holder::Window {
+                // It is written down once its drain knows too.
+                lingers.insert(key.clone(), hold.clone());
             }
             on
         });

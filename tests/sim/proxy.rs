@@ -50,6 +50,8 @@ pub(crate) fn settings(dice: &mut Dice) -> Config {
     config.hold.ladder.preset = dice.one_of(&[Preset::Gentle, Preset::Firm, Preset::Force]);
     config.hold.ladder.wait = Duration::from_millis(dice.one_of(&[3_050, 10_050]));
     config.hold.ladder.cancel = Duration::from_millis(dice.one_of(&[2_050, 5_050]));
+    // The model of a server does not know what this sends it.
+    config.hold.ladder.abort = Duration::ZERO;
     config.hold.ladder.terminate = Duration::from_millis(2_050);
     config.after_restart = dice.one_of(&[
         AfterRestart::Resume,
@@ -112,6 +114,7 @@ impl Proxy {
             route: Route::plain(Endpoint::Unix("/".into())),
             server_key: None,
             client_key: None,
+            pass: None,
         });
         let gate = self.gates.of(database);
         let (near, far) = (Pipe::new(ROOM), Pipe::new(ROOM));

@@ -1,6 +1,7 @@
 //! Plays seeds on as many threads as there are processors, and tells of the first that fails.
 
 use std::cell::RefCell;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -58,10 +59,10 @@ pub(crate) fn seeds(seeds: Range<u64>, fault: Option<Fault>) -> Option<Failure> 
         }
     });
     let played = next.load(Ordering::Relaxed).min(seeds.end) - seeds.start;
-    println!(
-        "{played} seeds in {:.1?} on {threads} threads",
-        begun.elapsed()
-    );
+    let took = begun.elapsed();
+    say(format_args!(
+        "{played} seeds in {took:.1?} on {threads} threads"
+    ));
     let failures = failures
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
@@ -85,12 +86,18 @@ pub(crate) fn show(seed: u64) -> ! {
     panic!("seed {seed} failed: replay it with SIM_SEED={seed} cargo test --test sim");
 }
 
+/// Also when the test passes, whose output is thrown away otherwise.
+pub(crate) fn say(text: std::fmt::Arguments<'_>) {
+    // Nobody reads it, then.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 fn tell(log: &RefCell<Log>, failure: Option<&Failure>) {
     for (at, step) in &log.borrow().steps {
-        println!("{at:>8} ms  {step:?}");
+        say(format_args!("{at:>8} ms  {step:?}"));
     }
     if let Some(failure) = failure {
-        println!("{}", failure.why);
+        say(format_args!("{}", failure.why));
     }
 }
 

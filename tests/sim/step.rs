@@ -142,7 +142,7 @@ impl Habits {
             22 => Step::Rest,
             23 => Step::Upkeep,
             24 => Step::Crash,
-            _ => Step::Turn(dice.from_to(1, 6)),
+            _ => Step::Turn(dice.between(1, 6)),
         }
     }
 }

@@ -51,6 +51,14 @@ pub(crate) struct Life {
     pub(crate) left: Vec<LeftWindow>,
 }
 
+impl Life {
+    /// How often gates have changed.
+    fn changes(&self) -> u64 {
+        let gates = self.proxy.gates.all();
+        gates.iter().map(|gate| *gate.changes().borrow()).sum()
+    }
+}
+
 /// How a life ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Died {
@@ -65,7 +73,7 @@ impl World {
         let mut dice = Dice::new(seed);
         Self {
             habits: Habits::new(&mut dice),
-            steps_left: dice.from_to(40, 160),
+            steps_left: dice.between(40, 160),
             now: AHEAD,
             origin: None,
             config: crate::proxy::settings(&mut dice),
@@ -156,28 +164,35 @@ impl World {
 
     /// Everybody goes on until nobody can.
     pub(crate) async fn rest(&mut self, life: &mut Life) {
-        for _ in 0..4 {
-            loop {
-                self.quiesce(life).await;
-                let mut moved = false;
-                for conn in &mut life.conns {
-                    moved |= conn.forward(usize::MAX);
-                    moved |= conn.serve(usize::MAX);
-                    moved |= conn.answer(usize::MAX);
-                }
-                if !moved {
-                    break;
-                }
-            }
-            self.quiesce(life).await;
-            if !life.conns.iter().any(Conn::lags) {
-                break;
-            }
-            // Behind a gate that has opened some are looked at in a while only.
+        self.exchange(life).await;
+        let (mut looks, mut changes) = (0, life.changes());
+        // Behind a gate that has opened some are looked at in a while only.
+        while looks < 3 && life.conns.iter().any(Conn::lags) {
             self.pass(1_100).await;
+            self.exchange(life).await;
+            looks = if life.changes() == changes {
+                looks + 1
+            } else {
+                0
+            };
+            changes = life.changes();
+        }
+        self.check(life, true);
+    }
+
+    /// Bytes go on until nobody has any.
+    async fn exchange(&mut self, life: &mut Life) {
+        let mut moved = true;
+        while moved {
+            self.quiesce(life).await;
+            moved = false;
+            for conn in &mut life.conns {
+                moved |= conn.forward(usize::MAX);
+                moved |= conn.serve(usize::MAX);
+                moved |= conn.answer(usize::MAX);
+            }
         }
         self.quiesce(life).await;
-        self.check(life, true);
     }
 
     /// What must hold after every step.

@@ -10,6 +10,7 @@ mod events;
 mod migration;
 mod mode;
 mod session;
+mod window;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
+pub use window::{
+    After, IfBusy, Stage, Why, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+};
 
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

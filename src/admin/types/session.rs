@@ -20,6 +20,8 @@ words! {
         Held = "held",
         /// It ends.
         Closing = "closing",
+        /// Its transaction was aborted in place, and it has not ended it yet.
+        Aborted = "aborted",
     }
 }
 
@@ -76,4 +78,7 @@ pub struct SessionView {
     pub bytes_out: u64,
     /// The server it is on, as `host:port`.
     pub server: String,
+    /// The window it works in; absent otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
 }

@@ -95,6 +95,9 @@ pub struct MigrationRequest {
     /// How long the drain waits after cancelling statements.
     #[serde(default)]
     pub cancel: Option<HumanDuration>,
+    /// How long the drain waits after aborting idle transactions in place.
+    #[serde(default)]
+    pub abort: Option<HumanDuration>,
     /// How long the drain waits after terminating sessions.
     #[serde(default)]
     pub terminate: Option<HumanDuration>,
@@ -153,6 +156,7 @@ impl MigrationRequest {
             preset: self.ladder,
             wait: self.wait,
             cancel: self.cancel,
+            abort: self.abort,
             terminate: self.terminate,
         }
     }

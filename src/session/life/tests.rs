@@ -129,6 +129,7 @@ impl World {
             application_name: String::new(),
             replication: None,
             held_by_holds: true,
+            pass: None,
             client: Peer::Unix,
             route: Route::plain(Endpoint::Unix("/nowhere".into())),
             server_key: key.clone(),

@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::door::GateDoor;
 use super::held::Server;
 use super::leaving::Remains;
-use super::{End, Phase, Relay, SCRATCH, Step, read_scratch};
-use crate::session::registry::Activity;
+use super::{Backlog, End, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
+use crate::session::registry::{Activity, Session};
 use crate::session::scan::{Door, Nonsense, Seen, ServerScan};
 use crate::tls::stream::Socket;
 use crate::wire::frame::BadLength;
@@ -17,11 +18,55 @@ use crate::wire::refusal::Refusal;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What one read from the server came to.
-enum FromServer {
+pub(super) enum FromServer {
     Some,
     Ended,
     ClientBroke(std::io::Error),
     Misbehaved(BadLength),
+}
+
+/// What a session needs to hand on what its server sent.
+pub(super) struct Down<'a, C> {
+    client: &'a mut C,
+    session: &'a Session,
+    to_client: &'a mut Backlog,
+    tracker: &'a mut Tracker,
+    door: &'a mut GateDoor,
+    scan: &'a mut ServerScan,
+    phase: &'a mut Phase,
+}
+
+impl<C: Socket> Down<'_, C> {
+    /// Tells the tracker what the server sent, and sends it on.
+    #[inline]
+    pub(super) fn hand(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> FromServer {
+        let (bytes, seen, bad) = match self.scan.read(self.tracker, bytes) {
+            Ok(seen) => (bytes, seen, None),
+            Err(Nonsense { after, seen, bad }) => (&bytes[..after], seen, Some(bad)),
+        };
+        if seen.ready {
+            self.session.answered();
+        }
+        self.leave_at_boundary();
+        let passed = passed(self.phase, bytes, seen);
+        let written = self.to_client.write_through(self.client, cx, passed);
+        match (written, bad) {
+            (Ok(()), None) => FromServer::Some,
+            (Ok(()), Some(bad)) => FromServer::Misbehaved(bad),
+            (Err(error), _) => FromServer::ClientBroke(error),
+        }
+    }
+
+    /// Gives the permit back if the transaction has ended.
+    #[inline]
+    pub(super) fn leave_at_boundary(&mut self) {
+        if self.door.has_permit()
+            && (self.tracker.at_boundary() || self.tracker.streams_both_ways())
+        {
+            self.door.release();
+            self.session.transaction_ended();
+        }
+    }
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -32,12 +77,15 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if !self.to_client.is_empty() || self.client.has_unsent() {
             match self.to_client.poll_drain(&mut self.client, cx) {
+                // The answers to messages of ours are not for the client.
+                Poll::Pending if self.injection.is_some() => {}
                 Poll::Pending => {
                     return match self.phase {
                         Phase::Closing(..) => self.poll_closing(cx),
                         Phase::Flowing
                         | Phase::Held(_)
-                        | Phase::Discarding(_)
+                        | Phase::Discarding(..)
+                        | Phase::Aborted(_)
                         | Phase::Leaving(_) => self.poll_stalled(cx),
                     };
                 }
@@ -48,6 +96,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if matches!(self.phase, Phase::Closing(..)) {
             return self.poll_closing(cx);
         }
+        self.read_on(cx)
+    }
+
+    /// Reads from the server once.
+    fn read_on(&mut self, cx: &mut Context<'_>) -> Step {
         match self.read_server(cx) {
             Poll::Pending => Step::Stuck,
             Poll::Ready(Ok(FromServer::Some)) => Step::Moved,
@@ -57,50 +110,59 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
+    #[inline]
+    pub(super) fn down(&mut self) -> (&mut S, Down<'_, C>) {
+        let down = Down {
+            client: &mut self.client,
+            session: &self.session,
+            to_client: &mut self.to_client,
+            tracker: &mut self.tracker,
+            door: &mut self.door,
+            scan: &mut self.server_scan,
+            phase: &mut self.phase,
+        };
+        (&mut self.server, down)
+    }
+
     fn read_server(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
-        let Relay {
-            client,
-            session,
-            server,
-            to_client,
-            tracker,
-            door,
-            ..
-        } = self;
-        let (scan, phase) = (&mut self.server_scan, &mut self.phase);
+        if self.injection.is_some() {
+            let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+            let read = read.map_ok(|bytes| {
+                self.session.count_out(bytes.len());
+                if bytes.is_empty() {
+                    FromServer::Ended
+                } else {
+                    self.injected(cx, &bytes)
+                }
+            });
+            self.note_flowing();
+            return read;
+        }
+        let (server, mut down) = self.down();
         let read = read_scratch(server, cx, SCRATCH, |bytes, cx| {
             if bytes.is_empty() {
                 return FromServer::Ended;
             }
-            session.count_out(bytes.len());
-            let (bytes, seen, bad) = match scan.read(tracker, bytes) {
-                Ok(seen) => (bytes, seen, None),
-                Err(Nonsense { after, seen, bad }) => (&bytes[..after], seen, Some(bad)),
-            };
-            if seen.ready {
-                session.answered();
-            }
-            if door.has_permit() && (tracker.at_boundary() || tracker.streams_both_ways()) {
-                door.release();
-                session.transaction_ended();
-            }
-            let written = to_client.write_through(client, cx, passed(phase, bytes, seen));
-            match (written, bad) {
-                (Ok(()), None) => FromServer::Some,
-                (Ok(()), Some(bad)) => FromServer::Misbehaved(bad),
-                (Err(error), _) => FromServer::ClientBroke(error),
-            }
+            down.session.count_out(bytes.len());
+            down.hand(bytes, cx)
         });
+        self.note_flowing();
+        read
+    }
+
+    #[inline]
+    fn note_flowing(&self) {
         if let Phase::Flowing = self.phase {
             self.note_activity();
         }
-        read
     }
 
     /// The server has ended its side: the client gets what is left, and the reason if a statement
     /// of its was never sent.
     fn server_ended(&mut self) -> Step {
         let step = self.close(End::ServerClosed, None);
+        // However long the client takes to read the last words.
+        self.session.leave_window();
         if self.door.has_permit() {
             // The transaction ended with its server, whether the client reads of it or not.
             self.door.release();
@@ -118,7 +180,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// The server is read no more. `why` is for a client that has not been told otherwise.
     pub(super) fn close(&mut self, end: End, why: Option<Refusal>) -> Step {
-        let unsent = !self.kept.is_empty() && self.tracker.at_boundary();
+        let unsent = !self.kept.is_empty() && (self.tracker.at_boundary() || self.is_aborted());
         if self.server_is_ending() {
             // Of the message that it may be in the client has seen nothing.
             self.server_scan = ServerScan::default();
@@ -131,9 +193,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 self.unpark(*held);
                 Some(Refusal::ServerLost)
             }
-            Phase::Flowing if unsent => Some(Refusal::ServerLost),
+            Phase::Flowing | Phase::Aborted(_) if unsent => Some(Refusal::ServerLost),
             Phase::Leaving(leaving) => leaving.last_words,
-            Phase::Flowing | Phase::Discarding(_) | Phase::Closing(..) => why,
+            Phase::Flowing | Phase::Aborted(_) | Phase::Discarding(..) | Phase::Closing(..) => why,
         };
         if let Some(last_words) = last_words {
             self.say_goodbye(&last_words);
@@ -176,7 +238,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 #[inline]
 fn passed<'a>(phase: &mut Phase, bytes: &'a [u8], seen: Seen) -> &'a [u8] {
     match phase {
-        Phase::Flowing | Phase::Discarding(_) | Phase::Closing(..) => bytes,
+        Phase::Flowing | Phase::Aborted(_) | Phase::Discarding(..) | Phase::Closing(..) => bytes,
         Phase::Leaving(leaving) => match leaving.remains {
             Remains::HalfOpen => bytes,
             Remains::Nothing => &[],

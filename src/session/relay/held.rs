@@ -9,13 +9,13 @@ use tokio::time::{Sleep, sleep};
 use super::door::{GateDoor, Life};
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{End, Phase, Relay, SCRATCH, Step};
+use super::{End, Phase, Relay, SCRATCH, Step, Then};
 use crate::config::Blocked;
 use crate::gate::Place;
 use crate::session::registry::Activity;
 use crate::session::scan::{Discard, Discarded, Door, Pause};
 use crate::tls::stream::Socket;
-use crate::wire::backend::READY_IDLE;
+use crate::wire::backend::ready_for_query;
 use crate::wire::frame::BadLength;
 use crate::wire::refusal::Refusal;
 
@@ -158,7 +158,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// Whether as much is kept as may be, so that the client's end may lie behind more.
-    fn may_have_more(&self) -> bool {
+    pub(super) fn may_have_more(&self) -> bool {
         self.kept.len() >= self.config.hold.bytes_per_client.min(SCRATCH)
     }
 
@@ -235,12 +235,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// Answers the unit at the front of `kept` by an error, and discards it.
-    fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
+    pub(super) fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
                 self.common.metrics.refused(refusal.sqlstate().0);
                 self.ours.extend_from_slice(&refusal.encode());
-                self.phase = Phase::Discarding(Discard::unit(*first_tag));
+                self.phase = Phase::Discarding(Discard::unit(*first_tag), Then::Ready);
             }
             _ => self.dismiss(&Refusal::HeldMidMessage, Remains::HalfOpen),
         }
@@ -248,7 +248,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Discards up to the end of the refused unit, as the server does after an error.
     pub(super) fn poll_discarding(&mut self, cx: &mut Context<'_>) -> Step {
-        let Phase::Discarding(discard) = &mut self.phase else {
+        let Phase::Discarding(discard, _) = &mut self.phase else {
             return Step::Moved;
         };
         if self.kept.is_empty() {
@@ -263,12 +263,29 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Ok(Discarded::More) => self.kept = Vec::new(),
             Ok(Discarded::Ended(bytes)) => {
                 self.kept.drain(..bytes);
-                self.ours.extend_from_slice(&READY_IDLE);
-                self.phase = Phase::Flowing;
+                self.discarded();
             }
             Ok(Discarded::Terminate) => return self.leave(Remains::HalfOpen),
             Err(error) => return self.client_misbehaved(error),
         }
         Step::Moved
+    }
+
+    /// All is thrown away that was to be; the client gets its answer, if there is one.
+    fn discarded(&mut self) {
+        let next = self.at_rest();
+        self.phase = match std::mem::replace(&mut self.phase, next) {
+            Phase::Discarding(_, Then::Ready) => {
+                let status = self.tracker.status().as_byte();
+                self.ours.extend_from_slice(&ready_for_query(status));
+                return;
+            }
+            Phase::Discarding(_, Then::Resume(aborted)) => Phase::Aborted(aborted),
+            other @ (Phase::Flowing
+            | Phase::Held(_)
+            | Phase::Aborted(_)
+            | Phase::Leaving(_)
+            | Phase::Closing(..)) => other,
+        };
     }
 }

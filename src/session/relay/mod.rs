@@ -7,6 +7,7 @@
 //!         │    end of the unit    ▼
 //!         └────────────────── Discarding
 //!
+//!      Flowing ── its idle transaction is aborted in place ──► Aborted ──► Flowing, Held
 //!      any ── the client ends, or is dismissed ──► Leaving ──┐
 //!      any ── the server ends ──► Closing ◄──────────────────┘
 //! ```
@@ -15,10 +16,12 @@
 //! sessions of a thread share; only what a socket did not take, and what a closed gate keeps back,
 //! is stored with the session.
 
+mod abort;
 mod backlog;
 mod door;
 mod down;
 mod held;
+mod inject;
 mod leaving;
 mod stalled;
 mod up;
@@ -34,9 +37,11 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use self::abort::Aborted;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
 use self::held::Held;
+use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
 use self::stalled::Stalled;
 use super::registry::{Activity, Running, Session, Signals};
@@ -82,10 +87,21 @@ pub enum End {
 enum Phase {
     Flowing,
     Held(Box<Held>),
-    Discarding(Discard),
+    /// What the client sends is thrown away up to an end.
+    Discarding(Discard, Then),
+    Aborted(Box<Aborted>),
     Leaving(Box<Leaving>),
     /// Until then the client may read what is left; how the server ended.
     Closing(Pin<Box<Sleep>>, End),
+}
+
+/// What follows when all is thrown away that was to be.
+#[derive(Debug)]
+enum Then {
+    /// The unit was refused: the client is owed a `ReadyForQuery`.
+    Ready,
+    /// It was nothing that is answered.
+    Resume(Box<Aborted>),
 }
 
 /// A cancel request on its way to the server.
@@ -127,6 +143,8 @@ pub struct Relay<C, S> {
     /// Messages of ours that wait for a place between the server's.
     ours: Vec<u8>,
     phase: Phase,
+    /// Messages of ours that the server has not answered to their end.
+    injection: Option<Box<Injection>>,
     /// The cancel request that is on its way to the server, if one is.
     cancelling: Weak<Cancelling>,
     /// Since when the client takes nothing.
@@ -172,6 +190,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             kept: from_client.to_vec(),
             ours: Vec::new(),
             phase: Phase::Flowing,
+            injection: None,
             cancelling: Weak::new(),
             stalled: None,
             look: None,
@@ -231,11 +250,17 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::CANCEL_RUNNING) && self.tracker.is_busy() {
             self.cancel_server(Vec::new());
         }
+        if signals.contains(Signals::ABORT) {
+            self.abort_in_place();
+        }
         if signals.contains(Signals::STOP) {
             self.door.life = Life::Stopping;
         }
         if signals.contains(Signals::KILL) {
             self.dismiss(&Refusal::CutOff, Remains::Nothing);
+        }
+        if signals.contains(Signals::WINDOW_ENDED) {
+            self.dismiss(&Refusal::WindowEnded, Remains::Nothing);
         }
         let unread = !self.to_client.is_empty() || self.client.has_unsent();
         if signals.contains(Signals::TERMINATED) && unread {
@@ -243,7 +268,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.leave(Remains::Nothing);
         }
         // A stream of changes has no boundary, and whoever reads it takes it up where it ended.
-        let may_end = self.tracker.at_boundary() || self.tracker.streams_both_ways();
+        let may_end =
+            self.tracker.at_boundary() || self.tracker.streams_both_ways() || self.is_aborted();
         if self.door.life == Life::Stopping && !self.door.has_permit() && may_end {
             let waits = !self.kept.is_empty() || matches!(self.phase, Phase::Held(_));
             let refusal = if waits {
@@ -304,7 +330,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Notes what the session does, from what its transaction is at.
     #[inline]
     fn note_activity(&self) {
-        let activity = if self.tracker.is_busy() {
+        let activity = if self.is_aborted() {
+            Activity::Aborted
+        } else if self.tracker.is_busy() {
             Activity::Active
         } else if self.door.has_permit() {
             Activity::InTransaction

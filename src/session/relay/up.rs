@@ -40,10 +40,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Poll::Ready(Ok(())) => {}
             }
         }
+        if self.waits_for_injection() {
+            return Step::Stuck;
+        }
         match &self.phase {
             Phase::Flowing => self.poll_flowing(cx),
             Phase::Held(_) => self.poll_held(cx),
-            Phase::Discarding(_) => self.poll_discarding(cx),
+            Phase::Discarding(..) => self.poll_discarding(cx),
+            Phase::Aborted(_) => self.poll_aborted(cx),
             Phase::Leaving(_) => self.poll_leaving(cx),
             Phase::Closing(..) => Step::Stuck,
         }
@@ -56,6 +60,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let before = kept.len();
             match self.forward(cx, &kept) {
                 Ok(Pause::Nothing) => return Step::Moved,
+                Ok(Pause::Gate { mid_message: false }) if self.is_aborted() => {
+                    self.phase = self.at_rest();
+                    return Step::Moved;
+                }
                 Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
                 Ok(Pause::Answer) if self.kept.len() < before => return Step::Moved,
                 // Nobody wakes us when the gate opens: an answer will, unless it never comes.

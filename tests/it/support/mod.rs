@@ -17,4 +17,5 @@ pub(crate) mod script;
 pub(crate) mod shop;
 pub(crate) mod tap;
 pub(crate) mod tool;
+pub(crate) mod windows;
 pub(crate) mod wire;

@@ -1,0 +1,114 @@
+//! Messages of our own to the server, put between the client's where both directions are between
+//! two messages and nothing is owed.
+//!
+//! They are extended messages under a reserved name, because the client's unnamed statement and
+//! portal must survive them. The client sees none of the answers. Until the last of them the client
+//! is not read: what it sends meanwhile waits in its socket.
+
+use std::task::Context;
+
+use super::down::FromServer;
+use super::{Phase, Relay};
+use crate::session::injected::{Answers, Ours, Ready};
+use crate::tls::stream::Socket;
+use crate::wire::frontend::{Named, bind, close, execute, parse};
+
+/// The name of our statements and portals; nobody else's begin so.
+pub(super) const NAME: &str = "__pgdrain";
+
+/// What was sent, and what its answers are for.
+#[derive(Debug)]
+pub(super) struct Injection {
+    pub(super) answers: Answers,
+    pub(super) purpose: Purpose,
+}
+
+/// Why messages of ours are under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The idle transaction is ended and a failed one put in its place; which try it is.
+    Abort { tries: u32 },
+    /// The client's `COMMIT` of an aborted transaction is refused: the server rolls back.
+    RefuseCommit,
+}
+
+/// The messages that execute one statement and leave nothing behind.
+pub(super) fn statement(sql: &str) -> Vec<u8> {
+    [
+        parse(NAME, sql),
+        bind(NAME, NAME),
+        execute(NAME),
+        close(Named::Portal, NAME),
+        close(Named::Statement, NAME),
+    ]
+    .concat()
+}
+
+impl<C: Socket, S: Socket> Relay<C, S> {
+    /// Whether the server is between two messages of the client, with nothing to answer.
+    pub(super) fn may_inject(&self) -> bool {
+        self.injection.is_none()
+            && !self.tracker.is_busy()
+            && self.client_scan.at_message_start()
+            && self.server_scan.at_message_start()
+            && self.to_server.is_empty()
+            && !self.server.has_unsent()
+    }
+
+    /// Sends messages of ours; [`Relay::injected`] gets the answers.
+    pub(super) fn inject(&mut self, messages: &[u8], ours: Ours, purpose: Purpose) {
+        self.to_server.push(messages);
+        let answers = Answers::to(ours);
+        self.injection = Some(Box::new(Injection { answers, purpose }));
+    }
+
+    /// Whether the client is not read because messages of ours are under way.
+    pub(super) fn waits_for_injection(&self) -> bool {
+        self.injection.is_some() && !matches!(self.phase, Phase::Leaving(_) | Phase::Closing(..))
+    }
+
+    /// The server sent this while messages of ours are under way.
+    pub(super) fn injected(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> FromServer {
+        let Some(mut injection) = self.injection.take() else {
+            return self.down().1.hand(bytes, cx);
+        };
+        let mut pass = Vec::new();
+        let read = injection.answers.read(bytes, &mut pass);
+        let from_server = if pass.is_empty() {
+            FromServer::Some
+        } else {
+            self.down().1.hand(&pass, cx)
+        };
+        match (from_server, read) {
+            (FromServer::Some, Ok(None)) => {
+                self.injection = Some(injection);
+                FromServer::Some
+            }
+            (
+                FromServer::Some,
+                Ok(Some(Ready {
+                    status,
+                    bytes: behind,
+                })),
+            ) => {
+                self.tracker.ready(status);
+                self.session.answered();
+                self.carry_on(*injection);
+                match bytes.get(behind..) {
+                    Some(rest) if !rest.is_empty() => self.injected(cx, rest),
+                    Some(_) | None => FromServer::Some,
+                }
+            }
+            (FromServer::Some, Err(bad)) => FromServer::Misbehaved(bad),
+            (other, _) => other,
+        }
+    }
+
+    /// What the messages were for is done, or not.
+    fn carry_on(&mut self, injection: Injection) {
+        match injection.purpose {
+            Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
+            Purpose::RefuseCommit => self.commit_refused(&injection.answers),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The connections of a window: noted before they may do anything, and ended until the server has
+//! forgotten them.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::controller::Controller;
+use super::journal::{JournalError, Record};
+use super::restart::LeftWindow;
+use super::steps::After;
+use crate::drain::forget_departed;
+use crate::server::control::ControlError;
+use crate::session::passes::Passes;
+use crate::session::registry::Signals;
+
+/// How long a statement may take to heed its cancel request, before its backend is terminated.
+const CANCEL_TIME: Duration = Duration::from_secs(2);
+
+/// The pause between two looks at the server, growing.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How long one wait for a connection to leave is, before all are told again.
+const TELL_AGAIN: Duration = Duration::from_millis(200);
+
+impl Controller {
+    /// Writes down that a backend works for a window; false if the window is no more.
+    pub(super) async fn note_backend(
+        &self,
+        (database, id): (&str, &str),
+        pid: i32,
+    ) -> Result<bool, JournalError> {
+        let mut noted = false;
+        let note = |journal: &mut Record| {
+            let window = journal.windows.get_mut(database);
+            let lent = window
+                .filter(|window| window.id == id)
+                .and_then(|window| window.lent.as_mut());
+            if let Some(lent) = lent {
+                lent.backends.push(pid);
+                noted = true;
+            }
+        };
+        self.record(note, || ()).await?;
+        Ok(noted)
+    }
+
+    /// Ends every connection of a window, whose key lets nobody in any more: what they run is
+    /// cancelled, and terminated if that does not help. Returns when none of them is left and the
+    /// server has forgotten every one whose end was not seen. Cancel safe: it can be begun again.
+    pub(super) async fn end_connections(
+        &self,
+        (database, id): (&str, &str),
+        backends: &[i32],
+        passes: &Passes,
+    ) {
+        let begun = Instant::now();
+        let mut terminated = false;
+        while passes.counts(id).1 > 0 {
+            let inside = self.sessions.in_window(id);
+            for session in &inside {
+                session.signal(Signals::WINDOW_ENDED);
+            }
+            if !terminated && begun.elapsed() > CANCEL_TIME {
+                let pids: Vec<i32> = inside.iter().filter_map(|session| session.pid()).collect();
+                terminated = true;
+                self.order_end(database, &pids).await;
+            }
+            // An error only says that nobody has left meanwhile.
+            let _ = timeout(TELL_AGAIN, passes.somebody_left()).await;
+        }
+        let mut pause = LOOK_AGAIN;
+        loop {
+            let departed = self.sessions.departed_of(database);
+            let left: Vec<i32> = departed
+                .iter()
+                .map(|gone| gone.pid)
+                .filter(|pid| backends.contains(pid))
+                .collect();
+            if left.is_empty() {
+                return;
+            }
+            if begun.elapsed() > CANCEL_TIME {
+                self.order_end(database, &left).await;
+            }
+            forget_departed(database, &self.sessions, &self.control(database)).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        }
+    }
+
+    async fn order_end(&self, database: &str, pids: &[i32]) {
+        if pids.is_empty() {
+            return;
+        }
+        if let Err(error) = self.control(database).terminate(pids).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(database, error, "a window's backends were not terminated");
+        }
+    }
+
+    /// Ends what a window that somebody else worked in has left on the server when the last process
+    /// died, and then does what was agreed for that. Until the server says that its backends are
+    /// gone, it is not known what they still do, and traffic stays held. Cancel safe.
+    pub async fn settle_lent(self: &std::sync::Arc<Self>, left: &LeftWindow) {
+        let Some(lent) = &left.lent else { return };
+        let mut pause = LOOK_AGAIN;
+        while self.is_left(left) {
+            match self.running_of(&left.database, &lent.backends).await {
+                Ok(running) if running.is_empty() => break,
+                Ok(running) => {
+                    let why = format!("its backends {running:?} still run");
+                    self.still_unsettled(left, &why);
+                    self.order_end(&left.database, &running).await;
+                }
+                Err(error) => {
+                    let why =
+                        format!("the server cannot be asked whether its backends run: {error}");
+                    self.still_unsettled(left, &why);
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK_AGAIN_MAX);
+        }
+        match lent.on_lost {
+            After::Reopen => self.settle(left).await,
+            After::Stay => {
+                let why = "pgdrain ended while the window was open; its backends are gone, and what \
+                           they left undone is rolled back";
+                self.settle_held(left, why).await;
+            }
+        }
+    }
+
+    /// Which of these backends the server still has, leaving out those that are ours by now: a
+    /// process id can come again.
+    async fn running_of(&self, database: &str, pids: &[i32]) -> Result<Vec<i32>, ControlError> {
+        if pids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, backends) = self.control(database).backends(database).await?;
+        let running = backends.iter().map(|backend| backend.pid);
+        let ours = |pid: &i32| self.sessions.by_pid(*pid).is_some();
+        Ok(running
+            .filter(|pid| pids.contains(pid) && !ours(pid))
+            .collect())
+    }
+}

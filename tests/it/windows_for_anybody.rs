@@ -1,0 +1,359 @@
+//! A window is given to whoever asks, to its own connections alone, and as long as its lease is kept.
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::Postgres;
+use crate::support::holds::DB;
+use crate::support::message::{self, Message};
+use crate::support::poll::{SOON, until};
+use crate::support::proxy::Proxy;
+use crate::support::windows::Ordered;
+use crate::support::wire::Wire;
+
+const ONE: &str = "SELECT 1";
+
+/// A session whose first statement is held.
+async fn held(proxy: &Proxy) -> Wire {
+    let mut session = proxy.session(DB).await;
+    session.send(&message::query(ONE)).await;
+    proxy.until_held(DB, 1).await;
+    session
+}
+
+async fn assert_served(mut session: Wire) {
+    let answer = session.read_until_ready().await;
+    assert_eq!(answer[2].body, b"SELECT 1\0", "{answer:?}");
+}
+
+fn sqlstate(error: &Message) -> String {
+    let fields = error.body.split(|byte| *byte == 0);
+    let code = fields.filter_map(|field| field.strip_prefix(b"C")).next();
+    String::from_utf8_lossy(code.expect("a code")).into_owned()
+}
+
+async fn post(proxy: &Proxy, window: &Ordered, verb: &str, body: Value) -> (u16, Value) {
+    let path = format!("/v1/windows/{}/{verb}", window.id);
+    let answer = proxy.admin().post(&path, body).await;
+    (answer.status, answer.json())
+}
+
+#[tokio::test]
+async fn only_who_shows_the_key_passes_and_traffic_waits_meanwhile() {
+    let mut postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let window = proxy.exclusive(DB, json!({"reason": "new column"})).await;
+    let waiting = held(&proxy).await;
+
+    let mut inside = proxy.inside(&window).await;
+    inside.execute("CREATE TABLE t (a int)").await;
+    assert_eq!(
+        inside.query_one("SHOW application_name").await,
+        format!("pgdrain window {}", window.id)
+    );
+    let view = proxy.window(&window).await;
+    assert_eq!(
+        (&view["connections_used"], &view["connections_now"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(view["held"], 1, "{view}");
+    let sessions = proxy.sessions(DB).await;
+    let ours = sessions
+        .iter()
+        .filter(|session| session["window"] == *window.id);
+    assert_eq!(ours.count(), 1, "{sessions:?}");
+    assert_eq!(postgres.count("SELECT count(*) FROM t").await, 0);
+
+    // In every place where a key may stand, with what else stands there.
+    for (name, value, shown) in [
+        (
+            "options",
+            format!("-c work_mem=7MB --pgdrain.window={}", window.key),
+            None,
+        ),
+        (
+            "application_name",
+            format!("pgdrain.window={} tool", window.key),
+            Some("tool"),
+        ),
+    ] {
+        let parameters = [("user", "postgres"), ("database", DB), (name, &value)];
+        let session = Wire::login_with(proxy.addr(), &parameters, None).await;
+        let mut session = session.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        match shown {
+            Some(shown) => assert_eq!(session.query_one("SHOW application_name").await, shown),
+            None => assert_eq!(session.query_one("SHOW work_mem").await, "7MB"),
+        }
+        let seen = session.query_one("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%pgdrain.window%'").await;
+        assert_eq!(seen, "0");
+    }
+
+    proxy.command_window(&window, "finish").await;
+    proxy.until_window(&window, "closed").await;
+    assert_served(waiting).await;
+    // Its connections have ended with it.
+    let rest = inside.read_to_end().await;
+    assert_eq!(sqlstate(&rest[0]), "57P01", "{rest:?}");
+    let late = proxy
+        .through(DB, &window.key)
+        .await
+        .expect_err("it is over");
+    assert_eq!(sqlstate(&late), "28000");
+    let secret = window.key.split_once('.').expect("two parts").1.to_owned();
+    assert!(!proxy.log().contains(&secret));
+    let journal = std::fs::read_to_string(proxy.state_dir().join("journal.json"));
+    assert!(!journal.expect("a journal").contains(&secret));
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_nothing() {
+    let mut postgres = Postgres::start().await;
+    postgres.execute("CREATE DATABASE other").await;
+    let proxy = Proxy::start(&postgres).await;
+    let window = proxy.exclusive(DB, json!({"connections": 1})).await;
+    let (id, secret) = window.key.split_once('.').expect("two parts");
+    let mut refusals = Vec::new();
+    for (database, key) in [
+        (DB, format!("{id}.{}", secret.to_lowercase() + "x")),
+        (DB, format!("{id}.")),
+        (DB, id.to_owned()),
+        (DB, format!("w0000000000000000.{secret}")),
+        ("other", window.key.clone()),
+    ] {
+        refusals.push(proxy.through(database, &key).await.expect_err("wrong"));
+    }
+    let first = proxy.inside(&window).await;
+    // Once was agreed.
+    refusals.push(proxy.through(DB, &window.key).await.expect_err("used"));
+    for refusal in &refusals {
+        assert_eq!(refusal.body, refusals[0].body);
+        assert_eq!(sqlstate(refusal), "28000");
+    }
+    drop(first);
+    proxy.through(DB, &window.key).await.expect_err("used");
+    assert_eq!(proxy.window(&window).await["connections_used"], 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_not_renewed_ends_the_work_first() {
+    for (on_lost, mode) in [("reopen", "open"), ("stay", "hold")] {
+        let mut postgres = Postgres::start().await;
+        postgres.execute("CREATE TABLE t (a int)").await;
+        let proxy = Proxy::start(&postgres).await;
+        let order = json!({"lease": "1500ms", "on_lost": on_lost});
+        let window = proxy.exclusive(DB, order).await;
+        let mut inside = proxy.inside(&window).await;
+        inside.execute("BEGIN").await;
+        inside.execute("INSERT INTO t VALUES (1)").await;
+        inside.send(&message::query("SELECT pg_sleep(600)")).await;
+        let view = proxy.until_window(&window, "closed").await;
+        assert_eq!(
+            (&view["why"], &view["after"]),
+            (&json!("lease_lost"), &json!(on_lost))
+        );
+        // Nothing of it runs when traffic flows.
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' \
+                    AND pid <> pg_backend_pid()";
+        assert_eq!(postgres.count(left).await, 0);
+        assert_eq!(postgres.count("SELECT count(*) FROM t").await, 0);
+        let status = proxy.status(DB).await;
+        assert_eq!(status["mode"], mode, "{status}");
+        if mode == "hold" {
+            let stays = status["holds"][0]["stays"].as_str().expect("a reason");
+            assert!(stays.contains("lease_lost"), "{stays}");
+            // A person has looked.
+            proxy.open(DB).await;
+        }
+        proxy.session(DB).await.execute(ONE).await;
+        let (status, answer) = post(&proxy, &window, "renew", json!({"term": window.term})).await;
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("over")));
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_lease_lasts_until_the_windows_own_time() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let order = json!({"lease": "1s", "for": "4s", "on_lost": "reopen"});
+    let window = proxy.exclusive(DB, order).await;
+    let mut renewed = 0;
+    until("the window's own time to pass", SOON, async || {
+        let (status, _) = post(&proxy, &window, "renew", json!({"term": window.term})).await;
+        renewed += u32::from(status == 200);
+        status == 409
+    })
+    .await;
+    assert!(renewed > 3, "{renewed}");
+    let view = proxy.until_window(&window, "closed").await;
+    assert_eq!(view["why"], "time_over", "{view}");
+    proxy.session(DB).await.execute(ONE).await;
+}
+
+#[tokio::test]
+async fn a_late_term_changes_nothing() {
+    let postgres = Postgres::start().await;
+    let mut proxy = Proxy::start(&postgres).await;
+    let first = proxy.exclusive(DB, json!({})).await;
+    proxy.command_window(&first, "finish").await;
+    proxy.until_window(&first, "closed").await;
+    // Terms go on over a restart.
+    proxy.launch().await;
+    let second = proxy.exclusive(DB, json!({})).await;
+    assert!(second.term > first.term);
+    for verb in ["renew", "finish", "abort"] {
+        let (status, answer) = post(&proxy, &second, verb, json!({"term": first.term})).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (409, &json!("late_term")),
+            "{verb}"
+        );
+    }
+    assert_eq!(proxy.window(&second).await["state"], "exclusive");
+}
+
+#[tokio::test]
+async fn a_window_is_aborted_while_it_drains_and_while_it_works() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let mut busy = proxy.session(DB).await;
+    busy.execute("BEGIN").await;
+    let draining = proxy
+        .order(DB, json!({"on_lost": "stay", "wait": "10m"}))
+        .await;
+    let view = proxy.until_window(&draining, "draining").await;
+    let path = format!("/v1/windows/{}?after={}&wait=20s", draining.id, view["seq"]);
+    let (news, _) = tokio::join!(
+        proxy.admin().get(&path),
+        proxy.command_window(&draining, "abort")
+    );
+    assert_ne!(news.expect(200)["state"], "draining");
+    let view = proxy.until_window(&draining, "closed").await;
+    // Nobody was let in: there is nothing that a person would have to look at.
+    assert_eq!(
+        (&view["why"], &view["after"]),
+        (&json!("aborted"), &json!("reopen"))
+    );
+    proxy.session(DB).await.execute(ONE).await;
+    busy.execute("COMMIT").await;
+
+    let working = proxy.exclusive(DB, json!({"on_lost": "stay"})).await;
+    let mut inside = proxy.inside(&working).await;
+    inside.execute("BEGIN").await;
+    proxy.command_window(&working, "abort").await;
+    proxy.until_window(&working, "closed").await;
+    assert_eq!(proxy.status(DB).await["mode"], "hold");
+    proxy.open(DB).await;
+    proxy.session(DB).await.execute(ONE).await;
+}
+
+#[tokio::test]
+async fn a_window_that_is_not_granted_says_who_was_in_the_way() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let mut busy = proxy.session(DB).await;
+    busy.execute("BEGIN").await;
+    let window = proxy.order(DB, json!({"wait": "200ms"})).await;
+    let view = proxy.until_window(&window, "closed").await;
+    assert_eq!(view["why"], "not_granted");
+    let pid = busy.key().0.to_string();
+    assert!(
+        view["detail"].as_str().expect("a sentence").contains(&pid),
+        "{view}"
+    );
+    assert_eq!(view["drained_percent"], 0);
+    proxy.session(DB).await.execute(ONE).await;
+}
+
+#[tokio::test]
+async fn opening_by_force_ends_a_window() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let window = proxy.exclusive(DB, json!({"on_lost": "stay"})).await;
+    let inside = proxy.inside(&window).await;
+    let refused = proxy.run(&["open", DB]).await;
+    assert!(refused.stderr.contains(&window.id), "{refused:?}");
+    assert_eq!(proxy.run(&["open", DB, "--force"]).await.code, Some(0));
+    let view = proxy.until_window(&window, "closed").await;
+    assert_eq!(
+        (&view["why"], &view["after"]),
+        (&json!("opened"), &json!("reopen"))
+    );
+    drop(inside);
+    proxy.session(DB).await.execute(ONE).await;
+}
+
+#[tokio::test]
+async fn the_same_request_gets_the_same_window() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let path = format!("/v1/databases/{DB}/windows");
+    let order = json!({"reason": "r", "idempotency_key": "k"});
+    let first = Ordered::from(&proxy.admin().post(&path, order.clone()).await.expect(201));
+    let again = proxy.admin().post(&path, order.clone()).await.expect(201);
+    assert_eq!(Ordered::from(&again).key, first.key);
+    let other = json!({"reason": "another", "idempotency_key": "k"});
+    let refused = proxy.admin().post(&path, other).await.expect(409);
+    assert_eq!(refused["error"]["code"], "other_request");
+    // Once somebody came in by it, the key is shown no more.
+    proxy.until_window(&first, "exclusive").await;
+    let inside = proxy.inside(&first).await;
+    let again = proxy.admin().post(&path, order.clone()).await.expect(201);
+    assert_eq!(
+        (&again["window"]["id"], &again["key"]),
+        (&json!(first.id), &Value::Null)
+    );
+    drop(inside);
+    proxy.command_window(&first, "finish").await;
+    proxy.until_window(&first, "closed").await;
+    let again = proxy.admin().post(&path, order).await.expect(201);
+    assert_eq!(
+        (&again["window"]["id"], &again["key"]),
+        (&json!(first.id), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_second_request_is_refused_or_waits_its_turn() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let first = proxy.exclusive(DB, json!({})).await;
+    let path = format!("/v1/databases/{DB}/windows");
+    let refused = proxy.admin().post(&path, json!({})).await.expect(409);
+    assert_eq!(refused["error"]["code"], "busy");
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .expect("text")
+            .contains(&first.id)
+    );
+
+    let second = proxy.order(DB, json!({"if_busy": "queue"})).await;
+    let gone = proxy
+        .order(DB, json!({"if_busy": "queue", "lease": "1s"}))
+        .await;
+    let third = proxy.order(DB, json!({"if_busy": "queue"})).await;
+    let view = proxy.window(&third).await;
+    assert_eq!(
+        (&view["state"], &view["position"]),
+        (&json!("queued"), &json!(3))
+    );
+    // Whose client is gone loses its place.
+    let view = proxy.until_window(&gone, "closed").await;
+    assert_eq!(view["why"], "lease_lost");
+    assert_eq!(proxy.window(&third).await["position"], 2);
+
+    proxy.command_window(&first, "finish").await;
+    proxy.until_window(&second, "exclusive").await;
+    assert_eq!(proxy.window(&third).await["state"], "queued");
+    // Whoever does not wait comes after whoever does.
+    proxy.admin().post(&path, json!({})).await.expect(409);
+    proxy.command_window(&second, "abort").await;
+    proxy.until_window(&third, "exclusive").await;
+    let list = proxy.admin().get(&path).await.expect(200);
+    let states: Vec<&Value> = list["windows"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|window| &window["state"])
+        .collect();
+    assert_eq!(states, ["closed", "closed", "closed", "exclusive"]);
+}
