@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix chaos
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools chaos
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -42,6 +42,10 @@ bench: setup ## Run the benchmarks
 matrix: setup versions ## Run every driver over every transport, and write docs/matrix.md (QUICK=1: one Postgres)
 	matrix/setup
 	python3 matrix/run.py $(ARGS)
+
+tools: setup ## Run migration tools in windows under load: psql, Alembic, Django, node-pg-migrate, sqlx (ARGS=part of a name)
+	matrix/tools/setup
+	python3 matrix/tools/run.py $(ARGS)
 
 chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
 	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
-use crate::admin::types::{Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status};
+use crate::admin::types::{
+    Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status, WindowView, WindowViews,
+};
 use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
@@ -100,6 +102,42 @@ pub(super) fn sessions(sessions: &Sessions) -> String {
     };
     let header = ["pid", "user", "application", "client", "state", "for", "tx"];
     table(header, sessions.sessions.iter().map(row))
+}
+
+/// Windows, the newest last.
+pub(super) fn windows(windows: &WindowViews) -> String {
+    if windows.windows.is_empty() {
+        return "no windows".to_owned();
+    }
+    let row = |window: &WindowView| {
+        [
+            window.id.clone(),
+            window.database.clone(),
+            match window.why {
+                Some(why) => format!("{}, {why}", window.state),
+                None => window.state.to_string(),
+            },
+            window.by.clone(),
+            clock(window.since),
+            millis_or_dash(window.left_ms.or(window.lease_left_ms)),
+            window.connections_now.to_string(),
+        ]
+    };
+    let header = [
+        "window", "database", "state", "by", "since", "left", "inside",
+    ];
+    table(header, windows.windows.iter().map(row))
+}
+
+/// One window.
+pub(super) fn window(window: &WindowView) -> String {
+    let WindowView {
+        id,
+        database,
+        state,
+        ..
+    } = window;
+    format!("window {id} of {}: {state}", plain(database))
 }
 
 /// What came of a mode request, database by database.

@@ -19,6 +19,8 @@ impl Exit {
     pub const NOT_GRANTED: Self = Self(6);
     /// Ended by Ctrl-C, as shells count it: 128 and the number of SIGINT.
     pub const INTERRUPTED: Self = Self(130);
+    /// Ended by SIGHUP, counted in the same way.
+    pub const HUNG_UP: Self = Self(129);
     /// Ended by SIGTERM, counted in the same way.
     pub const TERMINATED: Self = Self(143);
 }

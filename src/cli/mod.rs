@@ -11,6 +11,7 @@ mod follow;
 mod migrate;
 mod output;
 mod serve;
+mod window;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -36,6 +37,7 @@ enum Command {
     Hold(control::Hold),
     Open(control::Open),
     Migrate(migrate::Migrate),
+    Window(window::Window),
     Demo(demo::Demo),
 }
 
@@ -61,6 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
+        Command::Window(command) => wait_for(command.run()),
         Command::Demo(command) => wait_for(command.run()),
     };
     ended.unwrap_or_else(|error| {
@@ -113,6 +116,14 @@ mod tests {
             "migrate status shop --dir migrations --json",
             "migrate attach shop",
             "migrate cancel shop",
+            "window exec shop -- psql -f migration.sql",
+            "window exec shop --for 10m --lease 30s --on-lost stay --on-failure stay --queue \
+             --connections 3 --by application-name --user anna --reason r -- alembic upgrade head",
+            "window hold shop --to key.sh",
+            "window list",
+            "window list shop --json",
+            "window finish w0123456789abcdef --term 3",
+            "window abort w0123456789abcdef --then reopen",
             "demo --pg-bin /usr/lib/postgresql/15/bin --keep",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
@@ -127,6 +138,8 @@ mod tests {
             ("hold shop --then close", "open, stay"),
             ("hold shop --for 5", "is not a duration"),
             ("migrate up shop", "--dir"),
+            ("window exec shop psql", "--"),
+            ("window exec shop --on-lost close -- psql", "reopen, stay"),
             ("migrate up shop --dir x --steps 0", "--steps"),
             (
                 "migrate up shop --dir x --traffic closed",

@@ -63,6 +63,8 @@ mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
 mod vanished_clients;
+mod window_commands;
+mod windows_after_a_crash;
 mod windows_for_anybody;
 mod windows_under_kills;
 mod wire_async;

@@ -1,11 +1,13 @@
 //! A window is given to whoever asks, to its own connections alone, and as long as its lease is kept.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
 use crate::support::message::{self, Message};
-use crate::support::poll::{SOON, until};
+use crate::support::poll::{SOON, until, within};
 use crate::support::proxy::Proxy;
 use crate::support::windows::Ordered;
 use crate::support::wire::Wire;
@@ -356,4 +358,88 @@ async fn a_second_request_is_refused_or_waits_its_turn() {
         .map(|window| &window["state"])
         .collect();
     assert_eq!(states, ["closed", "closed", "closed", "exclusive"]);
+}
+
+#[tokio::test]
+async fn progress_is_streamed_and_every_change_is_told() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let mut busy = proxy.session(DB).await;
+    busy.execute("BEGIN").await;
+    let order = json!({"wait": "10m", "by": "anna", "reason": "r"});
+    let window = proxy.order(DB, order).await;
+    proxy.until_window(&window, "draining").await;
+    until("the drain to begin", SOON, async || {
+        proxy.window(&window).await["drained_percent"] == 0
+    })
+    .await;
+    let mut stream = TcpStream::connect(proxy.admin().addr)
+        .await
+        .expect("it listens");
+    let request = format!(
+        "GET /v1/windows/{}/events HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n",
+        window.id
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut events = String::new();
+    until("the first piece of news", SOON, async || {
+        let mut some = [0; 4096];
+        let read = stream.read(&mut some).await.expect("it writes");
+        events += &String::from_utf8_lossy(&some[..read]);
+        events.contains("event: draining")
+    })
+    .await;
+    let waiting = held(&proxy).await;
+    busy.execute("COMMIT").await;
+    proxy.until_window(&window, "exclusive").await;
+    proxy.command_window(&window, "finish").await;
+    assert_served(waiting).await;
+    let rest = stream.read_to_string(&mut events);
+    within("the end of the news", SOON, rest)
+        .await
+        .expect("text");
+    let told: Vec<Value> = events
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).expect("JSON"))
+        .collect();
+    let first = &told[0];
+    assert_eq!(
+        (&first["state"], &first["drained_percent"]),
+        (&json!("draining"), &json!(0))
+    );
+    assert_eq!(
+        first["drain"]["in_the_way"][0]["pid"],
+        busy.key().0,
+        "{first}"
+    );
+    assert!(first["left_ms"].as_u64().is_some() && first["key"].is_null());
+    let last = told.last().expect("more than one");
+    assert_eq!(
+        (&last["state"], &last["drained_percent"]),
+        (&json!("closed"), &json!(100))
+    );
+
+    let events = proxy.admin().get("/v1/events").await.expect(200);
+    let events = events["events"].as_array().expect("a list").clone();
+    let changes: Vec<Value> = events
+        .iter()
+        .filter(|event| event["kind"] == "window")
+        .map(|event| {
+            json!([
+                event["by"],
+                event["reason"],
+                event["before"],
+                event["after"]
+            ])
+        })
+        .collect();
+    let expected: Vec<Value> = ["queued", "draining", "exclusive", "ending", "closed"]
+        .windows(2)
+        .map(|pair| json!(["anna", "r", pair[0], pair[1]]))
+        .collect();
+    assert_eq!(changes, expected);
 }
