@@ -356,6 +356,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        stuck: body.stuck,
         abort: body.abort,
         terminate: body.terminate,
     };

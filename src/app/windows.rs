@@ -108,15 +108,7 @@ impl App {
     ) -> Result<WindowView, ApiError> {
         let window = self.find_window(id)?;
         let by = body.by.as_deref().unwrap_or("unknown");
-        let done = window.command(command, Term(body.term));
-        tracing::debug!(
-            window = id,
-            ?command,
-            by,
-            from = caller.from,
-            ?done,
-            "window"
-        );
+        let done = window.command(command, Term(body.term), (by, &caller.from));
         match done {
             Ok(()) => Ok(self.window_view(&window)),
             Err(denied) => {
@@ -196,6 +188,7 @@ fn order(
         preset: body.ladder,
         wait: body.wait,
         cancel: body.cancel,
+        stuck: body.stuck,
         abort: body.abort,
         terminate: body.terminate,
     };

@@ -45,6 +45,9 @@ pub(super) struct LadderArguments {
     /// How long it waits after cancelling statements.
     #[arg(long, value_name = "TIME")]
     pub(super) cancel: Option<HumanDuration>,
+    /// How long it waits after it freed conversations that are stuck.
+    #[arg(long, value_name = "TIME")]
+    pub(super) stuck: Option<HumanDuration>,
     /// How long it waits after aborting idle transactions in place.
     #[arg(long, value_name = "TIME")]
     pub(super) abort: Option<HumanDuration>,

@@ -91,6 +91,7 @@ impl Hold {
             ladder: self.ladder.ladder,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
+            stuck: self.ladder.stuck,
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
             reason: self.reason,

@@ -173,6 +173,8 @@ pub(super) fn results(results: &[ModeResult]) -> String {
             ("waited for, among others", &notable),
             ("in the way", &drain.in_the_way),
             ("cancelled", &drain.cancelled),
+            ("freed from their clients", &drain.freed),
+            ("aborted in place", &drain.aborted),
             ("terminated", &drain.terminated),
             ("works past us", &drain.bypass),
         ] {

@@ -102,6 +102,7 @@ impl Run {
             ladder: self.ladder.ladder,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
+            stuck: self.ladder.stuck,
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
             lock_timeout: self.lock_timeout,

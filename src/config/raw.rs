@@ -164,6 +164,7 @@ section! {
         ladder: Option<Preset>,
         wait: Option<HumanDuration>,
         cancel: Option<HumanDuration>,
+        stuck: Option<HumanDuration>,
         abort: Option<HumanDuration>,
         terminate: Option<HumanDuration>,
     }

@@ -77,6 +77,7 @@ const ROWS: &[Row] = rows! {
     "hold.ladder" Now hold.ladder.preset;
     "hold.wait" Now hold.ladder.wait;
     "hold.cancel" Now hold.ladder.cancel;
+    "hold.stuck" Now hold.ladder.stuck;
     "hold.abort" Now hold.ladder.abort;
     "hold.terminate" Now hold.ladder.terminate;
     "limits.connections" Now limits.connections;

@@ -183,6 +183,8 @@ pub struct Ladder {
     pub wait: Duration,
     /// How long it waits after statements were cancelled.
     pub cancel: Duration,
+    /// How long it waits after stuck conversations were freed.
+    pub stuck: Duration,
     /// How long it waits after idle transactions were aborted in place.
     pub abort: Duration,
     /// How long it waits after sessions were terminated.
@@ -198,6 +200,8 @@ pub struct AskedLadder {
     pub wait: Option<HumanDuration>,
     /// How long it waits after it cancelled statements.
     pub cancel: Option<HumanDuration>,
+    /// How long it waits after it freed conversations that are stuck.
+    pub stuck: Option<HumanDuration>,
     /// How long it waits after it aborted idle transactions in place.
     pub abort: Option<HumanDuration>,
     /// How long it waits after it terminated sessions.
@@ -213,6 +217,7 @@ impl Ladder {
             preset: asked.preset.unwrap_or(self.preset),
             wait: or(asked.wait, self.wait),
             cancel: or(asked.cancel, self.cancel),
+            stuck: or(asked.stuck, self.stuck),
             abort: or(asked.abort, self.abort),
             terminate: or(asked.terminate, self.terminate),
         }

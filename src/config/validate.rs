@@ -223,6 +223,7 @@ impl Check<'_> {
                 preset: raw.ladder.unwrap_or(Preset::Gentle),
                 wait: seconds(raw.wait, 30),
                 cancel: seconds(raw.cancel, 10),
+                stuck: seconds(raw.stuck, 5),
                 abort: seconds(raw.abort, 5),
                 terminate: seconds(raw.terminate, 10),
             },

@@ -1,9 +1,9 @@
 //! Which rung of the ladder a drain is on, and what follows from what is seen.
 //!
 //! ```text
-//!   Wait ──time──► Cancel ──► Abort ──► Terminate ──time──► exhausted
-//!     │              │          │           │
-//!     └──────────────┴──────────┴───────────┴── nothing left ──► drained, or unproved
+//!   Wait ──time──► Cancel ──► Stuck ──► Abort ──► Terminate ──time──► exhausted
+//!     │              │          │         │           │
+//!     └──────────────┴──────────┴─────────┴───────────┴── nothing left ──► drained, or unproved
 //! ```
 //!
 //! Times are arguments: nothing here reads a clock.
@@ -20,6 +20,8 @@ words! {
         Wait = "wait",
         /// Running statements are cancelled (57014).
         Cancel = "cancel",
+        /// Conversations that stand still because of their client are freed from it.
+        Stuck = "stuck",
         /// Transactions that sit idle are aborted in place (40001).
         Abort = "abort",
         /// Sessions are terminated (57P01).
@@ -37,7 +39,7 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// *gentle* waits; *firm* also cancels and aborts in place; *force* also terminates. A step
+    /// *gentle* waits; *firm* also cancels, frees what is stuck and aborts in place; *force* also terminates. A step
     /// without time is skipped.
     #[must_use]
     pub fn new(settings: &config::Ladder) -> Ladder {
@@ -45,11 +47,16 @@ impl Ladder {
             preset,
             wait,
             cancel,
+            stuck,
             abort,
             terminate,
         } = *settings;
         let gentle = [(Step::Wait, wait)];
-        let firm = [(Step::Cancel, cancel), (Step::Abort, abort)];
+        let firm = [
+            (Step::Cancel, cancel),
+            (Step::Stuck, stuck),
+            (Step::Abort, abort),
+        ];
         let force = [(Step::Terminate, terminate)];
         let steps = match preset {
             Preset::Gentle => gentle.to_vec(),
@@ -209,11 +216,13 @@ impl Escalation {
         }
         match self.step {
             Step::Wait => Verdict::LookAgain(self.ends),
-            step @ (Step::Cancel | Step::Abort | Step::Terminate) if now >= self.act => {
+            step @ (Step::Cancel | Step::Stuck | Step::Abort | Step::Terminate)
+                if now >= self.act =>
+            {
                 self.act = now + AGAIN;
                 Verdict::Act(step)
             }
-            Step::Cancel | Step::Abort | Step::Terminate => {
+            Step::Cancel | Step::Stuck | Step::Abort | Step::Terminate => {
                 Verdict::LookAgain(self.ends.min(self.act))
             }
         }
@@ -238,6 +247,7 @@ mod tests {
             preset,
             wait: 2 * SECOND,
             cancel: 3 * SECOND,
+            stuck: Duration::ZERO,
             abort: Duration::ZERO,
             terminate: 4 * SECOND,
         })
@@ -413,6 +423,7 @@ mod tests {
                 preset: Preset::Firm,
                 wait,
                 cancel,
+                stuck: Duration::ZERO,
                 abort: Duration::ZERO,
                 terminate: SECOND,
             })

@@ -64,8 +64,7 @@ impl Drain {
                     return self.finish(&progress, Outcome::Exhausted, detail);
                 }
                 Verdict::Act(step) => {
-                    let also_cancel = escalation.has_reached(Step::Cancel);
-                    self.act(step, also_cancel, view.as_ref(), &progress).await;
+                    self.act(step, &escalation, view.as_ref(), &progress).await;
                 }
                 Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
                 Verdict::LookAgain(at) => {
@@ -112,7 +111,7 @@ impl Drain {
     async fn act(
         &self,
         step: Step,
-        also_cancel: bool,
+        escalation: &Escalation,
         view: Option<&View>,
         progress: &watch::Sender<DrainReport>,
     ) {
@@ -132,17 +131,11 @@ impl Drain {
         let pids: Vec<i32> = pids.into_iter().collect();
         let ordered = match step {
             Step::Wait => Ok(()),
-            Step::Cancel | Step::Abort => {
+            Step::Cancel | Step::Stuck | Step::Abort => {
                 for session in &sessions {
-                    // By the protocol: no privilege is needed for that.
-                    if also_cancel {
-                        session.signal(Signals::CANCEL_RUNNING);
-                    }
-                    if step == Step::Abort {
-                        session.signal(Signals::ABORT);
-                    }
+                    tell(session, escalation);
                 }
-                if orphans.is_empty() || !also_cancel {
+                if orphans.is_empty() || !escalation.has_reached(Step::Cancel) {
                     Ok(())
                 } else {
                     self.control.cancel(&orphans).await
@@ -166,17 +159,17 @@ impl Drain {
             );
         }
         progress.send_modify(|report| match step {
-            Step::Wait | Step::Abort => {}
+            Step::Wait | Step::Stuck | Step::Abort => {}
             Step::Cancel => add_new(&mut report.cancelled, blockers),
             Step::Terminate => add_new(&mut report.terminated, blockers),
         });
     }
 
-    /// Sessions whose transaction was aborted in place since the gate was closed.
-    fn aborted(&self) -> Vec<Blocker> {
+    /// Sessions to which this was last done since the gate was closed.
+    fn done_to(&self, done: fn(&Session) -> Option<Duration>) -> Vec<Blocker> {
         let mut sessions = self.sessions.held_with(self.gate.database());
         let since = clock::now().saturating_duration_since(self.held_at);
-        sessions.retain(|session| session.aborted_for().is_some_and(|ago| ago <= since));
+        sessions.retain(|session| done(session).is_some_and(|ago| ago <= since));
         let blockers = sessions.iter().map(|session| Blocker::from(&**session));
         blockers.collect()
     }
@@ -192,7 +185,10 @@ impl Drain {
             .iter()
             .map(|session| Blocker::from(&**session))
             .collect();
-        let aborted = self.aborted();
+        let (freed, aborted) = (
+            self.done_to(Session::freed_for),
+            self.done_to(Session::aborted_for),
+        );
         if let Some(view) = view {
             add_new(
                 &mut in_the_way,
@@ -204,6 +200,7 @@ impl Drain {
             report.step = escalation.step();
             report.in_the_way = in_the_way;
             report.last_permit_released_at = last;
+            add_new(&mut report.freed, freed);
             add_new(&mut report.aborted, aborted);
             if let Some(view) = view {
                 report.bypass.clone_from(&view.bypass);
@@ -234,6 +231,20 @@ impl Drain {
             report.outcome = outcome;
             report.detail = detail;
         });
+    }
+}
+
+/// Tells a session what the steps that were reached do to it; each fits another state of it.
+fn tell(session: &Session, reached: &Escalation) {
+    for (step, signal) in [
+        // By the protocol: no privilege is needed for that.
+        (Step::Cancel, Signals::CANCEL_RUNNING),
+        (Step::Stuck, Signals::STUCK),
+        (Step::Abort, Signals::ABORT),
+    ] {
+        if reached.has_reached(step) {
+            session.signal(signal);
+        }
     }
 }
 

@@ -44,6 +44,9 @@ pub struct DrainReport {
     pub waited_for: Vec<Blocker>,
     /// Sessions whose statement was cancelled.
     pub cancelled: Vec<Blocker>,
+    /// Sessions whose conversation stood still because of their client, and was freed from it.
+    #[serde(default)]
+    pub freed: Vec<Blocker>,
     /// Sessions whose idle transaction was aborted in place.
     #[serde(default)]
     pub aborted: Vec<Blocker>,
@@ -71,6 +74,7 @@ impl DrainReport {
             in_the_way: waited_for.clone(),
             waited_for,
             cancelled: Vec::new(),
+            freed: Vec::new(),
             aborted: Vec::new(),
             terminated: Vec::new(),
             bypass: Vec::new(),

@@ -152,7 +152,7 @@ impl Host {
         if let Some((startup, key)) = window_key::take(&applicant.startup) {
             applicant.startup = startup;
             let pass = self.passes.show(&key, applicant.startup.database());
-            let pass = pass.ok_or_else(|| Failed::Refused(Refusal::WindowKey))?;
+            let pass = pass.ok_or(Failed::Refused(Refusal::WindowKey))?;
             applicant.pass = Some(pass);
         }
         Ok(())

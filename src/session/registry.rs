@@ -79,6 +79,8 @@ impl Signals {
     pub const TERMINATED: Signals = Signals(8);
     /// Cancel what the server runs for it.
     pub const CANCEL_RUNNING: Signals = Signals(16);
+    /// If its conversation stands still because of its client, free it.
+    pub const STUCK: Signals = Signals(64);
     /// If it sits idle in a transaction, abort that in place.
     pub const ABORT: Signals = Signals(32);
     /// Its window has ended: end now.
@@ -142,6 +144,8 @@ pub struct Meter {
     held_since: AtomicU64,
     /// When its transaction was last aborted in place.
     aborted_at: AtomicU64,
+    /// When its conversation was last freed from its client.
+    freed_at: AtomicU64,
     transactions: AtomicU64,
     /// How often the server was ready for the next statement.
     answers: AtomicU64,
@@ -265,6 +269,17 @@ impl Session {
         self.transaction_ended();
         self.meter.aborted_at.store(self.stamp(), Ordering::Relaxed);
         self.set_activity(Activity::Aborted);
+    }
+
+    /// Its conversation was freed from its client.
+    pub fn freed(&self) {
+        self.meter.freed_at.store(self.stamp(), Ordering::Relaxed);
+    }
+
+    /// How long ago its conversation was freed from its client, if it ever was.
+    #[must_use]
+    pub fn freed_for(&self) -> Option<Duration> {
+        self.since(&self.meter.freed_at)
     }
 
     /// How long ago its transaction was aborted in place, if one ever was.

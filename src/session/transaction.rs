@@ -108,6 +108,8 @@ struct Batch {
     copy_end: bool,
     /// The server skips everything up to the Sync that is still to come.
     skipping: bool,
+    /// Something of it may have done work: a Bind or an Execute.
+    runs: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +125,24 @@ impl Unit {
     fn is_bare_sync(&self) -> bool {
         self.end == End::Sync && self.batch == Batch::default()
     }
+}
+
+/// What a server waits for that has nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// The data of a COPY that a Query began.
+    CopyOfQuery,
+    /// The data of a COPY that an Execute began.
+    CopyOfBatch,
+    /// The Sync of a batch that has failed.
+    Skipping,
+    /// A Flush or Sync, to send the answers that it has; or it is still at work on them.
+    Unflushed,
+    /// The rest of a batch, all of it so far answered.
+    Batch {
+        /// Whether something of it may have done work.
+        runs: bool,
+    },
 }
 
 /// What the messages of one session so far amount to.
@@ -198,6 +218,25 @@ impl Tracker {
         self.units.len() >= UNITS_MAX
     }
 
+    /// What the server waits for in the middle of a unit, if it waits; `None` too where whole units
+    /// are unanswered.
+    #[must_use]
+    pub fn waits(&self) -> Option<Waits> {
+        let units = self.units.len();
+        match self.copy {
+            _ if self.lost_count || self.doubtful > 0 => None,
+            Copy::In(_) if self.copy_at() == 1 => (units == 1).then_some(Waits::CopyOfQuery),
+            Copy::In(_) => (units == 0).then_some(Waits::CopyOfBatch),
+            Copy::Both => None,
+            Copy::No if units > 0 || self.open == Batch::default() => None,
+            Copy::No if self.open.skipping => Some(Waits::Skipping),
+            Copy::No if self.answered < self.open.expected => Some(Waits::Unflushed),
+            Copy::No => Some(Waits::Batch {
+                runs: self.open.runs,
+            }),
+        }
+    }
+
     /// Replication streams: there is no transaction to wait for.
     #[must_use]
     pub fn streams_both_ways(&self) -> bool {
@@ -235,7 +274,7 @@ impl Tracker {
             | from_client::EXECUTE
             | from_client::CLOSE => {
                 self.in_place_of_data();
-                self.extended();
+                self.extended(tag);
             }
             from_client::COPY_DATA => self.copy_data(Data::Some),
             from_client::COPY_DONE | from_client::COPY_FAIL => self.copy_data(Data::Ended),
@@ -303,8 +342,9 @@ impl Tracker {
 
     /// One more message that the server answers for itself, unless it skips it.
     #[inline]
-    fn extended(&mut self) {
+    fn extended(&mut self, tag: u8) {
         if !self.open.skipping {
+            self.open.runs |= matches!(tag, from_client::BIND | from_client::EXECUTE);
             self.open.expected = self.open.expected.saturating_add(1);
             self.open.data = Data::None;
         }
@@ -443,6 +483,7 @@ impl Tracker {
         let next = self.units.front_mut();
         let next = next.map_or(&mut self.open, |unit| &mut unit.batch);
         next.expected = next.expected.saturating_add(1);
+        next.runs = true;
     }
 
     /// Forgets the Syncs at this place in front of the data, and counts those in it as doubtful, up
@@ -647,6 +688,31 @@ mod tests {
             (">BEQ <2E", true),
         ] {
             assert_eq!(play(script).may_send_in_step(), may_send, "{script}");
+        }
+    }
+
+    #[test]
+    fn it_shows_what_a_server_waits_for() {
+        let batch = |runs| Some(Waits::Batch { runs });
+        for (script, waits) in [
+            ("", None),
+            (">Q", None),
+            (">PBES <12C", None),
+            (">Q <CZT", None),
+            (">Q <G >dd", Some(Waits::CopyOfQuery)),
+            (">Q <G >dc", None),
+            (">PBES <12G >d", Some(Waits::CopyOfBatch)),
+            (">PBE <12G", Some(Waits::CopyOfBatch)),
+            (">PBES <12G >dc <C", batch(true)),
+            (">PDH <1tT", batch(false)),
+            (">PDH", Some(Waits::Unflushed)),
+            (">PBEH <12", Some(Waits::Unflushed)),
+            (">PBEH <12C", batch(true)),
+            (">PBEH <1E", Some(Waits::Skipping)),
+            (">PBEH <1E >S", None),
+            (">PBEH <1E >S <ZI", None),
+        ] {
+            assert_eq!(play(script).waits(), waits, "{script}");
         }
     }
 

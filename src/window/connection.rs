@@ -17,6 +17,10 @@ use crate::session::registry::Signals;
 /// How long a statement may take to heed its cancel request, before its backend is terminated.
 const CANCEL_TIME: Duration = Duration::from_secs(2);
 
+/// Backends that are kept in the journal also when they are not to be found: many more than can be on
+/// their way at once.
+const NEWEST: usize = 64;
+
 /// The pause between two looks at the server, growing.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
@@ -25,11 +29,11 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 const TELL_AGAIN: Duration = Duration::from_millis(200);
 
 impl Controller {
-    /// Writes down that a backend works for a window; false if the window is no more.
-    pub(super) async fn note_backend(
+    /// Writes down which backends work for a window; false if the window is no more.
+    pub(super) async fn note_backends(
         &self,
         (database, id): (&str, &str),
-        pid: i32,
+        backends: &[i32],
     ) -> Result<bool, JournalError> {
         let mut noted = false;
         let note = |journal: &mut Record| {
@@ -38,12 +42,25 @@ impl Controller {
                 .filter(|window| window.id == id)
                 .and_then(|window| window.lent.as_mut());
             if let Some(lent) = lent {
-                lent.backends.push(pid);
+                lent.backends = backends.to_vec();
                 noted = true;
             }
         };
         self.record(note, || ()).await?;
         Ok(noted)
+    }
+
+    /// These backends, without those that have been seen to end. The newest stay in any case: their
+    /// sessions may be on their way into the registry.
+    pub(super) fn still_of_use(&self, database: &str, backends: &[i32]) -> Vec<i32> {
+        let departed = self.sessions.departed_of(database);
+        let newest = backends.len().saturating_sub(NEWEST);
+        let (old, new) = backends.split_at(newest);
+        let used = |pid: &&i32| {
+            let pid = **pid;
+            self.sessions.by_pid(pid).is_some() || departed.iter().any(|gone| gone.pid == pid)
+        };
+        old.iter().filter(used).chain(new).copied().collect()
     }
 
     /// Ends every connection of a window, whose key lets nobody in any more: what they run is

@@ -137,16 +137,35 @@ impl Lent {
         let _ = timeout(wait, news.wait_for(|seq| *seq > after)).await;
     }
 
-    /// Does what a command of this term wants, or says why not.
-    pub fn command(&self, command: Command, term: Term) -> Result<(), Denied> {
-        self.change(|life| life.command(command, term, clock::now()))
+    /// Does what a command of this term wants, or says why not. `caller` is who commands, and from
+    /// where.
+    pub fn command(
+        &self,
+        command: Command,
+        term: Term,
+        caller: (&str, &str),
+    ) -> Result<(), Denied> {
+        self.change(caller, |life| life.command(command, term, clock::now()))
     }
 
     fn apply(&self, event: Event) {
-        self.change(|life| (life.apply(event, clock::now()), ()));
+        let caller = match event {
+            Event::Clock => (self.order.by.as_str(), "timer"),
+            Event::Turn
+            | Event::Busy
+            | Event::Granted
+            | Event::NotGranted
+            | Event::Opened
+            | Event::Gone => (self.order.by.as_str(), self.order.from.as_str()),
+        };
+        self.change(caller, |life| (life.apply(event, clock::now()), ()));
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Life) -> (Vec<Effect>, T)) -> T {
+    fn change<T>(
+        &self,
+        caller: (&str, &str),
+        change: impl FnOnce(&mut Life) -> (Vec<Effect>, T),
+    ) -> T {
         let mut inner = self.inner();
         let before = inner.life.stage();
         let (effects, outcome) = change(&mut inner.life);
@@ -159,16 +178,16 @@ impl Lent {
         let detail = inner.detail.clone();
         drop(inner);
         if before != after {
-            self.tell_stage((before, after), end, detail);
+            self.tell_stage(caller, (before, after), (end, detail));
         }
         outcome
     }
 
     fn tell_stage(
         &self,
+        (by, from): (&str, &str),
         (before, after): (Stage, Stage),
-        end: Option<End>,
-        detail: Option<String>,
+        (end, detail): (Option<End>, Option<String>),
     ) {
         let (database, window) = (&self.order.database, &self.id);
         tracing::info!(database, window, %before, %after, ?end, detail, "window");
@@ -177,8 +196,8 @@ impl Lent {
             None => format!("{window}: {}", end.why),
         });
         self.audit.tell(audit::Event {
-            by: Some(self.order.by.clone()),
-            from: Some(self.order.from.clone()),
+            by: Some(by.to_owned()),
+            from: Some(from.to_owned()),
             reason: self.order.reason.clone(),
             before: Some(before.to_string()),
             after: Some(after.to_string()),
@@ -398,12 +417,15 @@ impl Driver {
         let may = match (window.stage(), arrived.pid) {
             (Stage::Exclusive, Some(pid)) => {
                 let of = (window.order.database.as_str(), window.id.as_str());
-                let noted = self.controller.note_backend(of, pid).await;
+                let mut backends = window.inner().backends.clone();
+                backends.push(pid);
+                let backends = self.controller.still_of_use(of.0, &backends);
+                let noted = self.controller.note_backends(of, &backends).await;
                 if let Err(error) = &noted {
                     let error = error as &dyn std::error::Error;
                     tracing::error!(error, "a window's connection is not let in");
                 }
-                window.inner().backends.push(pid);
+                window.inner().backends = backends;
                 noted.unwrap_or(false)
             }
             // Nobody could ever prove that it is gone.

@@ -12,7 +12,7 @@ use crate::support::wire::Wire;
 
 /// A drain that comes to the abort soon, and stays there.
 fn firm() -> Value {
-    json!({"ladder": "firm", "wait": "50ms", "cancel": "50ms", "abort": "60s"})
+    json!({"ladder": "firm", "wait": "50ms", "cancel": "50ms", "stuck": "0s", "abort": "60s"})
 }
 
 async fn table(postgres: &mut Postgres) {

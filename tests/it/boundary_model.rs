@@ -1,12 +1,14 @@
 //! The tracker of transaction boundaries against a model of a server, on random conversations that
 //! are cut into random chunks and cross each other on the way.
 //!
-//! The fuzz target `conversation` plays scripts of any kind on the same model. These keep to the
+//! The relay itself is played with the same conversations, while a gate closes and opens and a drain
+//! does what it does to sessions. The fuzz target `conversation` plays scripts of any kind on the same model. These keep to the
 //! protocol, so that the tracker must take a session for quiescent when it is.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::model::relayed;
 use crate::model::tracked::play;
 
 /// What the server does with a statement.
@@ -115,9 +117,18 @@ fn turn() -> impl Strategy<Value = &'static str> {
     ]
 }
 
+/// The same, with a drain behind a gate: `a` aborts, `l` frees.
+fn turn_of_a_drain() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        3 => turn(),
+        2 => prop::sample::select(vec!["h", "a", "l", "a|", "l|", "|h|a", "|h|l", "|h|la"]),
+        1 => prop::sample::select(vec!["h", "g", "g", "A", "V", "t", "|"]),
+    ]
+}
+
 /// The acts of a client between the turns of the others.
-fn script() -> impl Strategy<Value = String> {
-    (conversation(), vec(turn(), 0..120)).prop_map(|(acts, turns)| {
+fn script(turn: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
+    (conversation(), vec(turn, 0..120)).prop_map(|(acts, turns)| {
         let mut acts = acts.into_iter();
         let mut script: String = turns
             .into_iter()
@@ -139,8 +150,13 @@ proptest! {
     })]
 
     #[test]
-    fn a_boundary_is_where_the_server_is_quiescent(script in script()) {
+    fn a_boundary_is_where_the_server_is_quiescent(script in script(turn())) {
         let orderly = play(script.as_bytes());
         prop_assert!(orderly, "it keeps to the protocol, and the model does not see it");
+    }
+
+    #[test]
+    fn a_drain_ends_what_it_may_and_nothing_else(script in script(turn_of_a_drain())) {
+        relayed::play(script.as_bytes());
     }
 }

@@ -231,7 +231,7 @@ async fn force_terminates_a_session_that_is_idle_in_its_transaction() {
     let mut session = proxy.session(DB).await;
     session.execute("BEGIN").await;
     session.execute("INSERT INTO t VALUES (1)").await;
-    let force = json!({"ladder": "force", "wait": "50ms", "cancel": "50ms", "abort": "0s", "terminate": "60s"});
+    let force = json!({"ladder": "force", "wait": "50ms", "cancel": "50ms", "stuck": "0s", "abort": "0s", "terminate": "60s"});
     let drain = proxy.hold_drained(DB, force).await;
     let (pid, _) = session.key();
     assert_eq!(drain["terminated"][0]["pid"], pid, "{drain}");
@@ -277,7 +277,7 @@ async fn a_forceful_drain_is_not_kept_up_by_a_client_that_does_not_read() {
         row.get::<_, i64>(0) > 0
     })
     .await;
-    let force = json!({"ladder": "force", "wait": "100ms", "cancel": "100ms", "abort": "0s", "terminate": "20s"});
+    let force = json!({"ladder": "force", "wait": "100ms", "cancel": "100ms", "stuck": "0s", "abort": "0s", "terminate": "20s"});
     let drain = proxy.hold_drained(DB, force).await;
     assert_eq!(drain["terminated"][0]["pid"], deaf.key().0, "{drain}");
     postgres.until_gone(deaf.key().0).await;

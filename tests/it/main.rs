@@ -55,6 +55,7 @@ mod runner_survives;
 mod servers_come_and_go;
 mod stops_and_reloads;
 mod stops_are_bounded;
+mod stuck_conversations;
 mod support_works;
 mod tidy;
 mod tls_clients;

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::auth::{Files, HBA, rule};
+use crate::support::certificates::{Authority, Encrypting};
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
 use crate::support::message::{self, Message};
@@ -227,7 +229,8 @@ async fn a_window_is_aborted_while_it_drains_and_while_it_works() {
         proxy.admin().get(&path),
         proxy.command_window(&draining, "abort")
     );
-    assert_ne!(news.expect(200)["state"], "draining");
+    let (news, before) = (news.expect(200)["seq"].as_u64(), view["seq"].as_u64());
+    assert!(news > before, "{news:?} {before:?}");
     let view = proxy.until_window(&draining, "closed").await;
     // Nobody was let in: there is nothing that a person would have to look at.
     assert_eq!(
@@ -395,7 +398,8 @@ async fn progress_is_streamed_and_every_change_is_told() {
     let waiting = held(&proxy).await;
     busy.execute("COMMIT").await;
     proxy.until_window(&window, "exclusive").await;
-    proxy.command_window(&window, "finish").await;
+    let by_her = json!({"term": window.term, "by": "berta"});
+    assert_eq!(post(&proxy, &window, "finish", by_her).await.0, 202);
     assert_served(waiting).await;
     let rest = stream.read_to_string(&mut events);
     within("the end of the news", SOON, rest)
@@ -439,7 +443,58 @@ async fn progress_is_streamed_and_every_change_is_told() {
         .collect();
     let expected: Vec<Value> = ["queued", "draining", "exclusive", "ending", "closed"]
         .windows(2)
-        .map(|pair| json!(["anna", "r", pair[0], pair[1]]))
+        .map(|pair| {
+            // Who ended it is told, too.
+            let by = if pair[1] == "ending" { "berta" } else { "anna" };
+            json!([by, "r", pair[0], pair[1]])
+        })
         .collect();
     assert_eq!(changes, expected);
+}
+
+#[tokio::test]
+async fn a_key_passes_encrypted_and_with_every_kind_of_proof() {
+    let mut postgres = Postgres::start_with(&[], &HBA).await;
+    postgres
+        .execute("CREATE USER scram PASSWORD 'hush-scram'")
+        .await;
+    let files = Files::new();
+    let kept = postgres.kept("scram").await;
+    let users = files.write("users", &format!("\"scram\" \"{kept}\"\n"));
+    let terminated = format!("users_file = '{users}'\n{}", rule("scram-sha-256"));
+    for rules in ["", &terminated] {
+        let proxy = files.proxy(&postgres, rules).await;
+        let window = proxy.exclusive(DB, json!({"connections": 1})).await;
+        let options = format!("-c pgdrain.window={}", window.key);
+        let parameters = [("user", "scram"), ("database", DB), ("options", &options)];
+        let wrong = Wire::login_with(proxy.addr(), &parameters, Some("wrong")).await;
+        // The key replaces no password, and a login that failed has not used it.
+        assert_eq!(sqlstate(&wrong.expect_err("a wrong password")), "28P01");
+        until("the failed login to be over", SOON, async || {
+            proxy.window(&window).await["connections_now"] == 0
+        })
+        .await;
+        let inside = Wire::login_with(proxy.addr(), &parameters, Some("hush-scram")).await;
+        let mut inside = inside.unwrap_or_else(|error| panic!("{rules}: {error:?}"));
+        assert_eq!(inside.query_one("SELECT current_user").await, "scram");
+        // Not even at the level `trace`.
+        let secret = window.key.split_once('.').expect("two parts").1;
+        assert!(!proxy.log().contains(secret));
+    }
+
+    let postgres = Postgres::start().await;
+    let authority = Authority::new("ours");
+    let pair = authority.sign("proxy", &["localhost"]);
+    let proxy = Proxy::start_set(&postgres, &pair.settings()).await;
+    let window = proxy.exclusive(DB, json!({})).await;
+    let tls = Encrypting::trusting(&authority, None);
+    let mut inside = Wire::new(tls.asked(proxy.addr()).await.expect("a handshake"));
+    let name = format!("pgdrain.window={}", window.key);
+    let parameters = [
+        ("user", "postgres"),
+        ("database", DB),
+        ("application_name", &name),
+    ];
+    inside.log_in(&parameters, None).await.expect("let in");
+    inside.execute("CREATE TABLE t (a int)").await;
 }

@@ -16,6 +16,7 @@
 //! | `t T` | 100 milliseconds, or 61 seconds pass |
 //! | `=` | from here on sockets keep what they take until they are flushed, as encrypted ones do |
 //! | `K p q` | a cancel request, the proxy's stop, an operator's kill |
+//! | `a l` | a drain aborts the idle transaction in place, or frees the conversation that stands still |
 
 use super::server::Does;
 
@@ -68,6 +69,8 @@ pub(crate) enum Signal {
     Cancel,
     Stop,
     Kill,
+    Abort,
+    Free,
 }
 
 /// Reads a script; bytes that mean nothing are skipped.
@@ -115,6 +118,8 @@ fn instruction(byte: u8, rest: &mut &[u8]) -> Option<Instruction> {
         b'K' => Instruction::Signal(Signal::Cancel),
         b'p' => Instruction::Signal(Signal::Stop),
         b'q' => Instruction::Signal(Signal::Kill),
+        b'a' => Instruction::Signal(Signal::Abort),
+        b'l' => Instruction::Signal(Signal::Free),
         _ => return None,
     })
 }

@@ -55,6 +55,26 @@ impl Does {
     }
 }
 
+/// The name of the proxy's own statements and portals.
+const OURS: &[u8] = b"__pgdrain\0";
+
+/// What the server does with a message of the proxy's own, or `None` for one of its client. A Bind
+/// and an Execute do what was parsed last.
+fn ours(tag: u8, body: &[u8], parsed: Does) -> Option<Does> {
+    let text = match tag {
+        b'P' => body.strip_prefix(OURS)?,
+        b'B' | b'E' => return body.starts_with(OURS).then_some(parsed),
+        b'C' => return body.get(1..)?.starts_with(OURS).then_some(Does::Nothing),
+        b'f' => return body.starts_with(b"pgdrain").then_some(Does::Fail),
+        _ => return None,
+    };
+    Some(match text.split(|byte| *byte == 0).next() {
+        Some(b"ROLLBACK") => Does::Commit,
+        Some(b"BEGIN") => Does::Begin,
+        _ => Does::Fail,
+    })
+}
+
 /// A COPY that reads data.
 #[derive(Debug, Clone)]
 struct Copy {
@@ -96,6 +116,10 @@ pub(crate) struct Server {
     ready: bool,
     skips: bool,
     copy: Option<Copy>,
+    /// What the proxy's own statement does that was parsed last.
+    parsed: Does,
+    /// Its failed transaction holds nothing: the proxy has aborted it in place.
+    pub(crate) aborted: bool,
     /// How often it has said ReadyForQuery.
     pub(crate) readies: usize,
     /// It has ended the connection.
@@ -112,6 +136,8 @@ impl Server {
             ready: true,
             skips: false,
             copy: None,
+            parsed: Does::Nothing,
+            aborted: false,
             readies: 0,
             lost: false,
         }
@@ -157,6 +183,13 @@ impl Server {
             .map_while(|byte| Does::ALL.get(usize::from(*byte)))
             .copied()
             .collect();
+        let ours = ours(tag, body, self.parsed);
+        let does = ours.map_or(does, |does| VecDeque::from([does]));
+        if let (b'P', Some(ours)) = (tag, ours) {
+            // What fails in a transaction that the proxy has just begun leaves nothing behind.
+            self.aborted = (self.parsed, ours) == (Does::Begin, Does::Fail);
+            self.parsed = ours;
+        }
         self.unread = rest.to_vec();
         match self.copy.take() {
             Some(copy) => self.copy(copy, tag, does),
@@ -263,6 +296,7 @@ impl Server {
             }
             Does::Commit => {
                 self.status = b'I';
+                self.aborted = false;
                 self.say(b'C');
             }
             Does::Succeed | Does::Suspend | Does::Fail if tag == b'Q' => self.say_all(b"TDDC"),

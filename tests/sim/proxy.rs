@@ -51,6 +51,7 @@ pub(crate) fn settings(dice: &mut Dice) -> Config {
     config.hold.ladder.wait = Duration::from_millis(dice.one_of(&[3_050, 10_050]));
     config.hold.ladder.cancel = Duration::from_millis(dice.one_of(&[2_050, 5_050]));
     // The model of a server does not know what this sends it.
+    config.hold.ladder.stuck = Duration::ZERO;
     config.hold.ladder.abort = Duration::ZERO;
     config.hold.ladder.terminate = Duration::from_millis(2_050);
     config.after_restart = dice.one_of(&[

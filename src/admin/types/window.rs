@@ -41,6 +41,9 @@ pub struct WindowOrder {
     /// How long it waits after cancelling statements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<HumanDuration>,
+    /// How long it waits after it freed conversations that are stuck.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<HumanDuration>,
     /// How long it waits after aborting idle transactions in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort: Option<HumanDuration>,

@@ -167,10 +167,11 @@ async fn accompany(
         let pid = child.id();
         tokio::select! {
             status = child.wait() => return Ok(Ended::ByItself(status?)),
-            signal = signals.next() => match signal {
-                Signal::Interrupt if told_by_terminal => {}
-                signal => pass_on(signal, pid),
-            },
+            signal = signals.next() => {
+                if signal != Signal::Interrupt || !told_by_terminal {
+                    pass_on(signal, pid);
+                }
+            }
             why = &mut lost => {
                 pass_on(Signal::Terminate, pid);
                 if timeout(END_TIME, child.wait()).await.is_err() {

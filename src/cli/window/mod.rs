@@ -101,6 +101,7 @@ impl Wanted {
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,
+            stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
             reason: self.reason.clone(),
             by: Some(operator()),

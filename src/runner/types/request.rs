@@ -95,6 +95,9 @@ pub struct MigrationRequest {
     /// How long the drain waits after cancelling statements.
     #[serde(default)]
     pub cancel: Option<HumanDuration>,
+    /// How long it waits after it freed conversations that are stuck.
+    #[serde(default)]
+    pub stuck: Option<HumanDuration>,
     /// How long the drain waits after aborting idle transactions in place.
     #[serde(default)]
     pub abort: Option<HumanDuration>,
@@ -156,6 +159,7 @@ impl MigrationRequest {
             preset: self.ladder,
             wait: self.wait,
             cancel: self.cancel,
+            stuck: self.stuck,
             abort: self.abort,
             terminate: self.terminate,
         }

@@ -79,7 +79,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Ends the transaction of a session that sits idle in it, behind a gate that is closed. One at
     /// work, or in the middle of a message, is let be; so is one whose gate has opened meanwhile.
     pub(super) fn abort_in_place(&mut self) {
-        let idle = matches!(self.phase, Phase::Flowing) && self.kept.is_empty();
+        // One that throws the rest of a failed batch away is idle too.
+        let idle = matches!(
+            self.phase,
+            Phase::Flowing | Phase::Discarding(_, Then::Ready)
+        );
+        let idle = idle && self.kept.is_empty();
         if idle && self.door.has_permit() && !self.door.is_open() && self.may_inject() {
             self.try_abort(1);
         }
@@ -104,7 +109,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 ?answers,
                 "not aborted in place"
             );
-            if tries < TRIES_MAX && matches!(self.phase, Phase::Flowing) {
+            if tries < TRIES_MAX && !matches!(self.phase, Phase::Leaving(_) | Phase::Closing(..)) {
                 self.try_abort(tries + 1);
             } else {
                 self.dismiss(&Refusal::AbortFailed, Remains::HalfOpen);

@@ -30,6 +30,12 @@ pub(super) enum Purpose {
     Abort { tries: u32 },
     /// The client's `COMMIT` of an aborted transaction is refused: the server rolls back.
     RefuseCommit,
+    /// A batch gets a Sync that its client did not send, and goes on.
+    Sync,
+    /// The same for a batch that has failed: there is no more of it.
+    SkipRest,
+    /// A batch is undone.
+    FailBatch,
 }
 
 /// The messages that execute one statement and leave nothing behind.
@@ -93,6 +99,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ) => {
                 self.tracker.ready(status);
                 self.session.answered();
+                self.down().1.leave_at_boundary();
                 self.carry_on(*injection);
                 match bytes.get(behind..) {
                     Some(rest) if !rest.is_empty() => self.injected(cx, rest),
@@ -106,9 +113,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// What the messages were for is done, or not.
     fn carry_on(&mut self, injection: Injection) {
+        self.note_activity();
         match injection.purpose {
             Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
             Purpose::RefuseCommit => self.commit_refused(&injection.answers),
+            Purpose::Sync => {}
+            Purpose::SkipRest => self.skip_rest(),
+            Purpose::FailBatch => self.batch_failed(&injection.answers),
         }
     }
 }

@@ -24,6 +24,7 @@ mod held;
 mod inject;
 mod leaving;
 mod stalled;
+mod stuck;
 mod up;
 
 use std::cell::RefCell;
@@ -44,6 +45,7 @@ use self::held::Held;
 use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
 use self::stalled::Stalled;
+use self::stuck::Unread;
 use super::registry::{Activity, Running, Session, Signals};
 use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
@@ -149,6 +151,8 @@ pub struct Relay<C, S> {
     cancelling: Weak<Cancelling>,
     /// Since when the client takes nothing.
     stalled: Option<Box<Stalled>>,
+    /// What the client left untaken when a drain last asked.
+    unread: Option<Unread>,
     /// When a client that is not read is looked at next.
     look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
@@ -193,6 +197,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             injection: None,
             cancelling: Weak::new(),
             stalled: None,
+            unread: None,
             look: None,
             waker: None,
         };
@@ -249,6 +254,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if signals.contains(Signals::CANCEL_RUNNING) && self.tracker.is_busy() {
             self.cancel_server(Vec::new());
+        }
+        if signals.contains(Signals::STUCK) {
+            self.free_stuck();
         }
         if signals.contains(Signals::ABORT) {
             self.abort_in_place();
