@@ -7,9 +7,9 @@ use hyper::StatusCode;
 
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Cancelling, ErrorBody, ErrorDetail, Events, MigrationStarted, Migrations,
-    ModeRequest, ModeResult, ModeResults, Sessions, Status, WindowCommand, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, ErrorBody, ErrorDetail, Events,
+    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Sessions, Status,
+    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
@@ -50,6 +50,14 @@ pub trait Api: Send + Sync + 'static {
 
     /// The same, and all that is to come.
     fn follow_events(&self, after: u64) -> Feed;
+
+    /// Caps how many transactions run at once, or takes the cap off.
+    fn cap(
+        &self,
+        database: String,
+        request: CapRequest,
+        caller: Caller,
+    ) -> impl Future<Output = Result<CapResult, ApiError>> + Send;
 
     /// Starts a migration in the proxy's process and answers at once.
     fn start_migration(

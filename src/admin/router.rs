@@ -12,6 +12,7 @@ pub(super) enum Endpoint {
     Events,
     Sessions,
     SetMode,
+    SetCap,
     StartMigration,
     MigrationStatus,
     Migrations,
@@ -68,6 +69,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::PUT,
         "/v1/databases/{db}/mode",
         Endpoint::SetMode,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/cap",
+        Endpoint::SetCap,
         SMALL,
     ),
     route(

@@ -87,6 +87,11 @@ where
             let results = api.set_mode(databases, request, answer, caller).await?;
             Ok(json(status, &results))
         }
+        Endpoint::SetCap => {
+            let database = one(found.parameter)?;
+            let result = api.cap(database, parse(&body)?, caller).await?;
+            Ok(json(StatusCode::OK, &result))
+        }
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
             let started = api.start_migration(database, parse(&body)?).await?;

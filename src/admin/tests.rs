@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, ErrorBody, Events, MigrationStarted, Migrations, ModeName,
-    ModeRequest, ModeResult, ModeResults, Sessions, Status, WindowCommand, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, ErrorBody, Events,
+    MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults, Sessions, Status,
+    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::runner::types::{
@@ -86,6 +86,7 @@ impl Api for Fake {
         self.modes().push((databases, request.clone()));
         let result = ModeResult {
             database: "shop".to_owned(),
+            scope: None,
             mode: ModeName::Hold,
             generation: 1,
             drain: None,
@@ -100,6 +101,22 @@ impl Api for Fake {
             )),
             (Answer::WhenDrained, ModeRequest::Hold(_)) => std::future::pending().await,
         }
+    }
+
+    async fn cap(
+        &self,
+        database: String,
+        request: CapRequest,
+        _caller: Caller,
+    ) -> Result<CapResult, ApiError> {
+        let transactions = request.transactions.of(100);
+        let cap = transactions.map(|transactions| CapStatus {
+            transactions,
+            until: None,
+            by: String::new(),
+            reason: String::new(),
+        });
+        Ok(CapResult { database, cap })
     }
 
     async fn start_migration(

@@ -7,15 +7,16 @@ use jiff::Timestamp;
 
 use super::App;
 use super::events::Command;
+use super::gates::{cap_status, said};
 use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, DatabaseStatus, Events, HoldRequest as HoldBody, HoldStatus,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, ReplicationKind,
-    SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder, WindowTaken,
-    WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, Events,
+    HoldRequest as HoldBody, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResult,
+    ModeResults, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
-use crate::config::{AskedLadder, Config};
+use crate::config::{AskedLadder, Config, Scope};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
 use crate::gate::Gate;
@@ -30,7 +31,7 @@ use crate::wire::startup::Replication;
 
 /// Answers for a running proxy.
 pub(super) struct AppApi {
-    app: Arc<App>,
+    pub(super) app: Arc<App>,
 }
 
 impl AppApi {
@@ -45,7 +46,7 @@ impl AppApi {
         answer: Answer,
         command: Command,
     ) -> Result<ModeResults, ApiError> {
-        let unproved_will_do = body.unproved;
+        let (unproved_will_do, scope) = (body.unproved, said(&body.scope()));
         let request = hold_request(body, &self.app.config.load());
         let held = self.app.controller.hold(&target(databases), request).await;
         let held = held.map_err(|error| {
@@ -57,7 +58,10 @@ impl AppApi {
         let drains = held?;
         match answer {
             Answer::AtOnce => Ok(ModeResults {
-                results: drains.iter().map(begun).collect(),
+                results: drains
+                    .iter()
+                    .map(|draining| begun(draining, &scope))
+                    .collect(),
             }),
             Answer::WhenDrained => {
                 let mut results = Vec::new();
@@ -67,6 +71,7 @@ impl AppApi {
                     let mode = mode_after(&drain);
                     results.push(ModeResult {
                         database,
+                        scope: scope.clone(),
                         mode,
                         generation: generation.0,
                         drain: Some(drain),
@@ -81,7 +86,7 @@ impl AppApi {
         let database = gate.database();
         let sessions = self.app.sessions.of(database);
         let (mode, holds) = gate.holds();
-        let (held, oldest) = gate.waiting();
+        let (held, oldest) = gate.waiting_in_database();
         let in_transaction = sessions
             .iter()
             .filter(|session| session.transaction_age().is_some())
@@ -93,6 +98,8 @@ impl AppApi {
                 .iter()
                 .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
                 .collect(),
+            scopes: self.scopes(database),
+            cap: gate.capped().map(|cap| cap_status(&cap)),
             sessions: sessions.len() as u64,
             in_transaction: in_transaction as u64,
             held: held as u64,
@@ -103,7 +110,7 @@ impl AppApi {
         }
     }
 
-    fn hold_status(&self, gate: &Gate, holder: Holder, hold: &Hold) -> HoldStatus {
+    pub(super) fn hold_status(&self, gate: &Gate, holder: Holder, hold: &Hold) -> HoldStatus {
         let until = match hold.phase {
             Phase::Running { until } => {
                 let left = until.saturating_duration_since(Instant::now());
@@ -111,7 +118,7 @@ impl AppApi {
             }
             Phase::Overdue => None,
         };
-        let draining = self.app.controller.draining(gate.database(), holder);
+        let draining = self.app.controller.draining(&gate.name(), holder);
         let drain = draining
             .filter(|draining| draining.generation == hold.generation)
             .map(|draining| draining.report.borrow().clone());
@@ -144,7 +151,8 @@ impl Api for AppApi {
             let metrics = self.app.metrics.database(gate.database());
             let totals = self.app.sessions.totals(gate.database());
             metrics.set_sessions(self.app.sessions.of(gate.database()).len());
-            metrics.set_held(gate.waiting().0);
+            metrics.set_held(gate.waiting_in_database().0);
+            self.app.measure_scopes(gate.database());
             metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
             metrics.set_mode(match gate.holds().0 {
                 Mode::Open => ModeLabel::Open,
@@ -222,7 +230,7 @@ impl Api for AppApi {
                 let opened = self
                     .app
                     .controller
-                    .open(&target(&databases), body.force)
+                    .open(&target(&databases), &body.scope(), body.force)
                     .await;
                 let opened =
                     opened.map_err(|error| ApiError::conflict("held", format!("{error}.")));
@@ -233,12 +241,7 @@ impl Api for AppApi {
                     Databases::All => true,
                     Databases::One(name) => gate.database() == name,
                 });
-                let results = meant.map(|gate| ModeResult {
-                    database: gate.database().to_owned(),
-                    mode: gate.holds().0,
-                    generation: 0,
-                    drain: None,
-                });
+                let results = meant.map(|gate| self.opened(gate, &body.scope()));
                 Ok(ModeResults {
                     results: results.collect(),
                 })
@@ -252,6 +255,15 @@ impl Api for AppApi {
 
     fn follow_events(&self, after: u64) -> Feed {
         self.app.follow_events(after)
+    }
+
+    async fn cap(
+        &self,
+        database: String,
+        request: CapRequest,
+        caller: Caller,
+    ) -> Result<CapResult, ApiError> {
+        self.set_cap(&database, request, &caller).await
     }
 
     async fn start_migration(
@@ -361,7 +373,9 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
         terminate: body.terminate,
     };
     HoldRequest {
+        scope: body.scope(),
         spec: HoldSpec {
+            sqlstate: Some(body.sqlstate.unwrap_or(set.reject_sqlstate)),
             duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
             blocked: body.blocked.unwrap_or(set.blocked),
@@ -373,9 +387,10 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
     }
 }
 
-fn begun(draining: &Draining) -> ModeResult {
+fn begun(draining: &Draining, scope: &Option<Scope>) -> ModeResult {
     ModeResult {
         database: draining.database.clone(),
+        scope: scope.clone(),
         mode: Mode::Hold,
         generation: draining.generation.0,
         drain: Some(draining.report.borrow().clone()),

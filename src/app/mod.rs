@@ -2,6 +2,7 @@
 
 mod api;
 mod events;
+mod gates;
 mod migrations;
 mod signals;
 mod traffic;
@@ -111,6 +112,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     ));
     let passes = Arc::new(Passes::default());
     let desk = Desk::new(Arc::clone(&controller), Arc::clone(&passes), tasks.clone());
+    gates.set_pace(gates::pace(&config.load()));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
@@ -132,6 +134,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     });
     app.accept(listeners, gates, (lookups, disguise));
     app.upkeep();
+    app.watch_gates();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
     crate::admin::serve(

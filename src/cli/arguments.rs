@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ipnet::IpNet;
 
 use super::client::{ADMIN_DEFAULT, Client, ClientError};
 use super::output::Format;
@@ -30,6 +31,20 @@ impl Asking {
     pub(super) fn format(&self) -> Format {
         Format::new(self.json)
     }
+}
+
+/// Whom of a database it is about; all that is given has to fit, and nothing is everybody.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct ScopeArguments {
+    /// Only sessions of this user.
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
+    /// Only sessions that gave this application_name at login.
+    #[arg(long, value_name = "NAME")]
+    pub(super) application: Option<String>,
+    /// Only clients in this network, such as 10.0.0.0/8.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) client: Option<IpNet>,
 }
 
 /// How a drain ends what still runs; what is left out is as configured.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use hyper::Method;
 
-use super::arguments::{Asking, LadderArguments, operator, words};
+use super::arguments::{Asking, LadderArguments, ScopeArguments, operator, words};
 use super::break_glass;
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
@@ -15,6 +15,7 @@ use crate::admin::types::{
     self, ErrorBody, HoldRequest, ModeName, ModeRequest, ModeResults, OpenRequest,
 };
 use crate::config::{Blocked, HumanDuration, Then};
+use crate::wire::refusal::Sqlstate;
 
 /// Show every database: its mode, its sessions, who waits and why
 #[derive(Args, Debug)]
@@ -69,6 +70,11 @@ pub(super) struct Hold {
     /// What happens to transactions that may not start.
     #[arg(long, value_name = "WHAT", value_parser = words::<Blocked>(Blocked::WORDS))]
     blocked: Option<Blocked>,
+    /// The SQLSTATE that rejected transactions are told.
+    #[arg(long, value_name = "CODE")]
+    sqlstate: Option<Sqlstate>,
+    #[command(flatten)]
+    scope: ScopeArguments,
     #[command(flatten)]
     ladder: LadderArguments,
     /// Why, for logs and for those who wait.
@@ -85,6 +91,10 @@ impl Hold {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let client = self.asking.client()?;
         let request = ModeRequest::Hold(HoldRequest {
+            user: self.scope.user,
+            application_name: self.scope.application,
+            client: self.scope.client,
+            sqlstate: self.sqlstate,
             duration: self.duration,
             then: self.then,
             blocked: self.blocked,
@@ -138,6 +148,8 @@ pub(super) struct Open {
     /// The database, or '*' for all.
     #[arg(value_name = "DB")]
     database: String,
+    #[command(flatten)]
+    scope: ScopeArguments,
     /// Open even against a maintenance window, and when disk or control connection is broken.
     #[arg(long)]
     force: bool,
@@ -155,6 +167,9 @@ pub(super) struct Open {
 impl Open {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let request = ModeRequest::Open(OpenRequest {
+            user: self.scope.user,
+            application_name: self.scope.application,
+            client: self.scope.client,
             force: self.force,
             reason: self.reason,
             by: Some(operator()),

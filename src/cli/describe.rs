@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
-    Blocker, HoldStatus, ModeResult, SessionView, Sessions, Status, WindowView, WindowViews,
+    Blocker, CapResult, CapStatus, HoldStatus, ModeResult, ScopeStatus, SessionView, Sessions,
+    Status, WindowView, WindowViews,
 };
 use crate::runner::types::StatusReport;
 
@@ -49,6 +50,12 @@ pub(super) fn status(status: &Status) -> String {
         for hold in &database.holds {
             let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), held(hold));
         }
+        for scope in &database.scopes {
+            text += &narrow(&database.database, scope);
+        }
+        if let Some(cap) = &database.cap {
+            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), cap_of(cap));
+        }
     }
     text
 }
@@ -79,6 +86,43 @@ fn held(hold: &HoldStatus) -> String {
         (None, None) => {}
     }
     text
+}
+
+/// Why some clients of a database are held, and how many.
+fn narrow(database: &str, status: &ScopeStatus) -> String {
+    let scope = plain(&status.scope.to_string());
+    let mut text = String::new();
+    for hold in &status.holds {
+        let _infallible = write!(
+            text,
+            "\n\n{}, {scope}: {}; {} wait, the longest for {}; {} in transactions",
+            plain(database),
+            held(hold),
+            status.held,
+            millis_or_dash(status.oldest_wait_ms),
+            status.permits
+        );
+    }
+    text
+}
+
+fn cap_of(cap: &CapStatus) -> String {
+    let mut text = format!("capped at {} transactions at once", cap.transactions);
+    if let Some(until) = cap.until {
+        let _infallible = write!(text, ", until {}", clock(until));
+    }
+    let _infallible = write!(text, ", by {}", plain(&cap.by));
+    if !cap.reason.is_empty() {
+        let _infallible = write!(text, ", \"{}\"", plain(&cap.reason));
+    }
+    text
+}
+
+/// What came of a cap.
+pub(super) fn capped(result: &CapResult) -> String {
+    let cap = result.cap.as_ref().map(cap_of);
+    let cap = cap.unwrap_or_else(|| "not capped".to_owned());
+    format!("{}: {cap}", plain(&result.database))
 }
 
 /// The sessions of a database.
@@ -147,7 +191,11 @@ pub(super) fn results(results: &[ModeResult]) -> String {
     }
     let mut text = String::new();
     for result in results {
-        let _infallible = write!(text, "{}: {}", plain(&result.database), result.mode);
+        let _infallible = write!(text, "{}", plain(&result.database));
+        if let Some(scope) = &result.scope {
+            let _infallible = write!(text, ", {}", plain(&scope.to_string()));
+        }
+        let _infallible = write!(text, ": {}", result.mode);
         let Some(drain) = &result.drain else {
             text.push('\n');
             continue;
@@ -177,6 +225,7 @@ pub(super) fn results(results: &[ModeResult]) -> String {
             ("aborted in place", &drain.aborted),
             ("terminated", &drain.terminated),
             ("works past us", &drain.bypass),
+            ("exempt from holds", &drain.exempt),
         ] {
             if !who.is_empty() {
                 let _infallible = writeln!(text, "{what}:\n{}", blockers(who));
@@ -301,6 +350,7 @@ mod tests {
     fn a_result_names_who_is_in_the_way() {
         let hold = shown().databases.remove(0).holds.remove(0);
         let text = results(&[ModeResult {
+            scope: None,
             database: "shop".to_owned(),
             mode: crate::admin::types::ModeName::Open,
             generation: 3,

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod break_glass;
+mod cap;
 mod client;
 mod control;
 pub mod demo;
@@ -36,6 +37,7 @@ enum Command {
     Sessions(control::Sessions),
     Hold(control::Hold),
     Open(control::Open),
+    Cap(cap::Cap),
     Migrate(migrate::Migrate),
     Window(window::Window),
     Demo(demo::Demo),
@@ -62,6 +64,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sessions(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
+        Command::Cap(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
         Command::Demo(command) => wait_for(command.run()),
@@ -109,6 +112,10 @@ mod tests {
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
              --terminate 5s --reason maintenance --unproved --json",
             "open shop",
+            "hold shop --user app --application web --client 10.0.0.0/8 --blocked reject --sqlstate 57P03",
+            "open * --user app",
+            "cap shop 50% --for 5m --reason busy",
+            "cap shop off",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \

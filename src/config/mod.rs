@@ -5,7 +5,9 @@
 mod address;
 mod auth;
 mod bare;
+mod cap;
 mod file;
+mod hold;
 mod limits;
 mod listen;
 mod passfile;
@@ -14,6 +16,7 @@ mod quantity;
 mod raw;
 mod reload;
 mod rules;
+mod scope;
 mod secret;
 mod servers;
 mod settings;
@@ -29,15 +32,17 @@ mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
+pub use cap::{AskedCap, BadCap};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
+pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
-    MigrateRole, Passwords, Role, Target, Tls, Upstream,
+    MigrateRole, Passwords, Reopen, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
@@ -47,5 +52,5 @@ pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
     AfterRestart, AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
-    Then, UnknownWord,
+    Then, UnknownWord, WhenFull,
 };

@@ -12,10 +12,12 @@ use super::address::TcpAddress;
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
+use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+    AfterRestart, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
 };
+use crate::wire::refusal::Sqlstate;
 
 /// What can be laid over another of its kind, key by key.
 pub(super) trait Layer {
@@ -158,7 +160,15 @@ section! {
         then: Option<Then>,
         blocked: Option<Blocked>,
         client_deadline: Option<HumanDuration>,
+        reject_sqlstate: Option<Sqlstate>,
         clients_max: Option<usize>,
+        clients_max_total: Option<usize>,
+        when_full: Option<WhenFull>,
+        notice_after: Option<DurationOrNever>,
+        exempt: Option<Vec<Exempt>>,
+        reopen_rate: Option<usize>,
+        reopen_transactions: Option<usize>,
+        reopen_for: Option<HumanDuration>,
         bytes_per_client: Option<ByteSize>,
         replication: Option<ReplicationHold>,
         ladder: Option<Preset>,

@@ -71,7 +71,15 @@ const ROWS: &[Row] = rows! {
     "hold.then" Now hold.then;
     "hold.blocked" Now hold.blocked;
     "hold.client_deadline" Now hold.client_deadline;
+    "hold.reject_sqlstate" Now hold.reject_sqlstate;
     "hold.clients_max" Now hold.clients_max;
+    "hold.clients_max_total" Now hold.clients_max_total;
+    "hold.when_full" Now hold.when_full;
+    "hold.notice_after" Now hold.notice_after;
+    "hold.exempt" Now hold.exempt;
+    "hold.reopen_rate" Now hold.reopen.rate;
+    "hold.reopen_transactions" Now hold.reopen.transactions;
+    "hold.reopen_for" Now hold.reopen.longest;
     "hold.bytes_per_client" Now hold.bytes_per_client;
     "hold.replication" Now hold.replication;
     "hold.ladder" Now hold.ladder.preset;

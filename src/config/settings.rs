@@ -11,12 +11,16 @@ use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
+use super::scope::Exempt;
 use super::secret::Secret;
 use super::users::Users;
-use super::words::{AfterRestart, Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{
+    AfterRestart, Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
+};
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
 use crate::tls::tcp::TcpOptions;
+use crate::wire::refusal::Sqlstate;
 
 /// A configuration that was found valid. `config/reference.toml` explains every key.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,14 +168,37 @@ pub struct Hold {
     pub blocked: Blocked,
     /// How long one client is held before it gets an error.
     pub client_deadline: Duration,
+    /// What a rejected transaction is told.
+    pub reject_sqlstate: Sqlstate,
     /// How many clients are held at once in one database.
     pub clients_max: usize,
+    /// How many clients are held at once in all databases together.
+    pub clients_max_total: usize,
+    /// Who goes when one more comes.
+    pub when_full: WhenFull,
+    /// After how long a held client is told by a notice that it waits; `None` is never.
+    pub notice_after: Option<Duration>,
+    /// Sessions that it does not stop.
+    pub exempt: Vec<Exempt>,
+    /// How those that waited are let in.
+    pub reopen: Reopen,
     /// How many bytes of a held client are kept before we stop reading it.
     pub bytes_per_client: usize,
     /// What it does to replication connections.
     pub replication: ReplicationHold,
     /// How a drain ends what still runs.
     pub ladder: Ladder,
+}
+
+/// How those that waited are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reopen {
+    /// Clients a second at first, doubled each tenth of a second.
+    pub rate: usize,
+    /// Transactions at once, at most.
+    pub transactions: usize,
+    /// How long it lasts at most.
+    pub longest: Duration,
 }
 
 /// The steps of a drain and their times.

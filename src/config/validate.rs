@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::address::{ListenAddress, TcpAddress};
 use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
-use super::quantity::{ByteSize, DurationOrNever, HumanDuration};
-use super::raw::{Raw, RawHold, RawLog, RawTls};
-use super::settings::{Config, Hold, Ladder, Log};
+use super::quantity::{DurationOrNever, HumanDuration};
+use super::raw::{Raw, RawLog, RawTls};
+use super::settings::{Config, Log};
 use super::surroundings::Surroundings;
-use super::words::{AfterRestart, Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then};
+use super::words::{AfterRestart, LogFormat, LogLevel};
 
 /// Two threads carry some 180 000 round trips a second; more cores serve Postgres better.
 const WORKERS_MAX_DEFAULT: usize = 2;
@@ -43,6 +43,7 @@ pub(super) fn validate(
     let auth = check.auth(raw.auth, raw.tls.client_ca.is_some());
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
+    check.hold_among_limits(&hold, &limits);
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
     let audit = check.audit(raw.audit);
@@ -196,37 +197,6 @@ impl Check<'_> {
                 self.wrong("state_dir", format!("{}: {error}", directory.display()));
                 None
             }
-        }
-    }
-
-    fn hold(&mut self, raw: RawHold) -> Hold {
-        let seconds = |written: Option<HumanDuration>, default| {
-            written.map_or(Duration::from_secs(default), Duration::from)
-        };
-        let clients_max = raw.clients_max.unwrap_or(10_000);
-        self.within("hold.clients_max", clients_max, 1..=1_000_000);
-        let ByteSize(bytes_per_client) = raw.bytes_per_client.unwrap_or(ByteSize(64 << 10));
-        self.within("hold.bytes_per_client", bytes_per_client, 1 << 10..=1 << 30);
-        Hold {
-            duration: self.time("hold.for", raw.r#for, Duration::from_secs(300)),
-            then: raw.then.unwrap_or(Then::Open),
-            blocked: raw.blocked.unwrap_or(Blocked::Queue),
-            client_deadline: self.time(
-                "hold.client_deadline",
-                raw.client_deadline,
-                Duration::from_secs(60),
-            ),
-            clients_max,
-            bytes_per_client,
-            replication: raw.replication.unwrap_or(ReplicationHold::Exempt),
-            ladder: Ladder {
-                preset: raw.ladder.unwrap_or(Preset::Gentle),
-                wait: seconds(raw.wait, 30),
-                cancel: seconds(raw.cancel, 10),
-                stuck: seconds(raw.stuck, 5),
-                abort: seconds(raw.abort, 5),
-                terminate: seconds(raw.terminate, 10),
-            },
         }
     }
 }

@@ -91,6 +91,16 @@ words! {
 }
 
 words! {
+    /// Who goes when more clients wait than may.
+    WhenFull {
+        /// The one that comes.
+        Newest = "newest",
+        /// The one that waits longest.
+        Oldest = "oldest",
+    }
+}
+
+words! {
     /// How far a drain goes to end what still runs.
     Preset {
         /// Waits for transactions to end.

@@ -81,7 +81,13 @@ impl Drain {
         if permits > 0 {
             return (permits, None);
         }
-        let view = look(self.gate.database(), &self.sessions, &self.control).await;
+        let view = look(
+            self.gate.database(),
+            self.gate.scope(),
+            &self.sessions,
+            &self.control,
+        )
+        .await;
         (self.gate.permits(), Some(view))
     }
 
@@ -104,7 +110,8 @@ impl Drain {
     /// Sessions in a transaction, as their permits tell.
     fn in_the_way(&self) -> Vec<Arc<Session>> {
         let mut sessions = self.sessions.held_with(self.gate.database());
-        sessions.retain(|session| session.transaction_age().is_some());
+        let scope = self.gate.scope();
+        sessions.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
         sessions
     }
 
@@ -204,6 +211,7 @@ impl Drain {
             add_new(&mut report.aborted, aborted);
             if let Some(view) = view {
                 report.bypass.clone_from(&view.bypass);
+                report.exempt.clone_from(&view.exempt);
             }
         });
     }

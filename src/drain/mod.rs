@@ -9,11 +9,12 @@ pub mod execute;
 mod proof;
 pub mod report;
 
+use crate::config::Scope;
 use crate::server::control::Control;
 use crate::session::registry::Sessions;
 
 /// Forgets connections that we closed and that the server has forgotten too.
 pub async fn forget_departed(database: &str, sessions: &Sessions, control: &Control) {
     // Looking is what forgets.
-    proof::look(database, sessions, control).await;
+    proof::look(database, &Scope::default(), sessions, control).await;
 }

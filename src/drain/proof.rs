@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::escalation::Proof;
 use super::report::Blocker;
+use crate::config::Scope;
 use crate::server::connect::Endpoint;
 use crate::server::control::{Activity, Backend, Control, ControlError};
 use crate::session::registry::{self, Session, Sessions};
@@ -18,16 +19,25 @@ pub(super) struct View {
     pub busy: Vec<Backend>,
     /// Sessions that did not come through us and are in a transaction.
     pub bypass: Vec<Blocker>,
+    /// Sessions that no hold stops and that are in a transaction.
+    pub exempt: Vec<Blocker>,
     /// Why the proof is unknown.
     pub unknown: Option<String>,
 }
 
-/// Asks the server about the sessions of `database`.
-pub(super) async fn look(database: &str, sessions: &Sessions, control: &Control) -> View {
+/// Asks the server about the sessions of `database` that `scope` is for.
+pub(super) async fn look(
+    database: &str,
+    scope: &Scope,
+    sessions: &Sessions,
+    control: &Control,
+) -> View {
     // Taken before the server is asked: whoever logs in later cannot be missed by the answer.
     let ours = sessions.of(database);
     match control.backends(database).await {
-        Ok((endpoint, backends)) => compare(database, sessions, &ours, &endpoint, backends),
+        Ok((endpoint, backends)) => {
+            compare((database, scope), sessions, &ours, &endpoint, backends)
+        }
         Err(error) => {
             let proof = match error {
                 ControlError::NoRole => Proof::Impossible,
@@ -40,6 +50,7 @@ pub(super) async fn look(database: &str, sessions: &Sessions, control: &Control)
                 proof,
                 busy: Vec::new(),
                 bypass: Vec::new(),
+                exempt: Vec::new(),
                 unknown,
             }
         }
@@ -47,7 +58,7 @@ pub(super) async fn look(database: &str, sessions: &Sessions, control: &Control)
 }
 
 fn compare(
-    database: &str,
+    (database, scope): (&str, &Scope),
     sessions: &Sessions,
     ours: &[Arc<Session>],
     endpoint: &Endpoint,
@@ -61,13 +72,14 @@ fn compare(
         proof: Proof::Clear,
         busy: vec![],
         bypass: vec![],
+        exempt: vec![],
         unknown: None,
     };
     sessions.forget_departed(|gone| {
         gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
     let departed = sessions.departed_of(database);
-    for gone in &departed {
+    for gone in departed.iter().filter(|gone| scope.fits(gone.who())) {
         match seen.get(&gone.pid) {
             // Also one that is shown idle: a statement may lie in its socket that it has not read
             // yet, and it would run whatever became of its client.
@@ -75,7 +87,8 @@ fn compare(
             None => view.unknown(format!("the backend {} is at another server", gone.pid)),
         }
     }
-    for session in ours.iter().filter(|session| session.held_by_holds) {
+    let held = ours.iter().filter(|session| session.held_by_holds);
+    for session in held.filter(|session| scope.fits(session.who())) {
         view.count_session(session, sessions, endpoint, &seen);
     }
     let is_ours = |pid: i32| {
@@ -96,11 +109,12 @@ fn compare(
     let unheld = ours
         .iter()
         .filter(|session| !session.held_by_holds && session.window.is_none());
-    view.bypass.extend(
-        unheld
-            .filter(|session| session.transaction_age().is_some())
-            .map(|session| Blocker::from(&**session)),
-    );
+    let (replicates, exempt): (Vec<_>, Vec<_>) = unheld
+        .filter(|session| session.transaction_age().is_some())
+        .partition(|session| session.replication.is_some());
+    let blocker = |session: &Arc<Session>| Blocker::from(&**session);
+    view.bypass.extend(replicates.into_iter().map(blocker));
+    view.exempt = exempt.into_iter().map(blocker).collect();
     view
 }
 

@@ -57,6 +57,9 @@ pub struct DrainReport {
     pub in_the_way: Vec<Blocker>,
     /// Sessions in the database that did not come through us and are in a transaction.
     pub bypass: Vec<Blocker>,
+    /// Sessions that no hold stops and that are in a transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<Blocker>,
     /// A sentence about it.
     pub detail: String,
 }
@@ -78,6 +81,7 @@ impl DrainReport {
             aborted: Vec::new(),
             terminated: Vec::new(),
             bypass: Vec::new(),
+            exempt: Vec::new(),
             detail: "waiting for transactions to end".into(),
         }
     }

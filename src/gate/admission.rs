@@ -1,9 +1,9 @@
 //! One atomic word that says whether a transaction may start, and counts those that did.
 //!
 //! ```text
-//!   63       62 ........ 48   47 ......... 24   23 .......... 0
-//!   closed   epoch (15 bit)   permits of odd     permits of even
-//!                             epochs             epochs
+//!   63       62      61 ........ 48   47 ......... 24   23 .......... 0
+//!   closed   paced   epoch (14 bit)   permits of odd     permits of even
+//!                                     epochs             epochs
 //! ```
 //!
 //! Taking a permit is one `fetch_add` on the hot path. Its answer says, in the same instant, whether
@@ -14,29 +14,34 @@
 //! permits of the epoch before last are still out, whose slot it would share; they are then counted
 //! together, so that a wait may be for more than it must, never for less.
 //!
+//! A paced gate gives permits in turn: its driver takes them for those who wait, and nobody takes one
+//! for himself. Who gives one back learns from the same word that the next one's turn has come.
+//!
 //! `crate::gate::sync` provides the atomic: the standard one here, loom's in the test that tries
 //! the interleavings.
 
 use super::sync::{AtomicU64, Ordering};
 
 const CLOSED: u64 = 1 << 63;
+const PACED: u64 = 1 << 62;
+const SHUT: u64 = CLOSED | PACED;
 const EPOCH_SHIFT: u32 = 48;
-const EPOCH_MASK: u64 = 0x7fff;
+const EPOCH_MASK: u64 = 0x3fff;
 const SLOT_BITS: u32 = 24;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
-/// Which permits are meant: advances with every command to the gate, modulo 2^15.
+/// Which permits are meant: advances with every command to the gate, modulo 2^14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u16);
 
 impl Epoch {
     fn of(word: u64) -> Epoch {
-        // Masked to 15 bits.
+        // Masked to 14 bits.
         Epoch(((word >> EPOCH_SHIFT) & EPOCH_MASK) as u16)
     }
 
     fn next(self) -> Epoch {
-        Epoch((self.0 + 1) & 0x7fff)
+        Epoch((self.0 + 1) & 0x3fff)
     }
 
     fn slot_shift(self) -> u32 {
@@ -60,6 +65,29 @@ pub enum Left {
     Others,
     /// The gate is closed and this was the last permit: whoever waits for it must be woken.
     Nobody,
+    /// The gate is paced: whoever is next may have a turn.
+    Turn,
+}
+
+/// Who may take a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Anybody.
+    Open,
+    /// The driver, for those whose turn it is.
+    Paced,
+    /// Nobody.
+    Closed,
+}
+
+impl Flow {
+    fn bits(self) -> u64 {
+        match self {
+            Flow::Open => 0,
+            Flow::Paced => PACED,
+            Flow::Closed => CLOSED,
+        }
+    }
 }
 
 /// Why a permit was not given.
@@ -90,23 +118,30 @@ impl Admission {
     pub fn admit(&self) -> Result<Epoch, Closed> {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
-            if seen & CLOSED != 0 {
+            if seen & SHUT != 0 {
                 return Err(Closed(Left::Others));
             }
             let epoch = Epoch::of(seen);
             // Acquire pairs with the release of `turn`: what the command did is seen by whoever it
             // lets in.
             let before = self.word.fetch_add(epoch.one(), Ordering::Acquire);
-            if before & CLOSED == 0 && Epoch::of(before) == epoch {
+            if before & SHUT == 0 && Epoch::of(before) == epoch {
                 return Ok(epoch);
             }
             // Taken too late: the gate was closed, or had been closed and opened again. If it is
             // closed now and somebody waits for this very permit, they must be told.
             match self.release(epoch) {
-                Left::Others if before & CLOSED == 0 => {}
-                left @ (Left::Others | Left::Nobody) => return Err(Closed(left)),
+                Left::Others if before & SHUT == 0 => {}
+                left @ (Left::Others | Left::Nobody | Left::Turn) => return Err(Closed(left)),
             }
         }
+    }
+
+    /// Takes a permit whatever the flow is. Only for who alone may turn it.
+    pub fn admit_anyway(&self) -> Epoch {
+        let epoch = Epoch::of(self.word.load(Ordering::Relaxed));
+        self.word.fetch_add(epoch.one(), Ordering::Acquire);
+        epoch
     }
 
     /// Gives a permit back.
@@ -116,15 +151,19 @@ impl Admission {
         // finds that none is left.
         let before = self.word.fetch_sub(epoch.one(), Ordering::Release);
         let after = before - epoch.one();
-        if after & CLOSED != 0 && permits_in(after) == 0 {
+        if after & SHUT == 0 {
+            Left::Others
+        } else if after & PACED != 0 {
+            Left::Turn
+        } else if permits_in(after) == 0 {
             Left::Nobody
         } else {
             Left::Others
         }
     }
 
-    /// Opens or closes the gate; starts a new epoch where its slot is free.
-    pub fn turn(&self, closed: bool) {
+    /// Opens, paces or closes the gate; starts a new epoch where its slot is free.
+    pub fn turn(&self, flow: Flow) {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let epoch = Epoch::of(seen);
@@ -134,8 +173,7 @@ impl Admission {
                 epoch
             };
             let counts = seen & ((1 << EPOCH_SHIFT) - 1);
-            let flag = if closed { CLOSED } else { 0 };
-            let word = flag | (u64::from(next.0) << EPOCH_SHIFT) | counts;
+            let word = flow.bits() | (u64::from(next.0) << EPOCH_SHIFT) | counts;
             match self
                 .word
                 .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
@@ -146,10 +184,15 @@ impl Admission {
         }
     }
 
-    /// Whether a transaction may start now.
+    /// Whether anybody may start a transaction now.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & CLOSED == 0
+        self.word.load(Ordering::Relaxed) & SHUT == 0
+    }
+
+    /// Whether permits are given in turn.
+    pub fn is_paced(&self) -> bool {
+        self.word.load(Ordering::Acquire) & PACED != 0
     }
 
     /// Permits that are out, of all epochs. Momentarily counts permits that are being taken back.

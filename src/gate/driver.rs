@@ -1,54 +1,119 @@
 //! One gate at work: carries out what its state decides, and lets sessions in.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use super::admission::{Admission, Closed, Epoch, Left};
+use super::admission::{Admission, Closed, Epoch, Flow, Left};
+use super::busiest::Busiest;
+use super::cap::Caps;
 use super::mode::{Generation, HoldSpec, Holder, Mode};
-use super::queue::{Place, Queue};
-use super::state::{Effect, EndedBy, Event, Hold, State};
+use super::queue::{GateNumber, Looked, Place, Queue, Room, Waiters};
+use super::reopen::{Pace, Pacing};
+use super::state::{Effect, EndedBy, Event, Hold, Standing, State};
 use crate::audit::{Audit, Event as Told, Kind};
 use crate::clock;
-use crate::config::Blocked;
+use crate::config::Scope;
 use crate::faults::{Fault, is_back};
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
 
-/// The gate of one database.
+/// The gate of a whole database.
+pub(super) const OWN: GateNumber = GateNumber(0);
+
+/// The gate of one database, or of some clients in it.
 #[derive(Debug)]
 pub struct Gate {
     database: String,
-    admission: Admission,
-    queue: Queue,
-    state: Mutex<State>,
+    /// Whom it is for within the database.
+    scope: Scope,
+    number: GateNumber,
+    /// The gate of the whole database, when this is one of some clients. It lets in who waited here.
+    wide: Option<Arc<Gate>>,
+    pub(super) admission: Admission,
+    pub(super) queue: Arc<Queue>,
+    pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
     emptied: Mutex<Option<Instant>>,
     /// Told when the last permit comes back to the closed gate.
     quiet: Notify,
-    /// Counts changes of `state`.
+    /// Counts changes of the holds and of the cap.
     changes: watch::Sender<u64>,
-    tasks: Tasks,
-    metrics: Arc<Metrics>,
-    audit: Arc<Audit>,
+    /// The permits that were out at once, of late.
+    pub(super) busiest: Mutex<Busiest>,
+    pub(super) shared: Arc<Common>,
 }
 
-impl Gate {
-    /// An open gate. Its timers run in `tasks`.
-    pub fn new(database: &str, tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Gate {
-        Gate {
-            database: database.to_owned(),
-            admission: Admission::default(),
-            queue: Queue::default(),
-            state: Mutex::default(),
-            emptied: Mutex::default(),
-            quiet: Notify::new(),
-            changes: watch::Sender::new(0),
+/// What gates have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// Where timers run.
+    pub(super) tasks: Tasks,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) audit: Arc<Audit>,
+    pub(super) pace: Mutex<Pace>,
+    /// How many clients wait in all databases.
+    pub(super) waiting: Arc<AtomicUsize>,
+}
+
+/// What decides over a gate. Who holds its lock alone may turn the gate.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    pub(super) state: State,
+    pub(super) caps: Caps,
+    pub(super) pacing: Pacing,
+    /// Whether a task looks at the pacing from step to step.
+    pub(super) stepping: bool,
+}
+
+impl Common {
+    pub(super) fn new(tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Arc<Common> {
+        Arc::new(Common {
             tasks,
             metrics,
             audit,
+            pace: Mutex::default(),
+            waiting: Arc::default(),
+        })
+    }
+}
+
+impl Gate {
+    /// An open gate of a database. Its timers run in `tasks`.
+    pub fn new(database: &str, tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Gate {
+        Gate::of_database(database, Common::new(tasks, metrics, audit))
+    }
+
+    pub(super) fn of_database(database: &str, shared: Arc<Common>) -> Gate {
+        let queue = Arc::new(Queue::counted_in(Arc::clone(&shared.waiting)));
+        Gate {
+            database: database.to_owned(),
+            scope: Scope::default(),
+            number: OWN,
+            wide: None,
+            admission: Admission::default(),
+            queue,
+            control: Mutex::default(),
+            emptied: Mutex::default(),
+            quiet: Notify::new(),
+            changes: watch::Sender::new(0),
+            busiest: Mutex::default(),
+            shared,
+        }
+    }
+
+    /// A gate for some clients of the database whose gate this is. It is closed once, and nobody closes
+    /// it again when it has opened.
+    pub(super) fn narrow(self: &Arc<Gate>, scope: Scope, number: GateNumber) -> Gate {
+        Gate {
+            scope,
+            number,
+            wide: Some(Arc::clone(self)),
+            queue: Arc::clone(&self.queue),
+            ..Gate::of_database(&self.database, Arc::clone(&self.shared))
         }
     }
 
@@ -57,7 +122,21 @@ impl Gate {
         &self.database
     }
 
-    /// Takes a permit for a transaction, or `None` while the gate is closed. Give it back with
+    /// Whom it is for within the database.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The database, and whom it is for if it is not for all, as logs tell it.
+    pub fn name(&self) -> String {
+        if self.scope.is_whole() {
+            self.database.clone()
+        } else {
+            format!("{} ({})", self.database, self.scope)
+        }
+    }
+
+    /// Takes a permit for a transaction, or `None` while the gate is closed or paced. Give it back with
     /// [`Gate::release`].
     #[inline]
     pub fn admit(&self) -> Option<Epoch> {
@@ -70,6 +149,17 @@ impl Gate {
         }
     }
 
+    /// The same for who has a place in the queue and whose turn may have come.
+    pub fn admit_from(&self, place: &Place) -> Option<Epoch> {
+        self.queue.claim(place).or_else(|| self.admit())
+    }
+
+    /// Takes a permit for somebody who may be inside already, whether the gate is closed or not.
+    pub fn presume_inside(&self) -> Epoch {
+        let _alone = self.control();
+        self.admission.admit_anyway()
+    }
+
     /// Gives a permit back.
     #[inline]
     pub fn release(&self, permit: Epoch) {
@@ -77,7 +167,7 @@ impl Gate {
         self.note_left(left);
     }
 
-    /// Whether a transaction may start now.
+    /// Whether anybody may start a transaction now.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.admission.is_open()
@@ -88,42 +178,82 @@ impl Gate {
         self.admission.permits()
     }
 
-    /// What a blocked client gets, and how long it waits at most; `None` while the gate is open.
-    pub fn blocked(&self) -> Option<(Blocked, Duration)> {
-        self.state().blocked()
+    /// What a blocked client gets, and how long it waits at most; `None` without a hold.
+    pub fn blocked(&self) -> Option<Standing> {
+        self.control().state.blocked()
     }
 
-    /// Takes a place in the queue, if fewer than `limit` clients wait.
-    pub fn join(&self, waker: &Waker, limit: usize) -> Option<Place> {
-        self.queue.join(waker, clock::now(), limit)
+    /// Takes a place in the queue, if there is room.
+    pub fn join(self: &Arc<Self>, waker: &Waker, room: Room) -> Option<Place> {
+        let place = self.queue.join(self.number, waker, clock::now(), room)?;
+        self.keep_pace();
+        Some(place)
     }
 
-    /// Keeps the waker of a waiting client current; to be called before [`Gate::admit`] is tried
-    /// again.
-    pub fn refresh(&self, place: &Place, waker: &Waker) {
-        self.queue.refresh(place, waker);
-    }
-
-    /// Gives a place in the queue back.
-    pub fn leave(&self, place: Place) {
-        if let Some(waited) = self.queue.leave(place, clock::now()) {
-            self.metrics.client_waited(waited);
+    /// Keeps the waker of a waiting client current, and its place at this gate; to be called before
+    /// [`Gate::admit_from`] is tried again.
+    pub fn look(self: &Arc<Self>, place: &Place, waker: &Waker) {
+        match self.queue.look(place, self.number, waker) {
+            Looked::Same => {}
+            Looked::Moved => self.keep_pace(),
+            // Only the gate of the database calls.
+            Looked::TooSoon(permit) => self.wide.as_ref().unwrap_or(self).release(permit),
         }
     }
 
-    /// How many clients wait, and since when the oldest.
-    pub fn waiting(&self) -> (usize, Option<Instant>) {
-        self.queue.waiting()
+    /// Whether this client's turn has come and was not taken yet.
+    pub fn is_called(&self, place: &Place) -> bool {
+        self.queue.is_called(place)
+    }
+
+    /// Whether this client has to go for a newer one.
+    pub fn is_evicted(&self, place: &Place) -> bool {
+        self.queue.is_evicted(place)
+    }
+
+    /// Gives a place in the queue back, and the turn if it had come. For the gate of the database.
+    pub fn leave(&self, place: Place) {
+        if let Some(behind) = self.queue.leave(place, clock::now()) {
+            self.shared.metrics.client_waited(behind.waited);
+            if let Some(permit) = behind.permit {
+                self.release(permit);
+            }
+        }
+    }
+
+    /// How many clients wait at this gate, and since when the oldest.
+    pub fn waiting(&self) -> Waiters {
+        self.queue.waiting_at(self.number)
+    }
+
+    /// The same for all gates of the database.
+    pub fn waiting_in_database(&self) -> Waiters {
+        self.queue.all()
     }
 
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
     pub fn hold(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Generation {
-        let mut state = self.state();
-        let effects = state.apply(Event::Hold { holder, spec }, clock::now());
-        let generation = state
-            .hold(holder)
-            .map_or(Generation::default(), |hold| hold.generation);
-        self.carry_out(state, effects);
+        let mut control = self.control();
+        let effects = control
+            .state
+            .apply(Event::Hold { holder, spec }, clock::now());
+        let generation = control.state.hold(holder);
+        let generation = generation.map_or(Generation::default(), |hold| hold.generation);
+        self.carry_out(control, effects);
+        generation
+    }
+
+    /// The same, unless the gate is not held at all.
+    pub(super) fn hold_too(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Option<Generation> {
+        let mut control = self.control();
+        if control.state.mode() == Mode::Open {
+            return None;
+        }
+        let effects = control
+            .state
+            .apply(Event::Hold { holder, spec }, clock::now());
+        let generation = control.state.hold(holder).map(|hold| hold.generation);
+        self.carry_out(control, effects);
         generation
     }
 
@@ -135,17 +265,16 @@ impl Gate {
 
     /// The mode and the holds behind it.
     pub fn holds(&self) -> (Mode, Vec<(Holder, Hold)>) {
-        let state = self.state();
-        let holds = state
-            .holds()
-            .map(|(holder, hold)| (holder, hold.clone()))
-            .collect();
-        (state.mode(), holds)
+        let control = self.control();
+        let holds = control.state.holds();
+        let holds = holds.map(|(holder, hold)| (holder, hold.clone())).collect();
+        (control.state.mode(), holds)
     }
 
     /// Whether this very hold is still on.
     pub fn is_held_by(&self, holder: Holder, generation: Generation) -> bool {
-        self.state()
+        self.control()
+            .state
             .hold(holder)
             .is_some_and(|hold| hold.generation == generation)
     }
@@ -176,36 +305,33 @@ impl Gate {
     fn note_left(&self, left: Left) {
         match left {
             Left::Others => {}
-            Left::Nobody => {
-                let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
-                *emptied = Some(clock::now());
-                self.quiet.notify_waiters();
-            }
+            Left::Nobody => self.note_empty(),
+            Left::Turn => self.pass_the_turn_on(),
         }
     }
 
+    fn note_empty(&self) {
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
+        *emptied = Some(clock::now());
+        self.quiet.notify_waiters();
+    }
+
     fn apply(self: &Arc<Self>, event: Event) -> bool {
-        let mut state = self.state();
-        let effects = state.apply(event, clock::now());
+        let mut control = self.control();
+        let effects = control.state.apply(event, clock::now());
         let acted = !effects.is_empty();
-        self.carry_out(state, effects);
+        self.carry_out(control, effects);
         acted
     }
 
     /// Carries effects out while the state is still locked, so that two commands cannot turn the
     /// gate in another order than they changed the state. Nothing here waits.
-    fn carry_out(self: &Arc<Self>, state: MutexGuard<'_, State>, effects: Vec<Effect>) {
+    fn carry_out(self: &Arc<Self>, mut control: MutexGuard<'_, Control>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Close => {
-                    *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    self.admission.turn(true);
-                }
-                Effect::Open => {
-                    self.admission.turn(false);
-                    self.queue.wake_all();
-                }
-                Effect::Reject => self.queue.wake_all(),
+                Effect::Close => self.close(&mut control),
+                Effect::Open => self.open(&mut control),
+                Effect::Reject => self.queue.wake(self.number),
                 Effect::SetTimer {
                     holder,
                     generation,
@@ -213,18 +339,57 @@ impl Gate {
                 } => {
                     self.set_timer(holder, generation, at);
                 }
-                Effect::Ended { holder, hold, why } => self.ended(state.mode(), holder, &hold, why),
+                Effect::Ended { holder, hold, why } => {
+                    self.ended(control.state.mode(), holder, &hold, why);
+                }
                 Effect::Alert { holder, generation } => self.overdue(holder, generation),
             }
         }
-        drop(state);
+        drop(control);
+        self.tell_change();
+    }
+
+    pub(super) fn tell_change(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Nobody starts any more, those neither whose turn has just come.
+    fn close(&self, control: &mut Control) {
+        *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        control.pacing.end();
+        self.admission.turn(Flow::Closed);
+        if self.wide.is_none() {
+            self.queue
+                .call_back(|permit| match self.admission.release(permit) {
+                    Left::Nobody => self.note_empty(),
+                    Left::Others | Left::Turn => {}
+                });
+        }
+    }
+
+    /// Those who wait may start, in turn. Who waited at a gate of some clients now waits at that of the
+    /// database, which may be closed.
+    fn open(self: &Arc<Self>, control: &mut Control) {
+        match &self.wide {
+            None => self.reopen(control),
+            Some(wide) => {
+                self.admission.turn(Flow::Open);
+                let mut control = wide.control();
+                self.queue.move_all(self.number, OWN);
+                if control.state.mode() == Mode::Open {
+                    wide.reopen(&mut control);
+                } else {
+                    // What they get there may be another thing.
+                    wide.queue.wake(OWN);
+                }
+            }
+        }
     }
 
     fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {
         let gate = Arc::clone(self);
-        let stop = self.tasks.shutdown_token();
-        self.tasks.spawn("gate timer", async move {
+        let stop = self.shared.tasks.shutdown_token();
+        self.shared.tasks.spawn("gate timer", async move {
             tokio::select! {
                 // In this order, so that what a simulation sees does not depend on chance.
                 biased;
@@ -254,7 +419,7 @@ impl Gate {
             generation = generation.0,
             "the hold is past its end and stays: reopen with `pgdrain open`"
         );
-        self.audit.tell(Told {
+        self.shared.audit.tell(Told {
             from: Some("timer".into()),
             after: Some(Mode::Hold.to_string()),
             outcome: Some(format!("the hold by {holder} is past its end and stays")),
@@ -264,7 +429,7 @@ impl Gate {
 
     fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
         let lasted = clock::now().saturating_duration_since(hold.since);
-        self.metrics.hold_ended(lasted);
+        self.shared.metrics.hold_ended(lasted);
         tracing::info!(
             database = self.database,
             ?holder,
@@ -278,7 +443,7 @@ impl Gate {
             EndedBy::Time => (None, Some("timer".into())),
             EndedBy::Replaced => return,
         };
-        self.audit.tell(Told {
+        self.shared.audit.tell(Told {
             by,
             from,
             before: Some(Mode::Hold.to_string()),
@@ -292,8 +457,8 @@ impl Gate {
         });
     }
 
-    /// The state is whole after every call, so a panic elsewhere leaves nothing half-done in it.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// It is whole after every call, so a panic elsewhere leaves nothing half-done in it.
+    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

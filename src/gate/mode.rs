@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Blocked, Then, words};
+use crate::wire::refusal::Sqlstate;
 
 words! {
     /// What traffic is let through.
@@ -44,6 +45,9 @@ pub struct HoldSpec {
     pub then: Then,
     /// What happens to what it blocks.
     pub blocked: Blocked,
+    /// What a transaction that may not wait is told; 55P03 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<Sqlstate>,
     /// How long one client waits at most.
     pub client_deadline: Duration,
     /// Who asked.

@@ -14,11 +14,12 @@
 //! arguments: nothing here reads a clock.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::mode::{Generation, HoldSpec, Holder, Mode};
 use crate::config::{Blocked, Then};
 use crate::faults::{Fault, is_back};
+use crate::wire::refusal::Sqlstate;
 
 /// One hold on a gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +119,32 @@ pub enum EndedBy {
     Replaced,
 }
 
+/// What happens to who may not start a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it waits.
+    pub blocked: Blocked,
+    /// How long at most.
+    pub deadline: Duration,
+    /// What it is told if it may not wait; 55P03 if nothing else was asked for.
+    pub sqlstate: Option<Sqlstate>,
+}
+
+impl Standing {
+    /// What happens where both are on: one that rejects decides, and the nearer deadline counts.
+    #[must_use]
+    pub fn stricter(self, other: Standing) -> Standing {
+        let first = match (self.blocked, other.blocked) {
+            (Blocked::Queue, Blocked::Reject) => other,
+            (Blocked::Reject, _) | (Blocked::Queue, Blocked::Queue) => self,
+        };
+        Standing {
+            deadline: self.deadline.min(other.deadline),
+            ..first
+        }
+    }
+}
+
 /// The holds on one gate.
 #[derive(Debug, Default)]
 pub struct State {
@@ -148,26 +175,15 @@ impl State {
     }
 
     /// What happens to a blocked client: the stricter of the holds decides, and the nearer of their
-    /// deadlines counts. `None` while the gate is open.
+    /// deadlines counts. `None` while there is no hold.
     #[must_use]
-    pub fn blocked(&self) -> Option<(Blocked, std::time::Duration)> {
-        let deadline = self
-            .holds
-            .values()
-            .map(|hold| hold.spec.client_deadline)
-            .min()?;
-        let rejects = self
-            .holds
-            .values()
-            .any(|hold| hold.spec.blocked == Blocked::Reject);
-        Some((
-            if rejects {
-                Blocked::Reject
-            } else {
-                Blocked::Queue
-            },
-            deadline,
-        ))
+    pub fn blocked(&self) -> Option<Standing> {
+        let holds = self.holds.values().map(|hold| Standing {
+            blocked: hold.spec.blocked,
+            deadline: hold.spec.client_deadline,
+            sqlstate: hold.spec.sqlstate,
+        });
+        holds.reduce(Standing::stricter)
     }
 
     /// The only door for changes.
@@ -264,13 +280,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn spec(then: Then) -> HoldSpec {
         HoldSpec {
             duration: Duration::from_secs(60),
             then,
             blocked: Blocked::Queue,
+            sqlstate: None,
             client_deadline: Duration::from_secs(30),
             by: "test".into(),
             reason: None,
@@ -402,7 +418,11 @@ mod tests {
         );
         assert_eq!(
             state.blocked(),
-            Some((Blocked::Reject, Duration::from_secs(5)))
+            Some(Standing {
+                blocked: Blocked::Reject,
+                deadline: Duration::from_secs(5),
+                sqlstate: None,
+            })
         );
         assert!(effects.contains(&Effect::Reject), "{effects:?}");
     }

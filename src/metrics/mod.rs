@@ -20,6 +20,9 @@ use names::{Kind, Name};
 /// server may have any number of them.
 const DATABASES_MAX: usize = 1000;
 
+/// Holds on some clients that get labels of their own.
+const SCOPES_MAX: usize = 1000;
+
 /// The buckets of all durations, in seconds: a drain is a matter of milliseconds, a hold of
 /// minutes.
 const BUCKETS: &[f64] = &[
@@ -36,9 +39,11 @@ pub struct Metrics {
     drain_duration: Histogram,
     connections: Counter,
     server_connect_failures: Counter,
-    refusals: Mutex<BTreeMap<&'static str, Counter>>,
+    refusals: Mutex<BTreeMap<String, Counter>>,
     limited: Mutex<BTreeMap<&'static str, Counter>>,
     databases: Mutex<BTreeMap<String, DatabaseMetrics>>,
+    /// By database and by whom a hold is for.
+    scopes: Mutex<BTreeMap<(String, String), Gauge>>,
 }
 
 /// The metrics of one database. Clones count the same.
@@ -93,6 +98,7 @@ impl Metrics {
             refusals: Mutex::default(),
             limited: Mutex::default(),
             databases: Mutex::default(),
+            scopes: Mutex::default(),
             handle: recorder.handle(),
             recorder,
         }
@@ -120,9 +126,9 @@ impl Metrics {
     }
 
     /// A client got an error of ours.
-    pub fn refused(&self, sqlstate: &'static str) {
+    pub fn refused(&self, sqlstate: &str) {
         lock(&self.refusals)
-            .entry(sqlstate)
+            .entry(sqlstate.to_owned())
             .or_insert_with(|| counter(&self.recorder, names::REFUSALS, &[("sqlstate", sqlstate)]))
             .increment(1);
     }
@@ -148,6 +154,25 @@ impl Metrics {
     /// A database was proved drained this long after its hold began.
     pub fn drained(&self, duration: Duration) {
         self.drain_duration.record(duration);
+    }
+
+    /// Clients that wait now at holds on some clients of a database, by whom these are for. One that is
+    /// not named has none; past 1000 of them a further one is not counted.
+    pub fn set_held_in_scopes(&self, database: &str, held: &[(String, usize)]) {
+        let mut scopes = lock(&self.scopes);
+        let here = scopes.iter_mut().filter(|((of, _), _)| of == database);
+        here.for_each(|(_, gauge)| gauge.set(0.0));
+        for (scope, held) in held {
+            let (key, room) = (
+                (database.to_owned(), scope.clone()),
+                scopes.len() < SCOPES_MAX,
+            );
+            if room || scopes.contains_key(&key) {
+                let labels = [("database", database), ("scope", scope.as_str())];
+                let new = || gauge(&self.recorder, names::HELD_IN_SCOPE, &labels);
+                scopes.entry(key).or_insert_with(new).set(as_f64(*held));
+            }
+        }
     }
 
     /// The metrics of a database, to be kept by whoever sets them often.
@@ -306,6 +331,8 @@ mod tests {
         let shop = metrics.database("shop");
         shop.set_sessions(64);
         shop.set_held(3);
+        metrics.set_held_in_scopes("shop", &[("old".into(), 5)]);
+        metrics.set_held_in_scopes("shop", &[("new".into(), 2)]);
         shop.set_permits(2);
         shop.set_mode(ModeLabel::Hold);
         shop.set_transactions(100);
@@ -325,6 +352,8 @@ mod tests {
             "pgdrain_drain_duration_seconds_count 1",
             "pgdrain_sessions{database=\"shop\"} 64",
             "pgdrain_held{database=\"shop\"} 3",
+            "pgdrain_held_in_scope{database=\"shop\",scope=\"old\"} 0",
+            "pgdrain_held_in_scope{database=\"shop\",scope=\"new\"} 2",
             "pgdrain_permits{database=\"shop\"} 2",
             "pgdrain_mode{database=\"shop\",mode=\"hold\"} 1",
             "pgdrain_mode{database=\"shop\",mode=\"open\"} 0",

@@ -53,7 +53,9 @@ names! {
     SESSIONS = "pgdrain_sessions" Gauge Count ["database"]
         "Clients that are connected and authenticated.";
     HELD = "pgdrain_held" Gauge Count ["database"]
-        "Clients whose next transaction waits at the gate.";
+        "Clients whose next transaction waits, at whichever gate.";
+    HELD_IN_SCOPE = "pgdrain_held_in_scope" Gauge Count ["database", "scope"]
+        "Clients whose next transaction waits at a hold on some clients.";
     PERMITS = "pgdrain_permits" Gauge Count ["database"]
         "Transactions that run.";
     MODE = "pgdrain_mode" Gauge Count ["database", "mode"]

@@ -18,8 +18,9 @@ use super::room::{ASIDES_MAX, Tallied};
 use crate::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
 use crate::auth::rules::{self, method};
 use crate::auth::verify;
-use crate::config::{AuthMethod, ClientTls, Config, Listen, ReplicationHold, Target, Upstream};
-use crate::gate::Gate;
+use crate::config::{
+    AuthMethod, ClientTls, Config, Listen, ReplicationHold, Target, Upstream, Who,
+};
 use crate::server::connect::{Opened, Route, open};
 use crate::tls::Encryption;
 use crate::tls::stream::{Peer, Stream};
@@ -229,24 +230,23 @@ impl Host {
             login,
         } = logged_in;
         let replication = startup.replication();
+        let application_name = startup.parameter(APPLICATION_NAME).unwrap_or_default();
+        let who = Who {
+            user: startup.user(),
+            application_name,
+            address: peer.ip(),
+        };
+        let exempt = &config.hold.exempt;
         let held_by_holds = pass.is_none()
+            && !exempt.iter().any(|it| it.fits(startup.database(), who))
             && match config.hold.replication {
                 ReplicationHold::Exempt => replication.is_none(),
                 ReplicationHold::Hold => true,
             };
-        // The server has accepted the name: only now may it get a gate.
-        let gate: Arc<Gate> = if held_by_holds {
-            self.gates.of(startup.database())
-        } else {
-            self.gates.unheld()
-        };
         let session = self.sessions.add(Login {
             database: startup.database().to_owned(),
             user: startup.user().to_owned(),
-            application_name: startup
-                .parameter(APPLICATION_NAME)
-                .unwrap_or_default()
-                .to_owned(),
+            application_name: application_name.to_owned(),
             replication,
             held_by_holds,
             pass,
@@ -255,6 +255,13 @@ impl Host {
             server_key: login.server_key,
             client_key: login.client_key,
         });
+        // The server has accepted the name: only now may it get a gate. A hold on some clients that comes
+        // after this finds the session in the registry, and one that came before is seen here.
+        let gates = if held_by_holds {
+            self.gates.of_session(startup.database(), session.who())
+        } else {
+            (self.gates.unheld(), Vec::new())
+        };
         let (sessions, common) = (Arc::clone(&self.sessions), Arc::clone(&self.common));
         let farewell = Farewell {
             sessions,
@@ -264,7 +271,7 @@ impl Host {
         };
         let (client, server) = ((client, login.from_client), (stream, login.to_client));
         Settled {
-            relay: Relay::new(client, server, session, gate, config, common),
+            relay: Relay::new(client, server, session, gates, config, common),
             farewell,
         }
     }
@@ -292,8 +299,8 @@ impl Host {
 
     /// Tells a client why it is refused. One that does not listen is not waited for.
     pub(super) async fn tell(&self, mut client: Stream, peer: Peer, refusal: &Refusal) {
-        tracing::info!(%peer, sqlstate = refusal.sqlstate().0, ?refusal, "client refused");
-        self.common.metrics.refused(refusal.sqlstate().0);
+        tracing::info!(%peer, sqlstate = %refusal.sqlstate(), ?refusal, "client refused");
+        self.common.metrics.refused(refusal.sqlstate().as_str());
         let Some(_place) = self.rooms.asides.take(ASIDES_MAX) else {
             return;
         };

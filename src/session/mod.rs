@@ -1,6 +1,7 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
 mod forwarded;
+pub mod inbox;
 mod injected;
 pub mod life;
 mod login;

@@ -10,8 +10,10 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
+use super::inbox::{Inbox, Presumed};
 use super::passes::Pass;
 use crate::clock;
+use crate::config::Who;
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::{CancelKey, Replication};
@@ -86,6 +88,9 @@ impl Signals {
     /// Its window has ended: end now.
     pub const WINDOW_ENDED: Signals = Signals(128);
 
+    /// Another gate is in its way: look into the inbox.
+    pub const ATTACH: Signals = Signals(64);
+
     /// Whether `other` is among them.
     #[must_use]
     pub fn contains(self, other: Signals) -> bool {
@@ -128,6 +133,7 @@ pub struct Session {
     pass: Mutex<Option<Pass>>,
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
+    inbox: Inbox,
 }
 
 /// Names what a server runs for a session, until it has answered.
@@ -220,7 +226,29 @@ impl Session {
             signals: AtomicU8::new(0),
             waker: Mutex::default(),
             cancels: Mutex::default(),
+            inbox: Inbox::default(),
         }
+    }
+
+    /// The session as scopes see it.
+    #[must_use]
+    pub fn who(&self) -> Who<'_> {
+        Who {
+            user: &self.user,
+            application_name: &self.application_name,
+            address: self.client.ip(),
+        }
+    }
+
+    /// Puts another gate in its way.
+    pub fn attach(&self, presumed: Presumed) {
+        self.inbox.post(presumed);
+        self.signal(Signals::ATTACH);
+    }
+
+    /// The gates that were put in its way since the last look.
+    pub fn take_attached(&self) -> Vec<Presumed> {
+        self.inbox.take()
     }
 
     /// The server's process id.
@@ -435,6 +463,24 @@ pub struct Departed {
     pub database: String,
     /// The server.
     pub endpoint: Endpoint,
+    /// The user it was opened as.
+    pub user: String,
+    /// The `application_name` it was opened with.
+    pub application_name: String,
+    /// Where its client was.
+    pub client: Peer,
+}
+
+impl Departed {
+    /// The session as scopes see it.
+    #[must_use]
+    pub fn who(&self) -> Who<'_> {
+        Who {
+            user: &self.user,
+            application_name: &self.application_name,
+            address: self.client.ip(),
+        }
+    }
 }
 
 /// All sessions.
@@ -466,6 +512,7 @@ impl Sessions {
     /// its process id stays ours until the server is found to have forgotten it.
     pub fn remove(&self, session: &Session, server_gone: bool) {
         session.meter.ended.store(true, Ordering::Relaxed);
+        session.inbox.close();
         if let Some(pid) = session.pid() {
             if !server_gone && (session.held_by_holds || session.window.is_some()) {
                 let (database, endpoint) =
@@ -474,6 +521,9 @@ impl Sessions {
                     pid,
                     database,
                     endpoint,
+                    user: session.user.clone(),
+                    application_name: session.application_name.clone(),
+                    client: session.client,
                 });
             }
             if let Some(mut same) = self.by_pid.get_mut(&pid) {

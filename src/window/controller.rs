@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use super::journal::{HoldRecord, Journal, JournalError, Record};
+use super::journal::{Journal, JournalError, Record};
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
 use crate::clock;
-use crate::config::{Config, Shared, Target as Upstream};
+use crate::config::{Config, Scope, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
 use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
-use crate::gate::mode::{Generation, HoldSpec, Holder, Mode};
+use crate::gate::mode::{Generation, HoldSpec, Holder};
 use crate::gate::{Gate, Gates};
 use crate::metrics::Metrics;
 use crate::server::control::Control;
@@ -48,6 +48,8 @@ impl Target {
 /// A hold as a command asks for it.
 #[derive(Debug, Clone)]
 pub struct HoldRequest {
+    /// Whom it is for within its databases.
+    pub scope: Scope,
     /// The hold itself.
     pub spec: HoldSpec,
     /// How what still runs is ended.
@@ -106,7 +108,7 @@ pub struct Controller {
     pub(super) windows: Windows,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
-    journal: AsyncMutex<(Journal, Record)>,
+    pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     own: OwnBackends,
     drains: Mutex<BTreeMap<(String, Holder), Draining>>,
@@ -139,121 +141,6 @@ impl Controller {
         }
     }
 
-    /// Closes the gates of `target` and begins to drain them. Returns at once; the drains go on
-    /// whether anybody watches them or not. An exhausted one reopens.
-    pub async fn hold(
-        self: &Arc<Self>,
-        target: &Target,
-        request: HoldRequest,
-    ) -> Result<Vec<Draining>, JournalError> {
-        let hold = HoldRecord::beginning(request.spec.clone());
-        let mut journal = self.journal.lock().await;
-        write(&mut journal, |record| match target {
-            Target::Everywhere => record.everywhere = Some(hold),
-            Target::Database(name) => {
-                record.databases.insert(name.clone(), hold);
-            }
-        })
-        .await?;
-        let held_at = clock::now();
-        let held = match target {
-            Target::Everywhere => self.gates.hold_everywhere(&request.spec),
-            Target::Database(name) => {
-                let gate = self.gates.of(name);
-                let generation = gate.hold(Holder::Operator, request.spec.clone());
-                vec![(gate, generation)]
-            }
-        };
-        let holder = match target {
-            Target::Everywhere => Holder::Everywhere,
-            Target::Database(_) => Holder::Operator,
-        };
-        let drains = held.into_iter().map(|(gate, generation)| {
-            tracing::info!(database = gate.database(), ?holder, spec = ?request.spec, "held");
-            let draining = self.drain(gate, holder, generation, held_at, request.ladder.clone());
-            self.reopen_when_exhausted(holder, draining.clone());
-            draining
-        });
-        Ok(drains.collect())
-    }
-
-    /// Reopens `target`. With `force` also from under a window, which ends its work.
-    pub async fn open(self: &Arc<Self>, target: &Target, force: bool) -> Result<(), OpenRefused> {
-        if !force {
-            self.may_open(target)?;
-        }
-        self.open_now(target, force);
-        self.forget_ended().await;
-        Ok(())
-    }
-
-    /// Reopens everything by force, at once: the way out when all else is broken.
-    pub fn break_glass(self: &Arc<Self>) {
-        tracing::warn!("everything is opened by force");
-        self.audit.tell(Event {
-            from: Some("signal".into()),
-            after: Some(Mode::Open.to_string()),
-            ..Event::of(Kind::BreakGlass, "*")
-        });
-        self.open_now(&Target::Everywhere, true);
-        let controller = Arc::clone(self);
-        self.tasks
-            .spawn("journal", async move { controller.forget_ended().await });
-    }
-
-    fn may_open(&self, target: &Target) -> Result<(), OpenRefused> {
-        if let Target::Database(name) = target
-            && self.is_held_with_all(name)
-        {
-            return Err(OpenRefused::Everywhere {
-                database: name.clone(),
-            });
-        }
-        for gate in self.gates_of(target) {
-            let database = gate.database().to_owned();
-            if let Some(id) = self.windows.at_work(&database) {
-                return Err(OpenRefused::Window { database, id });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a hold on every database is on this one, or will be once somebody asks for it.
-    fn is_held_with_all(&self, database: &str) -> bool {
-        match self.gates.find(database) {
-            Some(gate) => {
-                let (_, holds) = gate.holds();
-                holds
-                    .iter()
-                    .any(|(holder, _)| *holder == Holder::Everywhere)
-            }
-            None => self.gates.standing_hold(clock::now()).is_some(),
-        }
-    }
-
-    fn open_now(&self, target: &Target, force: bool) {
-        match target {
-            Target::Everywhere => self.gates.end_hold_everywhere(),
-            Target::Database(_) => {}
-        }
-        for gate in self.gates_of(target) {
-            if force {
-                gate.end_hold(Holder::Everywhere, None);
-            }
-            gate.end_hold(Holder::Operator, None);
-            self.windows
-                .take_from(gate.database(), "traffic was opened by force");
-            gate.end_hold(Holder::Window, None);
-        }
-    }
-
-    fn gates_of(&self, target: &Target) -> Vec<Arc<Gate>> {
-        match target {
-            Target::Everywhere => self.gates.all(),
-            Target::Database(name) => self.gates.find(name).into_iter().collect(),
-        }
-    }
-
     /// Begins to drain a gate that `holder` has closed.
     pub(super) fn drain(
         &self,
@@ -263,9 +150,10 @@ impl Controller {
         held_at: Instant,
         ladder: Ladder,
     ) -> Draining {
-        let database = gate.database().to_owned();
+        let (database, name) = (gate.database().to_owned(), gate.name());
         let mut inside = self.sessions.held_with(&database);
-        inside.retain(|session| session.transaction_age().is_some());
+        let scope = gate.scope();
+        inside.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
         let waited_for = inside
             .iter()
             .map(|session| Blocker::from(&**session))
@@ -293,29 +181,13 @@ impl Controller {
             generation,
             report,
         };
-        self.drains().insert((database, holder), draining.clone());
+        self.drains().insert((name, holder), draining.clone());
         draining
     }
 
-    /// "An exhausted ladder reopens and says who was in the way."
-    fn reopen_when_exhausted(self: &Arc<Self>, holder: Holder, draining: Draining) {
-        let controller = Arc::clone(self);
-        self.tasks.spawn("reopen after drain", async move {
-            let (database, generation) = (draining.database.clone(), draining.generation);
-            let report = draining.ended().await;
-            if report.outcome == Outcome::Exhausted
-                && let Some(gate) = controller.gates.find(&database)
-            {
-                tracing::warn!(database, detail = report.detail, "not drained: reopening");
-                gate.end_hold(holder, Some(generation));
-                controller.forget_ended().await;
-            }
-        });
-    }
-
-    /// The drain of this holder's hold, the last one if it has ended.
-    pub fn draining(&self, database: &str, holder: Holder) -> Option<Draining> {
-        self.drains().get(&(database.to_owned(), holder)).cloned()
+    /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.
+    pub fn draining(&self, gate: &str, holder: Holder) -> Option<Draining> {
+        self.drains().get(&(gate.to_owned(), holder)).cloned()
     }
 
     /// What was done to traffic, and where to tell it.
@@ -390,31 +262,6 @@ impl Controller {
         }
     }
 
-    /// Takes out of the journal what is not held any more. A disk that fails here cannot keep
-    /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
-    pub async fn forget_ended(&self) {
-        let mut journal = self.journal.lock().await;
-        let gates = self.gates.all();
-        let held = |name: &str, holder: Holder| {
-            let mut of_name = gates.iter().filter(|gate| gate.database() == name);
-            of_name.any(|gate| gate.holds().1.iter().any(|(held_by, _)| *held_by == holder))
-        };
-        let everywhere = self.gates.standing_hold(clock::now()).is_some();
-        let forget = write(&mut journal, |record| {
-            record
-                .databases
-                .retain(|name, _| held(name, Holder::Operator));
-            record.windows.retain(|name, _| held(name, Holder::Window));
-            if !everywhere {
-                record.everywhere = None;
-            }
-        });
-        if let Err(error) = forget.await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the journal still names a hold that has ended");
-        }
-    }
-
     fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -429,7 +276,7 @@ fn drain_ended(database: &str, report: &DrainReport) -> Event {
 }
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.
-async fn write(
+pub(super) async fn write(
     journal: &mut (Journal, Record),
     change: impl FnOnce(&mut Record),
 ) -> Result<(), JournalError> {

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::lease::Term;
 use super::steps::After;
 use crate::clock;
+use crate::config::Scope;
+use crate::gate::cap::CapSpec;
 use crate::gate::mode::HoldSpec;
 
 /// The file in the state directory.
@@ -29,6 +31,12 @@ pub struct Record {
     pub everywhere: Option<HoldRecord>,
     /// Holds on single databases.
     pub databases: BTreeMap<String, HoldRecord>,
+    /// Holds on some clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<ScopeRecord>,
+    /// Caps, by database.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub caps: BTreeMap<String, CapRecord>,
     /// Windows that were begun and not ended, by database.
     pub windows: BTreeMap<String, WindowRecord>,
     /// The greatest term that was given to a window so far.
@@ -69,9 +77,44 @@ impl HoldRecord {
     /// was.
     #[must_use]
     pub fn left(&self, now: Timestamp) -> Duration {
-        let passed = now.duration_since(self.since);
-        let passed = Duration::try_from(passed).unwrap_or(Duration::ZERO);
-        self.spec.duration.saturating_sub(passed)
+        left_of(self.spec.duration, self.since, now)
+    }
+}
+
+fn left_of(duration: Duration, since: Timestamp, now: Timestamp) -> Duration {
+    let passed = now.duration_since(since);
+    let passed = Duration::try_from(passed).unwrap_or(Duration::ZERO);
+    duration.saturating_sub(passed)
+}
+
+/// A hold on some clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeRecord {
+    /// In this database; in every one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Whom it is for there.
+    pub scope: Scope,
+    /// The hold.
+    pub hold: HoldRecord,
+}
+
+/// A cap with its place in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapRecord {
+    /// What was asked for.
+    pub spec: CapSpec,
+    /// When it began.
+    pub since: Timestamp,
+}
+
+impl CapRecord {
+    /// What is left of its time at `now`, as for a hold.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Duration {
+        left_of(self.spec.duration, self.since, now)
     }
 }
 
@@ -245,6 +288,7 @@ mod tests {
             duration: Duration::from_secs(300),
             then: Then::Stay,
             blocked: Blocked::Queue,
+            sqlstate: None,
             client_deadline: Duration::from_secs(60),
             by: "anna".into(),
             reason: Some("new column".into()),

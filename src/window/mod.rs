@@ -1,8 +1,10 @@
 //! A whole maintenance: hold, drain, exclusive, reopen. The one place that commands go through.
 
+mod caps;
 mod connection;
 pub mod controller;
 pub mod desk;
+mod holds;
 pub mod journal;
 pub mod lease;
 mod lent;
@@ -10,6 +12,7 @@ mod restart;
 pub mod steps;
 mod windows;
 
+pub use caps::CapRequest;
 pub use controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
 pub use desk::{Desk, IfBusy, NotTaken, Order, Taken};
 pub use lent::Lent;

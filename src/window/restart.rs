@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::controller::Controller;
 use super::journal::{HoldRecord, LentRecord, Record, WindowRecord};
 use crate::clock;
-use crate::config::{AfterRestart, Blocked, Then};
+use crate::config::{AfterRestart, Blocked, Scope, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
 /// Said of a window that was open when the last process died.
@@ -36,7 +36,8 @@ impl Controller {
         if policy == AfterRestart::Hold {
             // Or the next restart would take them for over once their own time has passed.
             self.record_at_start(|journal| {
-                let commands = journal.everywhere.iter_mut();
+                let scopes = journal.scopes.iter_mut().map(|scoped| &mut scoped.hold);
+                let commands = journal.everywhere.iter_mut().chain(scopes);
                 for hold in commands.chain(journal.databases.values_mut()) {
                     if let Some(rest) = rest_of(hold, now, policy) {
                         hold.spec.then = rest.then;
@@ -47,7 +48,7 @@ impl Controller {
         let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
         if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");
-            self.gates.hold_everywhere(&spec);
+            self.gates.hold(None, &Scope::default(), &spec);
         }
         for (database, hold) in &record.databases {
             if let Some(spec) = rest_of(hold) {
@@ -55,6 +56,14 @@ impl Controller {
                 self.gates.of(database).hold(Holder::Operator, spec);
             }
         }
+        for scoped in &record.scopes {
+            if let Some(spec) = rest_of(&scoped.hold) {
+                tracing::warn!(?scoped, "held, as before the restart");
+                let database = scoped.database.as_deref();
+                self.gates.hold(database, &scoped.scope, &spec);
+            }
+        }
+        self.take_up_caps(record, policy);
         let windows = record.windows.iter();
         windows
             .map(|(database, window)| self.take_up_window(database, window))
@@ -76,6 +85,7 @@ impl Controller {
                 duration: hold.duration,
                 then: Then::Stay,
                 blocked: Blocked::Queue,
+                sqlstate: None,
                 client_deadline: hold.client_deadline,
                 by: window.by.clone(),
                 reason: Some(format!("window {} of before the restart", window.id)),

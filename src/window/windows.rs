@@ -288,7 +288,11 @@ impl Controller {
         };
         let hold = || {
             let (held_at, gate) = (clock::now(), self.gates.of(&database));
-            let generation = gate.hold(Holder::Window, request.spec());
+            let spec = HoldSpec {
+                sqlstate: Some(self.config().hold.reject_sqlstate),
+                ..request.spec()
+            };
+            let generation = gate.hold(Holder::Window, spec);
             (held_at, gate, generation)
         };
         let (held_at, gate, generation) = match self.record(note, hold).await {
@@ -406,6 +410,7 @@ impl WindowRequest {
             duration: self.duration,
             then: Then::Stay,
             blocked: self.blocked,
+            sqlstate: None,
             client_deadline: self.client_deadline,
             by: self.by.clone(),
             reason: self.reason.clone(),

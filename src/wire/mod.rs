@@ -8,5 +8,6 @@ pub mod frame;
 pub mod frontend;
 pub mod proxy_header;
 pub mod refusal;
+pub mod sqlstate;
 pub mod startup;
 pub mod window_key;

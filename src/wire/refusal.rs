@@ -7,23 +7,42 @@
 use bytes::BytesMut;
 use pgwire::error::ErrorInfo;
 use pgwire::messages::Message;
-use pgwire::messages::response::ErrorResponse;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
 use super::startup::BadPacket;
 
-/// A five-character SQLSTATE (Postgres documentation, appendix A).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Sqlstate(pub &'static str);
+pub use super::sqlstate::{BadSqlstate, Sqlstate};
+
+/// The `NoticeResponse` to a client that has waited for a while, once for each wait. Some drivers
+/// print it.
+#[must_use]
+pub fn notice_held(waited: std::time::Duration) -> BytesMut {
+    let severity = "NOTICE";
+    let message = format!(
+        "traffic is held for maintenance; the statement has waited for {} s",
+        waited.as_secs()
+    );
+    let mut info = ErrorInfo::new(severity.into(), "00000".into(), message);
+    info.severity_nonlocalized = Some(severity.into());
+    info.detail = Some("It goes on by itself when traffic is reopened.".into());
+    let mut notice = BytesMut::new();
+    NoticeResponse::from(info)
+        .encode(&mut notice)
+        .expect("texts of ours are short");
+    notice
+}
 
 /// Why a client is refused. `ERROR`s leave the connection usable, `FATAL`s end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The statement waited at the gate until its deadline.
     HoldExpired,
-    /// The hold rejects instead of queueing.
-    HoldRejects,
+    /// The hold rejects instead of queueing, with this SQLSTATE if one was asked for.
+    HoldRejects(Option<Sqlstate>),
     /// As many clients wait as may.
     TooManyHeld,
+    /// It waited longest when one more came than may wait.
+    HeldEvicted,
     /// The client cancelled a statement that was still held.
     HeldCancelled,
     /// The transaction sat idle, and was aborted in place by a drain.
@@ -192,7 +211,11 @@ impl Refusal {
     #[must_use]
     pub fn encode(&self) -> BytesMut {
         let text = self.text();
-        let mut info = ErrorInfo::new(text.severity.into(), text.sqlstate.0.into(), text.message);
+        let mut info = ErrorInfo::new(
+            text.severity.into(),
+            text.sqlstate.to_string(),
+            text.message,
+        );
         info.severity_nonlocalized = Some(text.severity.into());
         info.detail = text.detail.map(Into::into);
         info.hint = text.hint.map(Into::into);
@@ -208,8 +231,15 @@ impl Refusal {
             Self::HoldExpired => error("55P03", "traffic is held for maintenance")
                 .detail("The statement waited for its full time and was not executed.")
                 .hint("The connection is intact: run the transaction again later."),
-            Self::HoldRejects => error("55P03", "traffic is closed for maintenance")
-                .detail(NOT_EXECUTED)
+            Self::HoldRejects(sqlstate) => {
+                let mut text = error("55P03", "traffic is closed for maintenance")
+                    .detail(NOT_EXECUTED)
+                    .hint("The connection is intact: run the transaction again later.");
+                text.sqlstate = sqlstate.unwrap_or(text.sqlstate);
+                text
+            }
+            Self::HeldEvicted => error("53300", "too many clients came to wait after this one")
+                .detail("The statement had waited longest and was not executed.")
                 .hint("The connection is intact: run the transaction again later."),
             Self::TooManyHeld => error("53300", "too many clients are waiting already")
                 .detail(NOT_EXECUTED)
@@ -375,7 +405,7 @@ fn error(sqlstate: &'static str, message: &str) -> Text {
     let message = message.to_owned();
     Text {
         severity: "ERROR",
-        sqlstate: Sqlstate(sqlstate),
+        sqlstate: Sqlstate::of(sqlstate),
         message,
         detail: None,
         hint: None,

@@ -20,10 +20,10 @@ mod sync {
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
-use loom::sync::Notify;
+use loom::sync::{Mutex, Notify};
 use loom::thread;
 
-use self::admission::{Admission, Closed, Epoch, Left};
+use self::admission::{Admission, Closed, Epoch, Flow, Left};
 use self::sync::{AtomicU64, Ordering};
 
 /// The word of a gate, or a bad one that a model has to see through.
@@ -44,7 +44,7 @@ impl Word for Admission {
         self.release(permit)
     }
     fn turn(&self, closed: bool) {
-        self.turn(closed);
+        self.turn(if closed { Flow::Closed } else { Flow::Open });
     }
     fn permits(&self) -> u32 {
         self.permits()
@@ -81,7 +81,8 @@ impl<W: Word> Model<W> {
 
     fn note(&self, left: Left) {
         match left {
-            Left::Others => {}
+            // Nothing is paced in these models.
+            Left::Others | Left::Turn => {}
             Left::Nobody => self.told.notify(),
         }
     }
@@ -186,11 +187,75 @@ impl Word for TellsNobody {
         self.0.release(permit)
     }
     fn turn(&self, closed: bool) {
-        self.0.turn(closed);
+        Word::turn(&self.0, closed);
     }
     fn permits(&self) -> u32 {
         self.0.permits()
     }
+}
+
+/// A paced gate that lets one transaction in at a time, as its driver does: whoever gives a permit
+/// back while somebody waits passes the turn on.
+struct Turns {
+    word: Admission,
+    /// How many wait for a turn, how many were called, and how many turns were given.
+    line: Mutex<(usize, usize)>,
+    called: Notify,
+}
+
+impl Turns {
+    fn next(&self) {
+        let mut line = self.line.lock().expect("no panic");
+        while line.0 > 0 && self.word.permits() == 0 {
+            // The permit is the called one's, which gives it back without looking at the line.
+            let _taken = self.word.admit_anyway();
+            line.0 -= 1;
+            line.1 += 1;
+            self.called.notify();
+        }
+    }
+}
+
+#[test]
+fn a_turn_is_passed_on_whoever_comes_back_and_whenever_the_gate_is_paced() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let turns = Arc::new(Turns {
+            word: Admission::default(),
+            line: Mutex::new((0, 0)),
+            called: Notify::new(),
+        });
+        let inside = turns.word.admit().expect("open");
+        let leaving = {
+            let turns = Arc::clone(&turns);
+            thread::spawn(move || match turns.word.release(inside) {
+                Left::Turn => turns.next(),
+                Left::Others | Left::Nobody => {}
+            })
+        };
+        let waiting = {
+            let turns = Arc::clone(&turns);
+            thread::spawn(move || {
+                if let Ok(permit) = turns.word.admit() {
+                    // It came in before the gate was paced.
+                    if turns.word.release(permit) == Left::Turn {
+                        turns.next();
+                    }
+                    return;
+                }
+                turns.line.lock().expect("no panic").0 += 1;
+                turns.next();
+                while turns.line.lock().expect("no panic").1 == 0 {
+                    turns.called.wait();
+                }
+            })
+        };
+        turns.word.turn(Flow::Paced);
+        turns.next();
+        leaving.join().expect("no panic");
+        waiting.join().expect("nobody waits for ever");
+    });
 }
 
 #[test]

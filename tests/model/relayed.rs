@@ -146,7 +146,7 @@ impl Relayed {
             (near.clone(), BytesMut::new()),
             (far.clone(), BytesMut::new()),
             Arc::clone(&session),
-            Arc::clone(&gate),
+            (Arc::clone(&gate), Vec::new()),
             config(),
             Arc::new(common),
         );
@@ -266,6 +266,7 @@ impl Relayed {
     fn hold(&mut self, waits: bool) {
         self.refuses |= !waits;
         let spec = HoldSpec {
+            sqlstate: None,
             duration: Duration::from_secs(3600),
             then: Then::Open,
             blocked: if waits {

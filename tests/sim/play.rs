@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgdrain::config::Then;
+use pgdrain::config::{Scope, Then};
 use pgdrain::drain::escalation::Ladder;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::session::registry::Signals;
@@ -86,6 +86,7 @@ impl World {
             duration: ask.lasts,
             then: ask.then,
             blocked: ask.blocked,
+            sqlstate: None,
             client_deadline: ask.client_deadline,
             by: "an operator".into(),
             reason: None,
@@ -95,6 +96,7 @@ impl World {
     async fn hold(&mut self, life: &mut Life, database: Option<&str>, ask: Ask) {
         life.gather(&mut self.promised, self.now);
         let request = HoldRequest {
+            scope: Scope::default(),
             spec: Self::spec(ask),
             ladder: Ladder::new(&self.config.hold.ladder),
         };
@@ -117,7 +119,13 @@ impl World {
     async fn open(&mut self, life: &mut Life, database: Option<&str>, force: bool) {
         life.gather(&mut self.promised, self.now);
         let target = database.map_or(Target::Everywhere, |name| Target::Database(name.into()));
-        if life.proxy.controller.open(&target, force).await.is_ok() {
+        if life
+            .proxy
+            .controller
+            .open(&target, &Scope::default(), force)
+            .await
+            .is_ok()
+        {
             self.promised.opened(database, force);
         }
     }

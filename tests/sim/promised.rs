@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pgdrain::clock;
-use pgdrain::config::{AfterRestart, Then};
+use pgdrain::config::{AfterRestart, Scope, Then};
 use pgdrain::drain::report::{DrainReport, Outcome};
 use pgdrain::gate::mode::{Generation, Holder};
 use pgdrain::gate::{Gate, Gates};
@@ -183,7 +183,9 @@ impl Promised {
                 expected.insert(key, remains);
             }
         }
-        let standing = gates.standing_hold(clock::now()).is_some();
+        let standing = gates
+            .standing_hold(&Scope::default(), clock::now())
+            .is_some();
         let lingers = self.lingers_everywhere.take().filter(|_| standing);
         let everywhere = self.everywhere.take().or(lingers);
         self.everywhere = everywhere.and_then(|(until, then)| remains(until, then, now, policy));

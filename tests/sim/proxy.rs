@@ -117,7 +117,7 @@ impl Proxy {
             client_key: None,
             pass: None,
         });
-        let gate = self.gates.of(database);
+        let (gate, narrow) = self.gates.of_session(database, session.who());
         let (near, far) = (Pipe::new(ROOM), Pipe::new(ROOM));
         if collects {
             near.collect();
@@ -127,7 +127,7 @@ impl Proxy {
             (near.clone(), BytesMut::new()),
             (far.clone(), BytesMut::new()),
             Arc::clone(&session),
-            Arc::clone(&gate),
+            (Arc::clone(&gate), narrow),
             Arc::clone(&self.config),
             Arc::clone(&self.common),
         );

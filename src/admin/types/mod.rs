@@ -7,6 +7,7 @@
 mod drain;
 mod endpoints;
 mod events;
+mod gates;
 mod migration;
 mod mode;
 mod session;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
+pub use gates::{CapRequest, CapResult, CapStatus, ScopeStatus};
 pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
@@ -55,11 +57,17 @@ pub struct DatabaseStatus {
     pub mode: ModeName,
     /// Why it is held; empty when open.
     pub holds: Vec<HoldStatus>,
+    /// Holds on some of its clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<ScopeStatus>,
+    /// How many transactions may run at once, if that is capped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<CapStatus>,
     /// Clients that are connected.
     pub sessions: u64,
     /// Of these, how many are inside a transaction.
     pub in_transaction: u64,
-    /// Of these, how many wait at the gate.
+    /// Of these, how many wait, at whichever gate.
     pub held: u64,
     /// How long the longest of them has waited.
     pub oldest_wait_ms: Option<u64>,

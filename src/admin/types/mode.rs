@@ -1,10 +1,12 @@
 //! Holding and opening: what is asked for and what came of it.
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{Blocked, HumanDuration, Preset, Then};
+use crate::config::{Blocked, HumanDuration, Preset, Scope, Then};
+use crate::wire::refusal::Sqlstate;
 
 pub use crate::gate::mode::{Holder, Mode as ModeName};
 
@@ -51,6 +53,15 @@ pub enum ModeRequest {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoldRequest {
+    /// Only for sessions of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Only for sessions that gave this `application_name` at login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_name: Option<String>,
+    /// Only for clients in this network, such as `10.0.0.0/8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpNet>,
     /// The hold's own end, from now.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<HumanDuration>,
@@ -60,6 +71,9 @@ pub struct HoldRequest {
     /// What happens to transactions that may not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked: Option<Blocked>,
+    /// The SQLSTATE that rejected transactions are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<Sqlstate>,
     /// How far the drain goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ladder: Option<Preset>,
@@ -93,6 +107,15 @@ pub struct HoldRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenRequest {
+    /// Only for sessions of this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Only for sessions that gave this `application_name` at login.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application_name: Option<String>,
+    /// Only for clients in this network, such as `10.0.0.0/8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpNet>,
     /// Whether to open even against a window, and without the journal.
     #[serde(default)]
     pub force: bool,
@@ -102,6 +125,42 @@ pub struct OpenRequest {
     /// Who asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+impl HoldRequest {
+    /// Whom it is for.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let Self {
+            user,
+            application_name,
+            client,
+            ..
+        } = self.clone();
+        Scope {
+            user,
+            application_name,
+            client,
+        }
+    }
+}
+
+impl OpenRequest {
+    /// Whose hold it ends.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let Self {
+            user,
+            application_name,
+            client,
+            ..
+        } = self.clone();
+        Scope {
+            user,
+            application_name,
+            client,
+        }
+    }
 }
 
 /// Answer of `PUT /v1/databases/{db}/mode`.
@@ -116,6 +175,9 @@ pub struct ModeResults {
 pub struct ModeResult {
     /// The database.
     pub database: String,
+    /// Whom it was about; absent when it was about all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// Its mode now; it stays held while another holder wants so.
     pub mode: ModeName,
     /// The number of the hold that was made or ended.

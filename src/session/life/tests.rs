@@ -140,7 +140,7 @@ impl World {
             (client, none()),
             (server, none()),
             Arc::clone(&session),
-            Arc::clone(&self.gate),
+            (Arc::clone(&self.gate), Vec::new()),
             Arc::clone(&self.config),
             Arc::clone(&self.common),
         );

@@ -1,9 +1,17 @@
-//! The gate as one session goes through it: its permit, and whether it may have one.
+//! The gates as one session goes through them: its permits, its place in the queue, and whether it may
+//! have one.
+//!
+//! Nearly always there is one gate, that of the database. Each hold on some clients adds one for its
+//! time. A transaction needs a permit of each; who lacks one holds none, and waits at that gate.
 
 use std::sync::Arc;
+use std::task::Context;
 
-use crate::gate::Gate;
+use crate::config::{Blocked, Hold};
 use crate::gate::admission::Epoch;
+use crate::gate::state::Standing;
+use crate::gate::{Gate, Place, Room};
+use crate::session::inbox::Presumed;
 use crate::session::scan::Door;
 
 /// Whether the session may go on after its next boundary.
@@ -13,21 +21,159 @@ pub(super) enum Life {
     Stopping,
 }
 
-/// The permit of a session, given back when it is dropped. To a session that is to stop the gate is
-/// closed.
+/// What a session has of its gates, given back when it is dropped. To a session that is to stop they
+/// are closed.
 #[derive(Debug)]
 pub(super) struct GateDoor {
-    pub(super) gate: Arc<Gate>,
-    pub(super) permit: Option<Epoch>,
+    gate: Arc<Gate>,
+    permit: Option<Epoch>,
+    /// Gates of holds on some clients that this one is one of. One that has opened is let go at the
+    /// next boundary.
+    narrow: Vec<Narrow>,
+    /// Where it waits.
+    place: Option<Place>,
     pub(super) life: Life,
 }
 
+#[derive(Debug)]
+struct Narrow {
+    gate: Arc<Gate>,
+    permit: Option<Epoch>,
+}
+
 impl GateDoor {
-    /// Gives the permit back.
+    /// Of a session at its first boundary.
+    pub(super) fn new(gate: Arc<Gate>, narrow: Vec<Arc<Gate>>) -> GateDoor {
+        let narrow = narrow.into_iter();
+        GateDoor {
+            gate,
+            permit: None,
+            narrow: narrow.map(|gate| Narrow { gate, permit: None }).collect(),
+            place: None,
+            life: Life::Serving,
+        }
+    }
+
+    /// Gives the permits back.
     pub(super) fn release(&mut self) {
         if let Some(permit) = self.permit.take() {
             self.gate.release(permit);
         }
+        if !self.narrow.is_empty() {
+            self.release_narrow();
+            self.narrow.retain(|narrow| !narrow.gate.is_open());
+        }
+    }
+
+    fn release_narrow(&mut self) {
+        for narrow in &mut self.narrow {
+            if let Some(permit) = narrow.permit.take() {
+                narrow.gate.release(permit);
+            }
+        }
+    }
+
+    /// From now on another gate is in the way. The permit that was presumed is kept inside of a
+    /// transaction, and given back otherwise.
+    pub(super) fn attach(&mut self, presumed: Presumed) {
+        self.narrow
+            .retain(|narrow| narrow.permit.is_some() || !narrow.gate.is_open());
+        let known = |narrow: &Narrow| Arc::ptr_eq(&narrow.gate, presumed.gate());
+        if self.narrow.iter().any(known) {
+            // It came to the session at its registration too; what it has inside it has a permit for.
+            return;
+        }
+        let (gate, permit) = presumed.accept(self.permit.is_some());
+        self.narrow.push(Narrow { gate, permit });
+    }
+
+    /// What happens to this session while it may not start a transaction; `None` when it may.
+    pub(super) fn standing(&self, config: &Hold) -> Option<Standing> {
+        let gates = self.narrow.iter().map(|narrow| &narrow.gate);
+        let closed = gates.chain([&self.gate]).filter(|gate| !gate.is_open());
+        // Without a hold there are only too many before it.
+        let waits = Standing {
+            blocked: Blocked::Queue,
+            deadline: config.client_deadline,
+            sqlstate: None,
+        };
+        closed
+            .map(|gate| gate.blocked().unwrap_or(waits))
+            .reduce(Standing::stricter)
+    }
+
+    /// Takes a place in the queue, if there is room.
+    pub(super) fn join(&mut self, cx: &Context<'_>, room: Room) -> bool {
+        self.place = self.in_the_way().join(cx.waker(), room);
+        self.place.is_some()
+    }
+
+    /// Keeps the waker and the place of a waiting session current; to be called before the gates are
+    /// asked again.
+    pub(super) fn look(&self, cx: &Context<'_>) {
+        let Some(place) = &self.place else {
+            return;
+        };
+        loop {
+            let gate = self.in_the_way();
+            gate.look(place, cx.waker());
+            // It may have opened before we were seen to wait there.
+            if Arc::ptr_eq(gate, self.in_the_way()) {
+                return;
+            }
+        }
+    }
+
+    /// Whether it has to go for a newer one.
+    pub(super) fn is_evicted(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| self.gate.is_evicted(place))
+    }
+
+    /// Whether its turn has come.
+    pub(super) fn is_called(&self) -> bool {
+        let place = self.place.as_ref();
+        place.is_some_and(|place| self.gate.is_called(place))
+    }
+
+    /// Gives the place in the queue back, and its turn with it.
+    pub(super) fn leave_queue(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.gate.leave(place);
+        }
+    }
+
+    /// Whether all gates are open to anybody.
+    pub(super) fn stands_open(&self) -> bool {
+        self.gate.is_open() && self.narrow_open()
+    }
+
+    /// The first gate that is closed, or that of the database.
+    fn in_the_way(&self) -> &Arc<Gate> {
+        let gates = self.narrow.iter().map(|narrow| &narrow.gate);
+        gates
+            .into_iter()
+            .find(|gate| !gate.is_open())
+            .unwrap_or(&self.gate)
+    }
+
+    #[inline]
+    fn narrow_open(&self) -> bool {
+        self.narrow.is_empty() || self.narrow.iter().all(|narrow| narrow.gate.is_open())
+    }
+
+    /// Asks every gate of a hold on some clients; gives all permits back if one says no.
+    fn admit_narrow(&mut self) -> bool {
+        for narrow in &mut self.narrow {
+            if narrow.permit.is_none() {
+                narrow.permit = narrow.gate.admit();
+            }
+        }
+        let all = self.narrow.iter().all(|narrow| narrow.permit.is_some());
+        if !all {
+            self.release_narrow();
+        }
+        all
     }
 }
 
@@ -39,20 +185,36 @@ impl Door for GateDoor {
 
     #[inline]
     fn admit(&mut self) -> bool {
-        if self.permit.is_none() && self.life == Life::Serving {
-            self.permit = self.gate.admit();
+        if self.permit.is_some() {
+            return true;
+        }
+        if self.life != Life::Serving {
+            return false;
+        }
+        if !self.narrow.is_empty() && !self.admit_narrow() {
+            return false;
+        }
+        self.permit = match &self.place {
+            None => self.gate.admit(),
+            Some(place) => self.gate.admit_from(place),
+        };
+        if self.permit.is_none() && !self.narrow.is_empty() {
+            self.release_narrow();
         }
         self.permit.is_some()
     }
 
     #[inline]
     fn is_open(&self) -> bool {
-        self.life == Life::Serving && self.gate.is_open()
+        self.life == Life::Serving
+            && self.narrow_open()
+            && (self.gate.is_open() || (self.place.is_some() && self.is_called()))
     }
 }
 
 impl Drop for GateDoor {
     fn drop(&mut self) {
         self.release();
+        self.leave_queue();
     }
 }

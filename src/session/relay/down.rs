@@ -189,8 +189,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Phase::Leaving(leaving) if leaving.remains == Remains::Nothing => {
                 return Step::End(end);
             }
-            Phase::Held(held) => {
-                self.unpark(*held);
+            Phase::Held(_) => {
+                self.unpark();
                 Some(Refusal::ServerLost)
             }
             Phase::Flowing | Phase::Aborted(_) if unsent => Some(Refusal::ServerLost),

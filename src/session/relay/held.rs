@@ -11,22 +11,24 @@ use super::leaving::Remains;
 use super::up::FromClient;
 use super::{End, Phase, Relay, SCRATCH, Step, Then};
 use crate::config::Blocked;
-use crate::gate::Place;
+use crate::gate::Room;
+use crate::gate::state::Standing;
 use crate::session::registry::Activity;
 use crate::session::scan::{Discard, Discarded, Door, Pause};
 use crate::tls::stream::Socket;
 use crate::wire::backend::ready_for_query;
 use crate::wire::frame::BadLength;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, notice_held};
 
 /// How long the end of a client may take to come in behind its last bytes.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// A client in the queue of its gate.
+/// A client in the queue of its database; its place is with the door.
 #[derive(Debug)]
 pub(super) struct Held {
-    place: Place,
     deadline: Pin<Box<Sleep>>,
+    /// When it is told that it waits, if it is, and has not been told.
+    notice: Option<Pin<Box<Sleep>>>,
     /// The server has part of the message already: the client cannot be answered and go on.
     mid_message: bool,
     pub(super) server: Server,
@@ -71,7 +73,7 @@ impl Door for NotYet<'_> {
 impl<C: Socket, S: Socket> Relay<C, S> {
     /// The gate did not let the transaction at the front of `kept` start.
     pub(super) fn park(&mut self, cx: &mut Context<'_>, mid_message: bool) -> Step {
-        let Some((blocked, wait)) = self.door.gate.blocked() else {
+        let Some(standing) = self.door.standing(&self.config.hold) else {
             return match self.door.life {
                 // It opened meanwhile.
                 Life::Serving => Step::Moved,
@@ -79,26 +81,28 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 Life::Stopping => Step::Stuck,
             };
         };
-        let place = match blocked {
-            Blocked::Queue => self
-                .door
-                .gate
-                .join(cx.waker(), self.config.hold.clients_max),
+        match standing.blocked {
+            Blocked::Queue => {}
             Blocked::Reject => {
-                self.turn_away(&Refusal::HoldRejects, mid_message);
+                self.turn_away(&Refusal::HoldRejects(standing.sqlstate), mid_message);
                 return Step::Moved;
             }
+        }
+        let hold = &self.config.hold;
+        let room = Room {
+            here: hold.clients_max,
+            everywhere: hold.clients_max_total,
+            when_full: hold.when_full,
         };
-        let Some(place) = place else {
+        if !self.door.join(cx, room) {
             self.turn_away(&Refusal::TooManyHeld, mid_message);
             return Step::Moved;
-        };
+        }
         self.session.set_activity(Activity::Held);
         self.session.set_held(true);
-        let deadline = Box::pin(sleep(wait));
         self.phase = Phase::Held(Box::new(Held {
-            place,
-            deadline,
+            deadline: Box::pin(sleep(standing.deadline)),
+            notice: hold.notice_after.map(|after| Box::pin(sleep(after))),
             mid_message,
             server: Server::Idle,
             heard: Heard::All,
@@ -124,18 +128,34 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Phase::Held(held) = &mut self.phase else {
             return Step::Moved;
         };
-        self.door.gate.refresh(&held.place, cx.waker());
-        if held.deadline.as_mut().poll(cx).is_ready() && !self.door.is_open() {
+        self.door.look(cx);
+        if self.door.is_evicted() {
+            self.refuse(&Refusal::HeldEvicted);
+            return Step::Moved;
+        }
+        if held.deadline.as_mut().poll(cx).is_ready() && !self.door.stands_open() {
             self.refuse(&Refusal::HoldExpired);
             return Step::Moved;
         }
         if held.server == Server::Ending {
             return Step::Stuck;
         }
-        if !self.door.is_open()
-            && let Some((Blocked::Reject, _)) = self.door.gate.blocked()
+        if let Some(Standing {
+            blocked: Blocked::Reject,
+            sqlstate,
+            ..
+        }) = self.door.standing(&self.config.hold)
+            && !self.door.is_open()
         {
-            self.refuse(&Refusal::HoldRejects);
+            self.refuse(&Refusal::HoldRejects(sqlstate));
+            return Step::Moved;
+        }
+        if let Some(notice) = &mut held.notice
+            && notice.as_mut().poll(cx).is_ready()
+        {
+            held.notice = None;
+            let waited = self.session.held_for().unwrap_or_default();
+            self.ours.extend_from_slice(&notice_held(waited));
             return Step::Moved;
         }
         match self.hear_out(cx) {
@@ -148,8 +168,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         match self.forward(cx, &kept) {
             Ok(Pause::Gate { .. }) if self.kept.len() == before => Step::Stuck,
             Ok(_) => {
-                if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
-                    self.unpark(*held);
+                if let Phase::Held(_) = std::mem::replace(&mut self.phase, Phase::Flowing) {
+                    self.unpark();
                 }
                 Step::Moved
             }
@@ -209,8 +229,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// Leaves the queue.
-    pub(super) fn unpark(&mut self, held: Held) {
-        self.door.gate.leave(held.place);
+    pub(super) fn unpark(&mut self) {
+        self.door.leave_queue();
         self.session.set_held(false);
         self.note_activity();
     }
@@ -229,7 +249,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
             let mid_message = held.mid_message;
-            self.unpark(*held);
+            self.unpark();
             self.turn_away(refusal, mid_message);
         }
     }
@@ -238,7 +258,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     pub(super) fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
-                self.common.metrics.refused(refusal.sqlstate().0);
+                self.common.metrics.refused(refusal.sqlstate().as_str());
                 self.ours.extend_from_slice(&refusal.encode());
                 self.phase = Phase::Discarding(Discard::unit(*first_tag), Then::Ready);
             }

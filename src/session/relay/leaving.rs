@@ -69,8 +69,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.server_is_ending() && remains == Remains::HalfOpen {
             return self.close(End::ServerLeft, None);
         }
-        if let Phase::Held(held) = std::mem::replace(&mut self.phase, Phase::Flowing) {
-            self.unpark(*held);
+        if let Phase::Held(_) = std::mem::replace(&mut self.phase, Phase::Flowing) {
+            self.unpark();
         }
         self.kept = Vec::new();
         if remains == Remains::Nothing {
@@ -122,7 +122,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Queues the last message of a session.
     pub(super) fn say_goodbye(&mut self, refusal: &Refusal) {
-        self.common.metrics.refused(refusal.sqlstate().0);
+        self.common.metrics.refused(refusal.sqlstate().as_str());
         self.ours.extend_from_slice(&refusal.encode());
     }
 

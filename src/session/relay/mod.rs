@@ -165,7 +165,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         (client, from_client): (C, BytesMut),
         (server, for_client): (S, BytesMut),
         session: Arc<Session>,
-        gate: Arc<Gate>,
+        (gate, narrow): (Arc<Gate>, Vec<Arc<Gate>>),
         config: Arc<Config>,
         common: Arc<Common>,
     ) -> Relay<C, S> {
@@ -181,11 +181,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             session,
             config,
             common,
-            door: GateDoor {
-                gate,
-                permit: None,
-                life: Life::Serving,
-            },
+            door: GateDoor::new(gate, narrow),
             tracker,
             client_scan: ClientScan::default(),
             server_scan,
@@ -249,6 +245,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     #[inline]
     fn obey(&mut self) {
         let signals = self.session.take_signals();
+        if signals.contains(Signals::ATTACH) {
+            for presumed in self.session.take_attached() {
+                self.door.attach(presumed);
+            }
+        }
         if signals.contains(Signals::CANCEL) {
             self.cancel();
         }

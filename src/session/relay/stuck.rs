@@ -112,7 +112,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.dismiss(&Refusal::AbortFailed, Remains::HalfOpen);
         } else if let Phase::Flowing = self.phase {
             let refusal = Refusal::AbortedInPlace;
-            self.common.metrics.refused(refusal.sqlstate().0);
+            self.common.metrics.refused(refusal.sqlstate().as_str());
             self.ours.extend_from_slice(&refusal.encode());
             self.skip_rest();
         }

@@ -1,0 +1,146 @@
+//! What the admin HTTP tells and asks of gates for some clients, of caps, and of how gates reopen.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use super::App;
+use super::api::AppApi;
+use crate::admin::types::{CapRequest, CapResult, CapStatus, ModeResult, ScopeStatus};
+use crate::admin::{ApiError, Caller};
+use crate::config::{Config, Scope};
+use crate::drain::report::millis;
+use crate::gate::cap::Cap;
+use crate::gate::mode::Mode;
+use crate::gate::reopen::Pace;
+use crate::gate::{Gate, LOOK_EVERY};
+use crate::window;
+
+impl AppApi {
+    /// The holds on some clients of this database.
+    pub(super) fn scopes(&self, database: &str) -> Vec<ScopeStatus> {
+        let gates = self.app.controller.gates().narrow(database);
+        let gates = gates.iter();
+        gates.map(|gate| self.scope_status(gate)).collect()
+    }
+
+    fn scope_status(&self, gate: &Gate) -> ScopeStatus {
+        let ((_, holds), (held, oldest)) = (gate.holds(), gate.waiting());
+        let holds = holds.iter();
+        ScopeStatus {
+            scope: gate.scope().clone(),
+            holds: holds
+                .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
+                .collect(),
+            held: held as u64,
+            oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
+            permits: u64::from(gate.permits()),
+        }
+    }
+
+    /// How a database is for these clients, after an opening.
+    pub(super) fn opened(&self, gate: &Gate, scope: &Scope) -> ModeResult {
+        let narrow = self
+            .app
+            .controller
+            .gates()
+            .find_scope(gate.database(), scope);
+        ModeResult {
+            database: gate.database().to_owned(),
+            scope: said(scope),
+            mode: match narrow.map_or(Mode::Open, |gate| gate.holds().0) {
+                Mode::Hold => Mode::Hold,
+                Mode::Open => gate.holds().0,
+            },
+            generation: 0,
+            drain: None,
+        }
+    }
+
+    /// Caps a database, or takes its cap off.
+    pub(super) async fn set_cap(
+        &self,
+        database: &str,
+        body: CapRequest,
+        caller: &Caller,
+    ) -> Result<CapResult, ApiError> {
+        let by = body.by.unwrap_or_else(|| "unknown".into());
+        tracing::info!(database, cap = %body.transactions, by, ?caller, "cap");
+        let held = self.app.config.load().hold.duration;
+        let request = window::CapRequest {
+            at: body.transactions,
+            duration: body.duration.map_or(held, Duration::from),
+            by,
+            reason: body.reason,
+        };
+        let capped = self.app.controller.cap(database, request).await;
+        capped.map_err(|error| {
+            let causes = anyhow::Error::new(error);
+            ApiError::unavailable("journal_failed", format!("Nothing was capped: {causes:#}."))
+        })?;
+        let gate = self.app.controller.gates().find(database);
+        let cap = gate.and_then(|gate| gate.capped());
+        Ok(CapResult {
+            database: database.to_owned(),
+            cap: cap.map(|cap| cap_status(&cap)),
+        })
+    }
+}
+
+impl App {
+    /// Sets the metrics of holds on some clients.
+    pub(super) fn measure_scopes(&self, database: &str) {
+        let gates = self.controller.gates().narrow(database);
+        let held = gates
+            .iter()
+            .map(|gate| (gate.scope().to_string(), gate.waiting().0));
+        let held: Vec<_> = held.collect();
+        self.metrics.set_held_in_scopes(database, &held);
+    }
+
+    /// Gates reopen as configured, and look how busy they are.
+    pub(super) fn watch_gates(self: &Arc<Self>) {
+        let app = Arc::clone(self);
+        let stop = self.tasks.shutdown_token();
+        self.tasks.spawn("busiest", async move {
+            let mut due = tokio::time::interval(LOOK_EVERY);
+            due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = due.tick() => {
+                        let gates = app.controller.gates();
+                        gates.set_pace(pace(&app.config.load()));
+                        gates.look();
+                    }
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
+    }
+}
+
+/// How gates reopen.
+pub(super) fn pace(config: &Config) -> Pace {
+    let reopen = config.hold.reopen;
+    Pace {
+        rate: reopen.rate,
+        transactions: reopen.transactions,
+        longest: reopen.longest,
+    }
+}
+
+/// A scope as answers have it: nothing for all.
+pub(super) fn said(scope: &Scope) -> Option<Scope> {
+    (!scope.is_whole()).then(|| scope.clone())
+}
+
+pub(super) fn cap_status(cap: &Cap) -> CapStatus {
+    let left = cap.until.saturating_duration_since(Instant::now());
+    CapStatus {
+        transactions: cap.spec.transactions,
+        until: Timestamp::try_from(SystemTime::now() + left).ok(),
+        by: cap.spec.by.clone(),
+        reason: cap.spec.reason.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Capping how many transactions run at once in a database, journaled like a hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::controller::{Controller, write};
+use super::journal::{CapRecord, JournalError, Record};
+use crate::audit::{Event, Kind};
+use crate::clock;
+use crate::config::{AfterRestart, AskedCap};
+use crate::gate::cap::CapSpec;
+
+/// A cap as a command asks for it.
+#[derive(Debug, Clone)]
+pub struct CapRequest {
+    /// At how many transactions at once.
+    pub at: AskedCap,
+    /// How long it lasts at most.
+    pub duration: Duration,
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Controller {
+    /// Caps a database at so many transactions at once, in place of a cap that is on, or takes that off.
+    /// A part in percent is of the most that were seen at once in the last minute, and at least one.
+    /// Returns what was set, `None` when the cap was taken off.
+    ///
+    /// # Errors
+    /// When the journal cannot be written: nothing is capped then. Taking off never waits for it.
+    pub async fn cap(
+        self: &Arc<Self>,
+        database: &str,
+        request: CapRequest,
+    ) -> Result<Option<CapSpec>, JournalError> {
+        let gate = self.gates.of(database);
+        let Some(transactions) = request.at.of(gate.busiest()) else {
+            gate.lift_cap(None);
+            self.forget_ended().await;
+            return Ok(None);
+        };
+        let spec = CapSpec {
+            transactions,
+            duration: request.duration,
+            by: request.by,
+            reason: request.reason,
+        };
+        let noted = CapRecord {
+            spec: spec.clone(),
+            since: clock::wall(),
+        };
+        let mut journal = self.journal.lock().await;
+        let note = |record: &mut Record| {
+            record.caps.insert(database.to_owned(), noted);
+        };
+        write(&mut journal, note).await?;
+        gate.cap(spec.clone());
+        tracing::info!(database, transactions, by = spec.by, "capped");
+        self.audit.tell(Event {
+            by: Some(spec.by.clone()),
+            reason: spec.reason.clone(),
+            after: Some(format!("capped at {transactions}")),
+            ..Event::of(Kind::Cap, database)
+        });
+        Ok(Some(spec))
+    }
+
+    /// Puts caps back on after a restart, with the rest of their time.
+    pub(super) fn take_up_caps(self: &Arc<Self>, record: &Record, policy: AfterRestart) {
+        let now = clock::wall();
+        for (database, cap) in &record.caps {
+            let duration = cap.left(now);
+            if policy == AfterRestart::Open || duration.is_zero() {
+                continue;
+            }
+            tracing::warn!(database, ?cap, "capped, as before the restart");
+            self.gates.of(database).cap(CapSpec {
+                duration,
+                ..cap.spec.clone()
+            });
+        }
+    }
+}
