@@ -50,6 +50,7 @@ impl Api for Fake {
             upstream: "db:5432".to_owned(),
             state_dir: "/".to_owned(),
             databases: vec![],
+            former: None,
         }
     }
 

@@ -185,6 +185,7 @@ impl Api for AppApi {
                 .iter()
                 .map(|gate| self.database_status(gate))
                 .collect(),
+            former: self.app.controller.generations().former(),
         }
     }
 
@@ -271,6 +272,7 @@ impl Api for AppApi {
         database: String,
         request: MigrationRequest,
     ) -> Result<MigrationStarted, ApiError> {
+        self.app.may_migrate()?;
         match self.app.runner.start(&database, request) {
             Ok(id) => Ok(MigrationStarted { id }),
             Err(error @ StartError::Busy { .. }) => {

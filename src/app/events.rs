@@ -8,6 +8,7 @@ use crate::admin::sse::{Feed, Feeder, Gone, feed};
 use crate::admin::types::{Events, ModeRequest};
 use crate::admin::{Caller, Databases};
 use crate::audit::{Event, Kind};
+use crate::config::Scope;
 use crate::gate::mode::Mode;
 
 /// How long one wait for news is; the next begins at once.
@@ -57,6 +58,8 @@ impl App {
 /// A command about the mode of databases, as it is told.
 pub(super) struct Command {
     databases: Databases,
+    /// Whom it is for there.
+    scope: Scope,
     before: Vec<(String, Mode)>,
     event: Event,
 }
@@ -69,12 +72,13 @@ impl App {
         request: &ModeRequest,
         caller: &Caller,
     ) -> Command {
-        let (kind, by, reason) = match request {
-            ModeRequest::Hold(body) => (Kind::Hold, &body.by, &body.reason),
-            ModeRequest::Open(body) => (Kind::Open, &body.by, &body.reason),
+        let (kind, by, reason, scope) = match request {
+            ModeRequest::Hold(body) => (Kind::Hold, &body.by, &body.reason, body.scope()),
+            ModeRequest::Open(body) => (Kind::Open, &body.by, &body.reason, body.scope()),
         };
         Command {
             databases: databases.clone(),
+            scope,
             before: self.modes(databases),
             event: Event {
                 by: by.clone(),
@@ -89,10 +93,15 @@ impl App {
     pub(super) fn tell(&self, command: Command, refused: Option<&str>) {
         let Command {
             databases,
+            scope,
             before,
             event,
         } = command;
-        let outcome = refused.map_or_else(|| "done".to_owned(), |why| format!("refused: {why}"));
+        let mut outcome =
+            refused.map_or_else(|| "done".to_owned(), |why| format!("refused: {why}"));
+        if !scope.is_whole() {
+            outcome = format!("for {scope}: {outcome}");
+        }
         let tell = |database: String, before: Option<Mode>, after: Option<Mode>| {
             self.controller.audit().tell(Event {
                 database: Some(database),

@@ -1,27 +1,27 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
 mod api;
+mod doors;
 mod events;
 mod gates;
+mod handover;
 mod migrations;
 mod signals;
 mod traffic;
 mod windows;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use jiff::Timestamp;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::client::arrival::Arrival;
-use crate::client::listener::Listener;
-use crate::client::pace::Pace;
-use crate::config::{Config, Limits, Listen, Shared, Source};
+use crate::config::{Config, Limits, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -37,6 +37,9 @@ use crate::session::room::Rooms;
 use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
+use doors::{AdminSocket, Doors};
+pub use handover::Start;
+use handover::{Found, Gave, Taking};
 use traffic::Windows;
 
 /// How long sessions may take to end their transactions when the proxy stops.
@@ -56,12 +59,19 @@ struct App {
     config: Arc<Shared>,
     controller: Arc<Controller>,
     desk: Arc<Desk>,
-    passes: Arc<Passes>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
     started_at: Timestamp,
     listen: Vec<String>,
     runner: Arc<Runner<Windows>>,
+    doors: Doors,
+    admin_socket: AdminSocket,
+    /// Set when another process has taken over.
+    gave: watch::Sender<Option<Gave>>,
+    /// Whether another process is about to: what would not survive that does not begin.
+    moving: AtomicBool,
+    /// The admin HTTP, which ends when another process has taken over.
+    admin_tasks: Tasks,
     /// Sessions, apart from the rest: they end first.
     sessions_tasks: Tasks,
     tasks: Tasks,
@@ -72,18 +82,52 @@ struct App {
 ///
 /// # Errors
 /// When a socket cannot be had, or the state directory cannot be used.
-pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Result<()> {
+pub async fn run(
+    config: Config,
+    source: Source,
+    logging: Logging,
+    start: Start,
+) -> anyhow::Result<()> {
     let signals = signals::Signals::install().context("signal handlers")?;
-    let (journal, record) = Journal::open(&config.state_dir).context("state directory")?;
-    let disguise = Disguise::kept_in(&config.state_dir).context("state directory")?;
+    let state_dir = config.state_dir.clone();
+    let mut found = match start.take_over {
+        true => Taking::begin(&state_dir, start.old_for).await?,
+        false => Found::Nobody,
+    };
+    // Before anything is bound: nobody else works with this directory.
+    let opened = match &found {
+        Found::Nobody => Some(Journal::open(&state_dir).context("state directory")?),
+        Found::Willing(_) => None,
+    };
+    let disguise = Disguise::kept_in(&state_dir).context("state directory")?;
+    let (mut inherited, borrowed) = match &mut found {
+        Found::Nobody => {
+            let borrowed = !start.sockets.is_empty();
+            (start.sockets, borrowed)
+        }
+        Found::Willing(taking) => (std::mem::take(&mut taking.sockets), taking.borrowed),
+    };
     let mut listeners = Vec::new();
     for listen in &config.listen {
-        let bound = Listener::bind(&listen.address).await;
+        let bound = inherited.listener(&listen.address).await;
         let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
         listeners.push((bound, Arc::new(listen.clone())));
     }
-    let admin = TcpListener::bind(config.admin_listen).await;
+    let admin = inherited.admin(config.admin_listen).await;
     let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
+    if !inherited.left().is_empty() {
+        let left = inherited.left().join(", ");
+        match &found {
+            Found::Nobody => bail!("systemd passed sockets that no setting listens on: {left}"),
+            // The configuration has changed.
+            Found::Willing(_) => tracing::info!(left, "sockets that are no longer listened on"),
+        }
+    }
+    let (journal, record) = match (&mut found, opened) {
+        (Found::Willing(taking), _) => taking.journal(&state_dir).await?,
+        (Found::Nobody, Some(opened)) => opened,
+        (Found::Nobody, None) => bail!("nobody opened the journal"),
+    };
 
     raise_file_limit(&config.limits);
     let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
@@ -118,21 +162,47 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
-    let listen: Vec<String> = listeners.iter().map(|(bound, _)| bound.name()).collect();
+    let common = Common {
+        tasks: tasks.clone(),
+        cancels: Cancels::new(config.load().limits.cancels),
+        metrics: Arc::clone(&metrics),
+    };
+    let host = Host {
+        gates,
+        sessions: Arc::clone(&sessions),
+        common: Arc::new(common),
+        tasks: sessions_tasks.clone(),
+        rooms: Rooms::default(),
+        lookups,
+        disguise,
+        passes,
+        elsewhere: Arc::clone(&controller) as _,
+    };
+    let doors = Doors::new(Arc::new(host), listeners, borrowed);
     let app = Arc::new(App {
         config,
         controller,
         desk: Arc::new(desk),
-        passes,
         sessions,
         metrics,
         started_at: Timestamp::now(),
-        listen,
+        listen: doors.names(),
         runner: Arc::new(runner),
+        doors,
+        admin_socket: AdminSocket::of(&admin).context("admin HTTP")?,
+        gave: watch::Sender::new(None),
+        moving: AtomicBool::new(false),
         sessions_tasks,
+        admin_tasks: Tasks::new(),
         tasks,
     });
-    app.accept(listeners, gates, (lookups, disguise));
+    app.open_doors();
+    if let Found::Willing(taking) = found {
+        taking.serving(&app).await?;
+    }
+    app.doors.own();
+    app.watch_former().await;
+    app.await_successor();
     app.upkeep();
     app.watch_gates();
     app.settle(left);
@@ -140,7 +210,7 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
     crate::admin::serve(
         admin,
         Arc::new(api::AppApi::new(Arc::clone(&app))),
-        &app.tasks,
+        &app.admin_tasks,
     );
     let endpoints = Endpoints {
         pid: std::process::id(),
@@ -148,7 +218,6 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         listen: app.listen.clone(),
         admin: admin_address.to_string(),
     };
-    let state_dir = app.config.load().state_dir.clone();
     endpoints.write(&state_dir).context("state directory")?;
     tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
     app.controller.audit().tell(Event {
@@ -160,10 +229,15 @@ pub async fn run(config: Config, source: Source, logging: Logging) -> anyhow::Re
         ..Event::here(Kind::Started)
     });
 
-    signals.obey(&app, &source, &logging).await;
+    tokio::select! {
+        () = signals.obey(&app, &source, &logging) => {}
+        () = app.outlive() => {}
+    }
     app.stop().await;
-    // Nobody is left to be found there.
-    let _ = Endpoints::remove(&state_dir);
+    if app.gave.borrow().is_none() {
+        // Nobody is left to be found there.
+        let _ = Endpoints::remove(&state_dir);
+    }
     Ok(())
 }
 
@@ -187,52 +261,6 @@ fn raise_file_limit(limits: &Limits) {
 }
 
 impl App {
-    /// Takes clients on every socket until the proxy stops.
-    fn accept(
-        self: &Arc<Self>,
-        listeners: Vec<(Listener, Arc<Listen>)>,
-        gates: Arc<Gates>,
-        (lookups, disguise): (Arc<Lookups>, Disguise),
-    ) {
-        let common = Common {
-            tasks: self.tasks.clone(),
-            cancels: Cancels::new(self.config.load().limits.cancels),
-            metrics: Arc::clone(&self.metrics),
-        };
-        let host = Arc::new(Host {
-            gates,
-            sessions: Arc::clone(&self.sessions),
-            common: Arc::new(common),
-            tasks: self.sessions_tasks.clone(),
-            rooms: Rooms::default(),
-            lookups,
-            disguise,
-            passes: Arc::clone(&self.passes),
-        });
-        for (listener, listen) in listeners {
-            let (app, host) = (Arc::clone(self), Arc::clone(&host));
-            let stop = self.sessions_tasks.shutdown_token();
-            self.tasks.spawn("listener", async move {
-                let mut pace = Pace::default();
-                loop {
-                    let next = async {
-                        pace.wait(app.config.load().limits.accepts_per_second).await;
-                        listener.accept(&app.config).await
-                    };
-                    let (stream, peer) = tokio::select! {
-                        client = next => client,
-                        () = stop.cancelled() => return,
-                    };
-                    app.metrics.connection_accepted();
-                    let listen = Arc::clone(&listen);
-                    let arrival = Arrival::new(stream, peer, listen);
-                    let session = Arc::clone(&host).serve(arrival, app.config.load());
-                    app.sessions_tasks.spawn("session", session);
-                }
-            });
-        }
-    }
-
     /// Small chores at long intervals.
     fn upkeep(self: &Arc<Self>) {
         let app = Arc::clone(self);
@@ -263,6 +291,7 @@ impl App {
             self.signal_all(Signals::KILL);
             self.sessions_tasks.stop(KILL_TIME).await;
         }
+        self.admin_tasks.stop(KILL_TIME).await;
         match self.tasks.stop(ROLL_BACK_TIME).await {
             Ended::Graceful => tracing::info!("stopped"),
             Ended::TimedOut(left) => tracing::warn!(left, "stopped with tasks left over"),

@@ -159,7 +159,7 @@ impl Drop for Wanted {
 fn refusal(refused: Refused) -> runner::Refused {
     let report = match &refused {
         Refused::NotDrained(report) => as_json(report),
-        Refused::Another(_) | Refused::StillHeld(_) | Refused::Journal(_) => {
+        Refused::Another(_) | Refused::StillHeld(_) | Refused::Former(_) | Refused::Journal(_) => {
             serde_json::Value::Null
         }
     };

@@ -10,6 +10,8 @@ words! {
     Kind {
         /// The proxy began to serve.
         Started = "started",
+        /// A process took over from another, or the former one has ended.
+        HandOver = "hand_over",
         /// The proxy was told to stop.
         Stopping = "stopping",
         /// The configuration was read again.

@@ -34,6 +34,8 @@ pub struct Audit {
 struct Inner {
     kept: VecDeque<Arc<Told>>,
     file: Option<AuditFile>,
+    /// Whether the file is another process's now.
+    put_down: bool,
 }
 
 /// Events behind a number.
@@ -67,7 +69,11 @@ impl Audit {
     fn of(file: Option<AuditFile>, kept: VecDeque<Arc<Told>>) -> Audit {
         let last = kept.back().map_or(0, |told| told.id);
         Audit {
-            inner: Mutex::new(Inner { kept, file }),
+            inner: Mutex::new(Inner {
+                kept,
+                file,
+                put_down: false,
+            }),
             last: watch::Sender::new(last),
         }
     }
@@ -81,7 +87,12 @@ impl Audit {
             at: Timestamp::now(),
             event,
         });
-        if let Some(file) = &mut inner.file {
+        if let Inner {
+            file: Some(file),
+            put_down: false,
+            ..
+        } = &mut *inner
+        {
             file.append(&told);
         }
         inner.kept.push_back(told);
@@ -107,6 +118,12 @@ impl Audit {
             .collect();
         let gap = events.first().is_some_and(|first| first.id > after + 1);
         News { events, gap }
+    }
+
+    /// Whether to go on writing the file. A process that takes over numbers its events behind those
+    /// in there, so the former one remembers its own without writing them down.
+    pub fn write_down(&self, yes: bool) {
+        self.inner().put_down = !yes;
     }
 
     /// The number of the last event; zero before the first.

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
-    Blocker, CapResult, CapStatus, HoldStatus, ModeResult, ScopeStatus, SessionView, Sessions,
-    Status, WindowView, WindowViews,
+    Blocker, CapResult, CapStatus, FormerView, HoldStatus, ModeResult, ScopeStatus, SessionView,
+    Sessions, Status, WindowView, WindowViews,
 };
 use crate::runner::types::StatusReport;
 
@@ -20,6 +20,9 @@ pub(super) fn status(status: &Status) -> String {
         status.listen.join(", "),
         status.upstream
     );
+    if let Some(former) = &status.former {
+        text += &still_served(former);
+    }
     if status.databases.is_empty() {
         return text + "no client has come yet";
     }
@@ -58,6 +61,26 @@ pub(super) fn status(status: &Status) -> String {
         }
     }
     text
+}
+
+/// The process that was taken over from, and when it will be gone.
+fn still_served(former: &FormerView) -> String {
+    let mut text = format!(
+        "former  process {} ({}) still serves {} sessions",
+        former.pid,
+        plain(&former.version),
+        former.sessions
+    );
+    if let Some(oldest) = former.oldest_at {
+        let _infallible = write!(text, ", the oldest since {}", clock(oldest));
+    }
+    match former.ends_at {
+        Some(at) => {
+            let _infallible = write!(text, ", and ends at {}", clock(at));
+        }
+        None => text += ", and ends with them",
+    }
+    text + "\n\n"
 }
 
 /// Why a database is held, and how its drain goes.

@@ -1,13 +1,15 @@
 //! `pgdrain serve`: reads the configuration, starts the log and the runtime, and runs.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
 use super::Exit;
 use crate::app;
-use crate::config::{LogFormat, Secret, Source, Surroundings};
+use crate::client::inherited::Inherited;
+use crate::config::{HumanDuration, LogFormat, Secret, Source, Surroundings};
 use crate::logging::{self, Format};
 
 /// Carry traffic between clients and Postgres
@@ -31,10 +33,24 @@ pub(super) struct Serve {
     /// The directory of journal and reports.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<String>,
+    /// Take the listening sockets over from the process that serves with this state directory, which
+    /// then serves its sessions until they end. If nobody serves there, begin as usual.
+    #[arg(long)]
+    take_over: bool,
+    /// How long that process may go on; what is left then is ended as by SIGTERM. As long as it
+    /// takes, if this is not said.
+    #[arg(long, value_name = "TIME", requires = "take_over")]
+    old_for: Option<HumanDuration>,
 }
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let start = app::Start {
+            // Before there are threads.
+            sockets: Inherited::from_systemd().context("sockets passed by systemd")?,
+            take_over: self.take_over,
+            old_for: self.old_for.map(Duration::from),
+        };
         let source = self.source();
         let loaded = source.load(&Surroundings::of_process())?;
         let config = loaded.config;
@@ -51,7 +67,7 @@ impl Serve {
             .enable_all()
             .build()
             .context("the runtime cannot be started")?
-            .block_on(app::run(config, source, logging))?;
+            .block_on(app::run(config, source, logging, start))?;
         Ok(Exit::SUCCESS)
     }
 

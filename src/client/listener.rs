@@ -3,8 +3,10 @@
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -34,12 +36,27 @@ pub enum Listener {
 
 /// The file of a Unix socket.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Whether it is removed with the listener: not while another process listens there too.
+    ours: AtomicBool,
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it already.
-        let _ = std::fs::remove_file(&self.0);
+        if self.ours.load(Ordering::Relaxed) {
+            // Somebody else may have removed it already.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener, _) => listener.as_fd(),
+        }
     }
 }
 
@@ -67,10 +84,42 @@ impl Listener {
                     _ => {}
                 }
                 let listener = UnixListener::bind(&path)?;
-                let file = SocketFile(path);
-                std::fs::set_permissions(&file.0, Permissions::from_mode(SOCKET_MODE))?;
+                let file = SocketFile {
+                    path,
+                    ours: AtomicBool::new(true),
+                };
+                std::fs::set_permissions(&file.path, Permissions::from_mode(SOCKET_MODE))?;
                 Ok(Listener::Unix(listener, file))
             }
+        }
+    }
+
+    /// A socket that listens already and came from another process. Its file is not removed until
+    /// [`Listener::own`] says that nobody else listens there.
+    pub fn inherited(socket: OwnedFd, address: &ListenAddress) -> io::Result<Listener> {
+        match address {
+            ListenAddress::Tcp(_) => {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+            }
+            ListenAddress::Unix(unix) => {
+                let listener = std::os::unix::net::UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                let file = SocketFile {
+                    path: unix.path(),
+                    ours: AtomicBool::new(false),
+                };
+                Ok(Listener::Unix(UnixListener::from_std(listener)?, file))
+            }
+        }
+    }
+
+    /// Whether the file of a Unix socket is this listener's, to be removed with it.
+    pub fn own(&self, ours: bool) {
+        match self {
+            Listener::Tcp(_) => {}
+            Listener::Unix(_, file) => file.ours.store(ours, Ordering::Relaxed),
         }
     }
 
@@ -90,7 +139,7 @@ impl Listener {
             Listener::Tcp(_) => self
                 .tcp_address()
                 .map_or_else(|| "tcp".into(), |address| address.to_string()),
-            Listener::Unix(_, file) => file.0.display().to_string(),
+            Listener::Unix(_, file) => file.path.display().to_string(),
         }
     }
 

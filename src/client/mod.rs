@@ -2,6 +2,7 @@
 
 pub mod arrival;
 pub mod handshake;
+pub mod inherited;
 pub mod listener;
 pub mod origin;
 pub mod pace;

@@ -10,6 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{self, Preset, words};
 
 words! {
@@ -33,7 +35,7 @@ words! {
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The steps of one drain, each with its time; those without are left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ladder {
     steps: Vec<(Step, Duration)>,
 }

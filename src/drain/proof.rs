@@ -93,6 +93,7 @@ fn compare(
     }
     let is_ours = |pid: i32| {
         sessions.by_pid(pid).is_some()
+            || sessions.is_elsewhere(pid)
             || ours.iter().any(|session| session.pid() == Some(pid))
             || departed.iter().any(|gone| gone.pid == pid)
     };

@@ -7,17 +7,15 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use super::admission::{Admission, Closed, Epoch, Flow, Left};
+use super::admission::{Admission, Closed, Epoch, Left};
 use super::busiest::Busiest;
 use super::cap::Caps;
-use super::mode::{Generation, HoldSpec, Holder, Mode};
 use super::queue::{GateNumber, Looked, Place, Queue, Room, Waiters};
 use super::reopen::{Pace, Pacing};
-use super::state::{Effect, EndedBy, Event, Hold, Standing, State};
-use crate::audit::{Audit, Event as Told, Kind};
+use super::state::{Standing, State};
+use crate::audit::Audit;
 use crate::clock;
 use crate::config::Scope;
-use crate::faults::{Fault, is_back};
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
 
@@ -27,17 +25,17 @@ pub(super) const OWN: GateNumber = GateNumber(0);
 /// The gate of one database, or of some clients in it.
 #[derive(Debug)]
 pub struct Gate {
-    database: String,
+    pub(super) database: String,
     /// Whom it is for within the database.
     scope: Scope,
-    number: GateNumber,
+    pub(super) number: GateNumber,
     /// The gate of the whole database, when this is one of some clients. It lets in who waited here.
-    wide: Option<Arc<Gate>>,
+    pub(super) wide: Option<Arc<Gate>>,
     pub(super) admission: Admission,
     pub(super) queue: Arc<Queue>,
     pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
-    emptied: Mutex<Option<Instant>>,
+    pub(super) emptied: Mutex<Option<Instant>>,
     /// Told when the last permit comes back to the closed gate.
     quiet: Notify,
     /// Counts changes of the holds and of the cap.
@@ -231,54 +229,6 @@ impl Gate {
         self.queue.all()
     }
 
-    /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
-    pub fn hold(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Generation {
-        let mut control = self.control();
-        let effects = control
-            .state
-            .apply(Event::Hold { holder, spec }, clock::now());
-        let generation = control.state.hold(holder);
-        let generation = generation.map_or(Generation::default(), |hold| hold.generation);
-        self.carry_out(control, effects);
-        generation
-    }
-
-    /// The same, unless the gate is not held at all.
-    pub(super) fn hold_too(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Option<Generation> {
-        let mut control = self.control();
-        if control.state.mode() == Mode::Open {
-            return None;
-        }
-        let effects = control
-            .state
-            .apply(Event::Hold { holder, spec }, clock::now());
-        let generation = control.state.hold(holder).map(|hold| hold.generation);
-        self.carry_out(control, effects);
-        generation
-    }
-
-    /// Ends the hold of `holder`; with a generation only that very one. The gate opens when no
-    /// other is left. True when there was such a hold.
-    pub fn end_hold(self: &Arc<Self>, holder: Holder, generation: Option<Generation>) -> bool {
-        self.apply(Event::Release { holder, generation })
-    }
-
-    /// The mode and the holds behind it.
-    pub fn holds(&self) -> (Mode, Vec<(Holder, Hold)>) {
-        let control = self.control();
-        let holds = control.state.holds();
-        let holds = holds.map(|(holder, hold)| (holder, hold.clone())).collect();
-        (control.state.mode(), holds)
-    }
-
-    /// Whether this very hold is still on.
-    pub fn is_held_by(&self, holder: Holder, generation: Generation) -> bool {
-        self.control()
-            .state
-            .hold(holder)
-            .is_some_and(|hold| hold.generation == generation)
-    }
-
     /// Told of every change of the holds.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -310,151 +260,14 @@ impl Gate {
         }
     }
 
-    fn note_empty(&self) {
+    pub(super) fn note_empty(&self) {
         let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
         *emptied = Some(clock::now());
         self.quiet.notify_waiters();
     }
 
-    fn apply(self: &Arc<Self>, event: Event) -> bool {
-        let mut control = self.control();
-        let effects = control.state.apply(event, clock::now());
-        let acted = !effects.is_empty();
-        self.carry_out(control, effects);
-        acted
-    }
-
-    /// Carries effects out while the state is still locked, so that two commands cannot turn the
-    /// gate in another order than they changed the state. Nothing here waits.
-    fn carry_out(self: &Arc<Self>, mut control: MutexGuard<'_, Control>, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Close => self.close(&mut control),
-                Effect::Open => self.open(&mut control),
-                Effect::Reject => self.queue.wake(self.number),
-                Effect::SetTimer {
-                    holder,
-                    generation,
-                    at,
-                } => {
-                    self.set_timer(holder, generation, at);
-                }
-                Effect::Ended { holder, hold, why } => {
-                    self.ended(control.state.mode(), holder, &hold, why);
-                }
-                Effect::Alert { holder, generation } => self.overdue(holder, generation),
-            }
-        }
-        drop(control);
-        self.tell_change();
-    }
-
     pub(super) fn tell_change(&self) {
         self.changes.send_modify(|count| *count += 1);
-    }
-
-    /// Nobody starts any more, those neither whose turn has just come.
-    fn close(&self, control: &mut Control) {
-        *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        control.pacing.end();
-        self.admission.turn(Flow::Closed);
-        if self.wide.is_none() {
-            self.queue
-                .call_back(|permit| match self.admission.release(permit) {
-                    Left::Nobody => self.note_empty(),
-                    Left::Others | Left::Turn => {}
-                });
-        }
-    }
-
-    /// Those who wait may start, in turn. Who waited at a gate of some clients now waits at that of the
-    /// database, which may be closed.
-    fn open(self: &Arc<Self>, control: &mut Control) {
-        match &self.wide {
-            None => self.reopen(control),
-            Some(wide) => {
-                self.admission.turn(Flow::Open);
-                let mut control = wide.control();
-                self.queue.move_all(self.number, OWN);
-                if control.state.mode() == Mode::Open {
-                    wide.reopen(&mut control);
-                } else {
-                    // What they get there may be another thing.
-                    wide.queue.wake(OWN);
-                }
-            }
-        }
-    }
-
-    fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {
-        let gate = Arc::clone(self);
-        let stop = self.shared.tasks.shutdown_token();
-        self.shared.tasks.spawn("gate timer", async move {
-            tokio::select! {
-                // In this order, so that what a simulation sees does not depend on chance.
-                biased;
-                () = tokio::time::sleep_until(at.into()) => {
-                    gate.apply(Event::Timer { holder, generation });
-                }
-                () = gate.gone(holder, generation), if !is_back(Fault::StaleTimer) => {}
-                () = stop.cancelled() => {}
-            }
-        });
-    }
-
-    /// Waits until this hold is no more. Cancel safe.
-    pub async fn gone(&self, holder: Holder, generation: Generation) {
-        let mut changes = self.changes();
-        while self.is_held_by(holder, generation) {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn overdue(&self, holder: Holder, generation: Generation) {
-        tracing::error!(
-            database = self.database,
-            ?holder,
-            generation = generation.0,
-            "the hold is past its end and stays: reopen with `pgdrain open`"
-        );
-        self.shared.audit.tell(Told {
-            from: Some("timer".into()),
-            after: Some(Mode::Hold.to_string()),
-            outcome: Some(format!("the hold by {holder} is past its end and stays")),
-            ..Told::of(Kind::HoldOverdue, &self.database)
-        });
-    }
-
-    fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
-        let lasted = clock::now().saturating_duration_since(hold.since);
-        self.shared.metrics.hold_ended(lasted);
-        tracing::info!(
-            database = self.database,
-            ?holder,
-            generation = hold.generation.0,
-            ?why,
-            lasted_ms = lasted.as_millis(),
-            "hold ended"
-        );
-        let (by, from) = match why {
-            EndedBy::Command => (None, None),
-            EndedBy::Time => (None, Some("timer".into())),
-            EndedBy::Replaced => return,
-        };
-        self.shared.audit.tell(Told {
-            by,
-            from,
-            before: Some(Mode::Hold.to_string()),
-            after: Some(mode.to_string()),
-            outcome: Some(format!(
-                "the hold by {holder} of {} ended after {} ms",
-                hold.spec.by,
-                lasted.as_millis()
-            )),
-            ..Told::of(Kind::HoldEnded, &self.database)
-        });
     }
 
     /// It is whole after every call, so a panic elsewhere leaves nothing half-done in it.

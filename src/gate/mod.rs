@@ -9,6 +9,7 @@ mod busiest;
 pub mod cap;
 mod driver;
 mod gates;
+mod holding;
 pub mod mode;
 mod queue;
 pub mod reopen;

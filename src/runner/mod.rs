@@ -183,6 +183,13 @@ impl<T: Traffic> Runner<T> {
         self.runs().live.get(database).map(|run| run.id.clone())
     }
 
+    /// A run that is going on: its database, and its name.
+    pub fn any_live(&self) -> Option<(String, String)> {
+        let runs = self.runs();
+        let (database, run) = runs.live.iter().next()?;
+        Some((database.clone(), run.id.clone()))
+    }
+
     /// The runs of a database that are remembered, oldest first.
     pub fn list(&self, database: &str) -> Vec<RunSummary> {
         let runs = self.runs();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::elsewhere::Elsewhere;
 use super::login::Applicant;
 use super::passes::Passes;
 use super::places::Places;
@@ -48,6 +49,8 @@ pub struct Host {
     pub lookups: Arc<Lookups>,
     /// How users that do not exist look like those that do.
     pub disguise: Disguise,
+    /// Who serves the sessions that are not here.
+    pub elsewhere: Arc<dyn Elsewhere>,
     /// Which connections may go through a window.
     pub passes: Arc<Passes>,
 }
@@ -262,10 +265,14 @@ impl Host {
         let acted = self.sessions.by_key(key);
         let acted = acted.map(|session| session.request_cancel());
         // It is carried out also when too many wait for that already.
-        if let Some(acted) = acted
-            && let Some(_place) = self.rooms.asides.take(ASIDES_MAX)
-        {
-            let _ = timeout(CANCEL_TIME, acted).await;
+        let Some(_place) = self.rooms.asides.take(ASIDES_MAX) else {
+            return;
+        };
+        match acted {
+            Some(acted) => {
+                let _ = timeout(CANCEL_TIME, acted).await;
+            }
+            None => self.elsewhere.cancel(key).await,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every session that is logged in: what it does, how to reach it, and how to stop it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -491,6 +491,7 @@ pub struct Sessions {
     next: AtomicU64,
     ended: Mutex<BTreeMap<String, Totals>>,
     departed: Mutex<Vec<Departed>>,
+    elsewhere: Mutex<BTreeSet<i32>>,
 }
 
 impl Sessions {
@@ -601,6 +602,24 @@ impl Sessions {
             totals += entry.totals();
         }
         totals
+    }
+
+    /// Notes the server processes that work for another process of ours: they are no bypass.
+    pub fn served_elsewhere(&self, pids: impl IntoIterator<Item = i32>) {
+        let mut elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *elsewhere = pids.into_iter().collect();
+    }
+
+    /// Whether a server process works for another process of ours.
+    pub fn is_elsewhere(&self, pid: i32) -> bool {
+        let elsewhere = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        elsewhere.contains(&pid)
     }
 
     /// Server connections of this database that we closed and that may still run.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use super::generations::Generations;
 use super::journal::{Journal, JournalError, Record};
 use super::windows::Windows;
 use crate::audit::{Audit, Event, Kind};
@@ -94,6 +95,19 @@ pub enum OpenRefused {
         /// The database.
         database: String,
     },
+    /// The former process could not be told.
+    #[error(
+        "opened here, but the former process {pid} could not be told: {why}; its {sessions} \
+         sessions are held until their own deadline, or until SIGUSR2 to it"
+    )]
+    Former {
+        /// The process.
+        pid: u32,
+        /// How many sessions it serves.
+        sessions: u64,
+        /// What went wrong.
+        why: String,
+    },
 }
 
 /// See the module.
@@ -106,11 +120,12 @@ pub struct Controller {
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: Arc<Audit>,
     pub(super) windows: Windows,
+    pub(super) generations: Generations,
     /// The one writer of the journal, and what it wrote last. Commands that close take it first,
     /// so that they are carried out one after the other.
     pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
-    own: OwnBackends,
+    pub(super) own: OwnBackends,
     drains: Mutex<BTreeMap<(String, Holder), Draining>>,
 }
 
@@ -134,6 +149,7 @@ impl Controller {
             metrics,
             audit,
             windows: Windows::default(),
+            generations: Generations::default(),
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
             own,
@@ -188,6 +204,16 @@ impl Controller {
     /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.
     pub fn draining(&self, gate: &str, holder: Holder) -> Option<Draining> {
         self.drains().get(&(gate.to_owned(), holder)).cloned()
+    }
+
+    /// Shows a drain in place of the one that it is made of.
+    pub(super) fn replace_draining(&self, gate: &str, holder: Holder, draining: Draining) {
+        self.drains().insert((gate.to_owned(), holder), draining);
+    }
+
+    /// The former process, if it still serves sessions.
+    pub fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// What was done to traffic, and where to tell it.

@@ -15,14 +15,15 @@ use crate::gate::mode::{Holder, Mode};
 use crate::session::inbox::Presumed;
 
 impl Target {
-    fn database(&self) -> Option<&str> {
+    pub(super) fn database(&self) -> Option<&str> {
         match self {
             Target::Everywhere => None,
             Target::Database(name) => Some(name),
         }
     }
 
-    fn holder(&self) -> Holder {
+    /// Whose hold it is that a command places there.
+    pub(super) fn holder(&self) -> Holder {
         match self {
             Target::Everywhere => Holder::Everywhere,
             Target::Database(_) => Holder::Operator,
@@ -62,9 +63,26 @@ impl Controller {
         request: HoldRequest,
     ) -> Result<Vec<Draining>, JournalError> {
         let hold = HoldRecord::beginning(request.spec.clone());
+        let _order = self.generations.order().await;
         let mut journal = self.journal.lock().await;
         let note = |record: &mut Record| record.note_hold(target, &request.scope, hold);
         write(&mut journal, note).await?;
+        let placed = self.place(target, &request);
+        drop(journal);
+        let placed = self.hold_together(target, &request, placed).await;
+        let drains = placed.into_iter().map(|(gate, draining)| {
+            self.reopen_when_exhausted(gate, target.holder(), draining.clone());
+            draining
+        });
+        Ok(drains.collect())
+    }
+
+    /// Closes the gates and begins to drain them, with nothing written down.
+    pub(super) fn place(
+        self: &Arc<Self>,
+        target: &Target,
+        request: &HoldRequest,
+    ) -> Vec<(Arc<Gate>, Draining)> {
         let held_at = clock::now();
         let closed = self
             .gates
@@ -83,10 +101,9 @@ impl Controller {
                 held_at,
                 ladder,
             );
-            self.reopen_when_exhausted(gate, holder, draining.clone());
-            draining
+            (gate, draining)
         });
-        Ok(drains.collect())
+        drains.collect()
     }
 
     /// Puts a new gate in the way of the sessions that it is for. One that logs in meanwhile finds it
@@ -111,8 +128,9 @@ impl Controller {
             self.may_open(target, scope)?;
         }
         self.open_now(target, scope, force);
+        let there = self.open_together(target, scope, force).await;
         self.forget_ended().await;
-        Ok(())
+        there
     }
 
     /// Reopens everything by force, at once: the way out when all else is broken.
@@ -128,8 +146,14 @@ impl Controller {
             gate.lift_cap(None);
         }
         let controller = Arc::clone(self);
-        self.tasks
-            .spawn("journal", async move { controller.forget_ended().await });
+        self.tasks.spawn("journal", async move {
+            let all = Scope::default();
+            let there = controller.open_together(&Target::Everywhere, &all, true);
+            if let Err(error) = there.await {
+                tracing::error!(%error, "opened by force in this process alone");
+            }
+            controller.forget_ended().await;
+        });
     }
 
     fn may_open(&self, target: &Target, scope: &Scope) -> Result<(), OpenRefused> {
@@ -161,7 +185,7 @@ impl Controller {
         gate.is_some_and(|gate| has_hold(&gate, Holder::Everywhere))
     }
 
-    fn open_now(&self, target: &Target, scope: &Scope, force: bool) {
+    pub(super) fn open_now(&self, target: &Target, scope: &Scope, force: bool) {
         match target {
             Target::Everywhere => self.gates.end_hold_everywhere(scope),
             Target::Database(_) => {}
@@ -196,7 +220,7 @@ impl Controller {
     }
 
     /// "An exhausted ladder reopens and says who was in the way."
-    fn reopen_when_exhausted(
+    pub(super) fn reopen_when_exhausted(
         self: &Arc<Self>,
         gate: Arc<Gate>,
         holder: Holder,
@@ -222,6 +246,18 @@ impl Controller {
     /// traffic closed, but a restart would hold again what it still names: to be tried now and then.
     pub async fn forget_ended(&self) {
         let mut journal = self.journal.lock().await;
+        match write(&mut journal, |record| self.keep_held(record)).await {
+            // It is the newer process's to forget.
+            Ok(()) | Err(JournalError::GivenAway) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the journal still names a hold that has ended");
+            }
+        }
+    }
+
+    /// Takes out of a record what is not held any more.
+    pub(super) fn keep_held(&self, record: &mut Record) {
         let held = |name: &str, scope: &Scope, holder: Holder| {
             let gate = self.gates.find_scope(name, scope);
             gate.is_some_and(|gate| has_hold(&gate, holder))
@@ -232,25 +268,19 @@ impl Controller {
             gate.is_some_and(|gate| gate.capped().is_some())
         };
         let all = Scope::default();
-        let forget = write(&mut journal, |record| {
-            record
-                .databases
-                .retain(|name, _| held(name, &all, Holder::Operator));
-            record
-                .windows
-                .retain(|name, _| held(name, &all, Holder::Window));
-            record.scopes.retain(|it| match &it.database {
-                Some(name) => held(name, &it.scope, Holder::Operator),
-                None => standing(&it.scope),
-            });
-            record.caps.retain(|name, _| capped(name));
-            if !standing(&all) {
-                record.everywhere = None;
-            }
+        record
+            .databases
+            .retain(|name, _| held(name, &all, Holder::Operator));
+        record
+            .windows
+            .retain(|name, _| held(name, &all, Holder::Window));
+        record.scopes.retain(|it| match &it.database {
+            Some(name) => held(name, &it.scope, Holder::Operator),
+            None => standing(&it.scope),
         });
-        if let Err(error) = forget.await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the journal still names a hold that has ended");
+        record.caps.retain(|name, _| capped(name));
+        if !standing(&all) {
+            record.everywhere = None;
         }
     }
 }

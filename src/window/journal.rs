@@ -187,6 +187,9 @@ pub enum JournalError {
         /// The number in it.
         found: u32,
     },
+    /// Another process has taken the state directory over from this one.
+    #[error("this process has handed its listening sockets and its journal over to a newer one")]
+    GivenAway,
     /// Another process works with this state directory.
     #[error("{path} is in use by another pgdrain")]
     InUse {
@@ -199,8 +202,9 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
-    /// The lock goes with the open file.
-    _lock: File,
+    /// The lock goes with the open file, which processes that hand over to one another share;
+    /// `None` when it was given away.
+    lock: Option<File>,
 }
 
 impl Journal {
@@ -218,10 +222,31 @@ impl Journal {
         }
         let journal = Journal {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock: Some(lock),
         };
         let record = journal.read()?;
         Ok((journal, record))
+    }
+
+    /// Takes the directory over from the process that holds `lock`, and reads what it wrote last.
+    pub fn inherited(directory: &Path, lock: File) -> Result<(Journal, Record), JournalError> {
+        let journal = Journal {
+            directory: directory.to_owned(),
+            lock: Some(lock),
+        };
+        let record = journal.read()?;
+        Ok((journal, record))
+    }
+
+    /// The lock, for another process to share.
+    #[must_use]
+    pub fn lock(&self) -> Option<&File> {
+        self.lock.as_ref()
+    }
+
+    /// Writes nothing more, and holds the directory no longer.
+    pub fn give_away(&mut self) {
+        self.lock = None;
     }
 
     fn read(&self) -> Result<Record, JournalError> {
@@ -247,6 +272,9 @@ impl Journal {
 
     /// Replaces what is on disk; when this returns it survives a crash of the machine. Blocks.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        if self.lock.is_none() {
+            return Err(JournalError::GivenAway);
+        }
         let path = self.directory.join(FILE);
         let beside = self.directory.join("journal.json.new");
         let document = Document {

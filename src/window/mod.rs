@@ -4,6 +4,7 @@ mod caps;
 mod connection;
 pub mod controller;
 pub mod desk;
+pub mod generations;
 mod holds;
 pub mod journal;
 pub mod lease;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::controller::{Controller, Draining};
+use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
 use crate::clock;
 use crate::config::{Blocked, Then};
@@ -64,6 +65,9 @@ pub enum Refused {
     /// Nobody works, and traffic is held until a person has looked.
     #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
     StillHeld(String),
+    /// Another process still serves sessions there.
+    #[error(transparent)]
+    Former(#[from] StillServed),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -273,6 +277,7 @@ impl Controller {
         begun: oneshot::Sender<Draining>,
         given_up: impl Future<Output = ()>,
     ) -> Result<Granted, Refused> {
+        self.alone()?;
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
@@ -374,6 +379,14 @@ impl Controller {
             "traffic stays held: look, then `pgdrain open`"
         );
         self.note_stays(&database, why).await;
+    }
+
+    /// A window that is there, in which somebody works or that somebody has to look after: its
+    /// database, and its name.
+    pub fn any_window(&self) -> Option<(String, String)> {
+        let open = self.windows.open();
+        let (database, window) = open.iter().next()?;
+        Some((database.clone(), window.id.clone()))
     }
 
     /// Why traffic is held in a database although nobody works in its window: somebody has to look,

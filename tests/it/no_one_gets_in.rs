@@ -60,6 +60,7 @@ impl Door {
             disguise: Disguise::random(),
             tasks,
             rooms: Rooms::default(),
+            elsewhere: Arc::new(pgdrain::session::elsewhere::Nowhere),
         });
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         let listener = Listener::bind(&anywhere).await.expect("a free port");

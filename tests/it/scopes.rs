@@ -89,6 +89,13 @@ async fn a_hold_on_a_user_holds_that_user_alone_and_new_sessions_of_it() {
     open(&proxy, DB, json!({"user": "app"})).await;
     assert_served(&mut held).await;
     assert_served(&mut late).await;
+    let events = proxy.admin().get("/v1/events").await.expect(200);
+    let events = events["events"].as_array().expect("a list");
+    for kind in ["hold", "open"] {
+        let told = |event: &&Value| event["kind"] == kind;
+        let event = events.iter().find(told).expect("it is told");
+        assert_eq!(event["outcome"], "for user \"app\": done", "{event}");
+    }
     let status = proxy.status(DB).await;
     assert_eq!(
         (&status["scopes"], &status["held"]),

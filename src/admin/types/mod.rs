@@ -16,6 +16,7 @@ mod window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::window::generations::FormerView;
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
@@ -46,6 +47,9 @@ pub struct Status {
     pub state_dir: String,
     /// Every database that has a gate, by name.
     pub databases: Vec<DatabaseStatus>,
+    /// The process that this one took over from, as long as it serves sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<FormerView>,
 }
 
 /// How one database is.

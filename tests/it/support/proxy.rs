@@ -127,6 +127,11 @@ impl Proxy {
     pub(crate) async fn launch(&mut self) {
         self.kill();
         let child = self.spawn();
+        self.serving(child).await;
+    }
+
+    /// Waits until this process serves.
+    async fn serving(&mut self, child: Child) {
         let pid = child.id();
         let script = r#"kill -s KILL "$0""#;
         let leash = Leash::new(script, &[OsStr::new(&pid.to_string())]).expect("a shell");
@@ -150,7 +155,27 @@ impl Proxy {
         (running.listen, running.admin) = endpoints;
     }
 
+    /// Starts another process that takes over from the one that runs, and waits until it serves.
+    /// Returns the former one.
+    pub(crate) async fn take_over(&mut self, args: &[&str]) -> Former {
+        let former = self.running.take().expect("a running proxy");
+        let child = self.spawn_with(&[&["--take-over"], args].concat());
+        self.serving(child).await;
+        Former(former)
+    }
+
+    /// The same for one that has to end by itself.
+    pub(crate) async fn take_over_in_vain(&self, args: &[&str]) -> Ran {
+        let mut serve = self.serve();
+        serve.arg("--take-over").args(args);
+        run("pgdrain serve --take-over", serve).await
+    }
+
     fn spawn(&self) -> Child {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&self, args: &[&str]) -> Child {
         let log = File::options()
             .create(true)
             .append(true)
@@ -158,6 +183,7 @@ impl Proxy {
         let log = log.expect("a log file");
         let mut command = self.serve();
         command
+            .args(args)
             .stdout(log.try_clone().expect("a file handle"))
             .stderr(log);
         command.spawn().expect("the binary starts")
@@ -283,6 +309,41 @@ impl Proxy {
 
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("proxy.log")
+    }
+}
+
+/// A process that another has taken over from. Dropping it kills it.
+pub(crate) struct Former(Running);
+
+impl Former {
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.child.id()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually("the former process to end", SOON, async || {
+            self.0.child.try_wait().expect("a child of ours")
+        })
+        .await
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.0.child.try_wait().expect("a child of ours").is_none()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        process::send(signal, &[self.pid()]).expect("a shell");
+    }
+}
+
+impl Drop for Former {
+    fn drop(&mut self) {
+        drop(self.0.child.kill());
+        drop(self.0.child.wait());
     }
 }
 

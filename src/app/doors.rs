@@ -1,0 +1,173 @@
+//! The sockets where clients come in: opened, closed for a moment, or left to another process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use crate::client::arrival::Arrival;
+use crate::client::listener::Listener;
+use crate::client::pace::Pace;
+use crate::config::Listen;
+use crate::session::life::Host;
+
+/// See the module.
+pub(super) struct Doors {
+    host: Arc<Host>,
+    doors: Mutex<Vec<Door>>,
+    open: Mutex<Open>,
+    /// Whether somebody else made the sockets and keeps them, files and all.
+    borrowed: bool,
+}
+
+#[derive(Clone)]
+struct Door {
+    listener: Arc<Listener>,
+    listen: Arc<Listen>,
+}
+
+/// The tasks that accept, and what ends them.
+#[derive(Default)]
+struct Open {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// The listening socket of the admin HTTP, to be passed on.
+pub(super) struct AdminSocket(Mutex<Option<OwnedFd>>);
+
+impl AdminSocket {
+    pub(super) fn of(listener: &impl AsFd) -> io::Result<AdminSocket> {
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        Ok(AdminSocket(Mutex::new(Some(socket))))
+    }
+
+    /// A copy of it.
+    ///
+    /// # Errors
+    /// Out of file descriptors; `NotFound` when it was let go.
+    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        self.socket().as_ref().ok_or_else(gone)?.try_clone()
+    }
+
+    pub(super) fn let_go(&self) {
+        *self.socket() = None;
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Doors {
+    /// Closed as yet: who comes waits in the kernel's queue.
+    pub(super) fn new(
+        host: Arc<Host>,
+        listeners: Vec<(Listener, Arc<Listen>)>,
+        borrowed: bool,
+    ) -> Doors {
+        let doors = listeners.into_iter().map(|(listener, listen)| Door {
+            listener: Arc::new(listener),
+            listen,
+        });
+        Doors {
+            host,
+            doors: Mutex::new(doors.collect()),
+            open: Mutex::default(),
+            borrowed,
+        }
+    }
+
+    /// Where clients connect, for people.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.all().iter().map(|door| door.listener.name()).collect()
+    }
+
+    /// The sockets to pass on, each with the address as it was configured.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    pub(super) fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let all = self.all();
+        let sockets = all.iter().map(|door| {
+            let socket = door.listener.as_fd().try_clone_to_owned()?;
+            Ok((door.listen.address.to_string(), socket))
+        });
+        sockets.collect()
+    }
+
+    /// Whether systemd made the sockets: it keeps them, files and all.
+    pub(super) fn are_borrowed(&self) -> bool {
+        self.borrowed
+    }
+
+    /// The files of Unix sockets are this process's alone, and are removed when it ends.
+    pub(super) fn own(&self) {
+        for door in &*self.all() {
+            door.listener.own(!self.borrowed);
+        }
+    }
+
+    /// Takes no more clients; returns when none can be accepted any more. Who comes waits.
+    pub(super) async fn close(&self) {
+        let Open { stop, tasks } = std::mem::take(&mut *self.opened());
+        stop.cancel();
+        for task in tasks {
+            // A panic of it was logged; it has ended all the same.
+            let _ = task.await;
+        }
+    }
+
+    /// Leaves the sockets to who listens there too.
+    pub(super) fn leave(&self) {
+        for door in self.all().drain(..) {
+            door.listener.own(false);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Door>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl App {
+    /// Takes clients on every socket until the doors are closed or the proxy stops.
+    pub(super) fn open_doors(self: &Arc<Self>) {
+        let doors = self.doors.all().clone();
+        let mut opened = self.doors.opened();
+        for door in doors {
+            let app = Arc::clone(self);
+            let (closed, stop) = (opened.stop.clone(), self.sessions_tasks.shutdown_token());
+            let task = self.tasks.spawn("listener", async move {
+                tokio::select! {
+                    () = app.accept(&door) => {}
+                    () = closed.cancelled() => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+            opened.tasks.push(task);
+        }
+    }
+
+    async fn accept(&self, door: &Door) {
+        let mut pace = Pace::default();
+        loop {
+            pace.wait(self.config.load().limits.accepts_per_second)
+                .await;
+            let (stream, peer) = door.listener.accept(&self.config).await;
+            self.metrics.connection_accepted();
+            let arrival = Arrival::new(stream, peer, Arc::clone(&door.listen));
+            let host = Arc::clone(&self.doors.host);
+            let session = host.serve(arrival, self.config.load());
+            self.sessions_tasks.spawn("session", session);
+        }
+    }
+}

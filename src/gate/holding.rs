@@ -1,0 +1,211 @@
+//! Closes a gate and opens it again, as its state decides, and tells of it.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::admission::{Flow, Left};
+use super::driver::{Control, Gate, OWN};
+use super::mode::{Generation, HoldSpec, Holder, Mode};
+use super::state::{Effect, EndedBy, Event, Hold};
+use crate::audit::{Event as Told, Kind};
+use crate::clock;
+use crate::faults::{Fault, is_back};
+
+impl Gate {
+    /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
+    pub fn hold(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Generation {
+        let mut control = self.control();
+        let effects = control
+            .state
+            .apply(Event::Hold { holder, spec }, clock::now());
+        let generation = control.state.hold(holder);
+        let generation = generation.map_or(Generation::default(), |hold| hold.generation);
+        self.carry_out(control, effects);
+        generation
+    }
+
+    /// The same, unless the gate is not held at all.
+    pub(super) fn hold_too(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Option<Generation> {
+        let mut control = self.control();
+        if control.state.mode() == Mode::Open {
+            return None;
+        }
+        let effects = control
+            .state
+            .apply(Event::Hold { holder, spec }, clock::now());
+        let generation = control.state.hold(holder).map(|hold| hold.generation);
+        self.carry_out(control, effects);
+        generation
+    }
+
+    /// Ends the hold of `holder`; with a generation only that very one. The gate opens when no
+    /// other is left. True when there was such a hold.
+    pub fn end_hold(self: &Arc<Self>, holder: Holder, generation: Option<Generation>) -> bool {
+        self.apply(Event::Release { holder, generation })
+    }
+
+    /// The mode and the holds behind it.
+    pub fn holds(&self) -> (Mode, Vec<(Holder, Hold)>) {
+        let control = self.control();
+        let holds = control.state.holds();
+        let holds = holds.map(|(holder, hold)| (holder, hold.clone())).collect();
+        (control.state.mode(), holds)
+    }
+
+    /// Whether this very hold is still on.
+    pub fn is_held_by(&self, holder: Holder, generation: Generation) -> bool {
+        self.control()
+            .state
+            .hold(holder)
+            .is_some_and(|hold| hold.generation == generation)
+    }
+
+    fn apply(self: &Arc<Self>, event: Event) -> bool {
+        let mut control = self.control();
+        let effects = control.state.apply(event, clock::now());
+        let acted = !effects.is_empty();
+        self.carry_out(control, effects);
+        acted
+    }
+
+    /// Carries effects out while the state is still locked, so that two commands cannot turn the
+    /// gate in another order than they changed the state. Nothing here waits.
+    fn carry_out(self: &Arc<Self>, mut control: MutexGuard<'_, Control>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Close => self.close(&mut control),
+                Effect::Open => self.open(&mut control),
+                Effect::Reject => self.queue.wake(self.number),
+                Effect::SetTimer {
+                    holder,
+                    generation,
+                    at,
+                } => {
+                    self.set_timer(holder, generation, at);
+                }
+                Effect::Ended { holder, hold, why } => {
+                    self.ended(control.state.mode(), holder, &hold, why);
+                }
+                Effect::Alert { holder, generation } => self.overdue(holder, generation),
+            }
+        }
+        drop(control);
+        self.tell_change();
+    }
+
+    /// Nobody starts any more, those neither whose turn has just come.
+    fn close(&self, control: &mut Control) {
+        *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        control.pacing.end();
+        self.admission.turn(Flow::Closed);
+        if self.wide.is_none() {
+            self.queue
+                .call_back(|permit| match self.admission.release(permit) {
+                    Left::Nobody => self.note_empty(),
+                    Left::Others | Left::Turn => {}
+                });
+        }
+    }
+
+    /// Those who wait may start, in turn. Who waited at a gate of some clients now waits at that of the
+    /// database, which may be closed.
+    fn open(self: &Arc<Self>, control: &mut Control) {
+        match &self.wide {
+            None => self.reopen(control),
+            Some(wide) => {
+                self.admission.turn(Flow::Open);
+                let mut control = wide.control();
+                self.queue.move_all(self.number, OWN);
+                if control.state.mode() == Mode::Open {
+                    wide.reopen(&mut control);
+                } else {
+                    // What they get there may be another thing.
+                    wide.queue.wake(OWN);
+                }
+            }
+        }
+    }
+
+    fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {
+        let gate = Arc::clone(self);
+        let stop = self.shared.tasks.shutdown_token();
+        self.shared.tasks.spawn("gate timer", async move {
+            tokio::select! {
+                // In this order, so that what a simulation sees does not depend on chance.
+                biased;
+                () = tokio::time::sleep_until(at.into()) => {
+                    gate.apply(Event::Timer { holder, generation });
+                }
+                () = gate.gone(holder, generation), if !is_back(Fault::StaleTimer) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Waits until this hold is no more. Cancel safe.
+    pub async fn gone(&self, holder: Holder, generation: Generation) {
+        let mut changes = self.changes();
+        while self.is_held_by(holder, generation) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn overdue(&self, holder: Holder, generation: Generation) {
+        tracing::error!(
+            database = self.database,
+            ?holder,
+            generation = generation.0,
+            "the hold is past its end and stays: reopen with `pgdrain open`"
+        );
+        self.shared.audit.tell(Told {
+            from: Some("timer".into()),
+            after: Some(Mode::Hold.to_string()),
+            outcome: Some(format!(
+                "the hold by {holder}{} is past its end and stays",
+                self.on()
+            )),
+            ..Told::of(Kind::HoldOverdue, &self.database)
+        });
+    }
+
+    fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
+        let lasted = clock::now().saturating_duration_since(hold.since);
+        self.shared.metrics.hold_ended(lasted);
+        tracing::info!(
+            database = self.database,
+            ?holder,
+            generation = hold.generation.0,
+            ?why,
+            lasted_ms = lasted.as_millis(),
+            "hold ended"
+        );
+        let (by, from) = match why {
+            EndedBy::Command => (None, None),
+            EndedBy::Time => (None, Some("timer".into())),
+            EndedBy::Replaced => return,
+        };
+        self.shared.audit.tell(Told {
+            by,
+            from,
+            before: Some(Mode::Hold.to_string()),
+            after: Some(mode.to_string()),
+            outcome: Some(format!(
+                "the hold by {holder} of {}{} ended after {} ms",
+                hold.spec.by,
+                self.on(),
+                lasted.as_millis()
+            )),
+            ..Told::of(Kind::HoldEnded, &self.database)
+        });
+    }
+    /// Whom it is for, as it stands behind a hold; nothing for all.
+    fn on(&self) -> String {
+        if self.scope().is_whole() {
+            String::new()
+        } else {
+            format!(" on {}", self.scope())
+        }
+    }
+}
