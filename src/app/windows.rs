@@ -8,15 +8,18 @@ use crate::admin::sse::{Feed, Feeder, Gone, feed};
 use crate::admin::types::{WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews};
 use crate::admin::{ApiError, Caller, Databases};
 use crate::clock;
-use crate::config::{AskedLadder, Config};
+use crate::config::{AskedCap, AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis};
 use crate::window::lease::Term;
 use crate::window::steps::{After, Command, Denied, Stage};
-use crate::window::{IfBusy, Lent, NotTaken, Order};
+use crate::window::{CapAround, IfBusy, Lent, NotTaken, Order};
 
 /// How long a lease lasts if that is not said.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// How long traffic is capped before and after, if that is not said.
+const CAP: Duration = Duration::from_secs(30);
 
 /// The shortest lease: a holder must be able to renew it in time.
 const LEASE_MIN: Duration = Duration::from_secs(1);
@@ -132,7 +135,7 @@ impl App {
         let (state, end, now) = (window.stage(), window.end(), clock::now());
         let (lease, own_end) = window.times();
         let left = |at: Instant| millis(at.saturating_duration_since(now));
-        let open = matches!(state, Stage::Queued | Stage::Draining | Stage::Exclusive);
+        let open = !matches!(state, Stage::Ending | Stage::Closed);
         let drain = window.drain();
         let gate = self.controller.gates().find(&order.database);
         let (used, inside) = window.connections(self.desk.passes());
@@ -203,6 +206,11 @@ fn order(
         client_deadline: set.client_deadline,
         ladder: Ladder::new(&set.ladder.with(&asked)),
         unproved: body.unproved,
+        cap: body.cap.map(|at| CapAround {
+            at,
+            before: body.cap_before.map_or(CAP, Duration::from),
+            after: body.cap_after.map_or(CAP, Duration::from),
+        }),
         by: body.by.unwrap_or_else(|| "unknown".into()),
         from: caller.from,
         reason: body.reason,
@@ -214,6 +222,9 @@ fn order(
         return Err(ApiError::bad_request(
             "A window into which no connection may come is a hold.",
         ));
+    }
+    if order.cap.is_some_and(|cap| cap.at == AskedCap::Off) {
+        return Err(ApiError::bad_request("A window without a cap names none."));
     }
     Ok(order)
 }

@@ -126,6 +126,7 @@ mod tests {
             "window exec shop -- psql -f migration.sql",
             "window exec shop --for 10m --lease 30s --on-lost stay --on-failure stay --queue \
              --connections 3 --by application-name --user anna --reason r -- alembic upgrade head",
+            "window exec shop --cap 50% --cap-before 1m --cap-after 10s -- true",
             "window hold shop --to key.sh",
             "window list",
             "window list shop --json",

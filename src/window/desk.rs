@@ -17,7 +17,7 @@ use super::lent::{Driver, Lent};
 use super::steps::{After, Life, Stage};
 use super::windows::{Refused, WindowRequest};
 use crate::clock;
-use crate::config::{Blocked, words};
+use crate::config::{AskedCap, Blocked, words};
 use crate::drain::escalation::Ladder;
 use crate::session::passes::{Hash, Passes, hash};
 use crate::tasks::Tasks;
@@ -40,6 +40,17 @@ words! {
         /// It waits for its turn.
         Queue = "queue",
     }
+}
+
+/// A cap around a window: less is to be drained, and less comes at once when traffic flows again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapAround {
+    /// At how many transactions at once.
+    pub at: AskedCap,
+    /// How long before traffic is held.
+    pub before: Duration,
+    /// How long after it flows again.
+    pub after: Duration,
 }
 
 /// A window as somebody asks for it.
@@ -65,6 +76,8 @@ pub struct Order {
     pub ladder: Ladder,
     /// Whether to go on when the server could not say that nothing runs.
     pub unproved: bool,
+    /// How many transactions run at once before and after, if not all.
+    pub cap: Option<CapAround>,
     /// Who asks.
     pub by: String,
     /// From where.
@@ -154,11 +167,12 @@ impl Desk {
         let lease = Lease::begin(term, order.lease, clock::now());
         let (effects, to_do) = mpsc::unbounded_channel();
         let on_lost = order.on_lost;
+        let cap_first = order.cap.map(|cap| cap.before);
         let window = Arc::new(Lent::new(
             (id, clock::wall()),
             order,
             (key, hash(&secret)),
-            Life::begin(lease, on_lost),
+            Life::begin(lease, on_lost, cap_first),
             (effects, Arc::clone(self.controller.audit())),
         ));
         self.keep(Arc::clone(&window));

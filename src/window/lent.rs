@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
+use super::caps::CapRequest;
 use super::controller::{Controller, Draining};
 use super::desk::{IfBusy, Order};
 use super::journal::LentRecord;
@@ -18,6 +19,7 @@ use super::steps::{Command, Denied, Effect, End, Event, Life, Stage};
 use super::windows::{Granted, Refused, WindowRequest};
 use crate::audit::{self, Audit, Kind};
 use crate::clock;
+use crate::config::AskedCap;
 use crate::drain::report::DrainReport;
 use crate::session::passes::{Arrived, Hash, Passes};
 
@@ -240,6 +242,8 @@ pub(super) struct Driver {
     granted: Option<Granted>,
     lost: Option<watch::Receiver<Option<String>>>,
     ending: Under<()>,
+    /// At how many transactions at once traffic was capped for it.
+    capped: Option<u32>,
 }
 
 impl Driver {
@@ -262,6 +266,7 @@ impl Driver {
             granted: None,
             lost: None,
             ending: None,
+            capped: None,
         }
     }
 
@@ -273,10 +278,14 @@ impl Driver {
             }
             self.step().await;
         }
-        let (database, id) = (&self.window.order.database, &self.window.id);
+        let window = Arc::clone(&self.window);
+        let (database, id) = (&window.order.database, &window.id);
         let (used, _) = self.passes.counts(id);
         self.window.inner().used = used;
         self.passes.forget(id);
+        if self.capped.is_some() {
+            self.cap_at(AskedCap::Off, Duration::ZERO).await;
+        }
         self.controller.windows.unqueue(database, id);
         self.window.tell();
     }
@@ -284,8 +293,10 @@ impl Driver {
     async fn step(&mut self) {
         let window = Arc::clone(&self.window);
         let (database, id) = (&window.order.database, &window.id);
-        let due = window.due();
-        let queued = window.stage() == Stage::Queued;
+        // Before it is looked where the window stands.
+        let mut news = window.news.subscribe();
+        let (stage, due) = (window.stage(), window.due());
+        let queued = stage == Stage::Queued;
         tokio::select! {
             biased;
             Some(effect) = self.to_do.recv() => self.carry_out(effect).await,
@@ -301,11 +312,14 @@ impl Driver {
             }
             Some(arrived) = self.arrivals.1.recv() => self.arrived(arrived).await,
             () = changed(&mut self.drain) => window.tell(),
+            // A command can end a window that asks for nothing to be done.
+            () = moved_on(&mut news, &window, stage) => {}
         }
     }
 
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Cap => self.cap().await,
             Effect::Begin => self.begin(),
             Effect::GiveUp => {
                 if let Some(give_up) = self.give_up.take() {
@@ -321,6 +335,7 @@ impl Driver {
             ),
             Effect::EndConnections => self.end_connections(),
             Effect::Reopen => {
+                self.cap_after().await;
                 if let Some(granted) = self.granted.take() {
                     self.controller.reopen_after(granted).await;
                 }
@@ -332,6 +347,45 @@ impl Driver {
                     let why = format!("the window {id} of {by} ended before its work: {why}");
                     self.controller.stay_held_after(granted, &why).await;
                 }
+            }
+        }
+    }
+
+    /// Caps traffic for as long as the window may take: it is taken off, or made shorter, at the end.
+    async fn cap(&mut self) {
+        if let Some(cap) = self.window.order.cap {
+            let time = cap.before + self.window.order.duration + cap.after;
+            self.capped = self.cap_at(cap.at, time).await;
+        }
+    }
+
+    /// Leaves the same cap on for a while; before traffic flows, so that it does not come at once.
+    async fn cap_after(&mut self) {
+        if let (Some(cap), Some(transactions)) = (self.window.order.cap, self.capped)
+            && !cap.after.is_zero()
+        {
+            // As many as before: nothing has run lately that a part could be taken of.
+            self.cap_at(AskedCap::Transactions(transactions), cap.after)
+                .await;
+            self.capped = None;
+        }
+    }
+
+    async fn cap_at(&mut self, at: AskedCap, duration: Duration) -> Option<u32> {
+        let order = &self.window.order;
+        let request = CapRequest {
+            at,
+            duration,
+            by: order.by.clone(),
+            reason: Some(format!("window {}", self.window.id)),
+        };
+        match self.controller.cap(&order.database, request).await {
+            Ok(set) => set.map(|set| set.transactions),
+            Err(error) => {
+                // The window itself needs the journal too, and says so.
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "not capped");
+                None
             }
         }
     }
@@ -430,7 +484,10 @@ impl Driver {
             }
             // Nobody could ever prove that it is gone.
             (Stage::Exclusive, None) => window.order.unproved,
-            (Stage::Queued | Stage::Draining | Stage::Ending | Stage::Closed, _) => false,
+            (
+                Stage::Queued | Stage::Capped | Stage::Draining | Stage::Ending | Stage::Closed,
+                _,
+            ) => false,
         };
         // It may have left.
         let _ = arrived.answer.send(may);
@@ -478,6 +535,12 @@ async fn lost(receiver: &mut Option<watch::Receiver<Option<String>>>) {
     if !taken {
         std::future::pending().await
     }
+}
+
+/// Waits until a window is somewhere else.
+async fn moved_on(news: &mut watch::Receiver<u64>, window: &Lent, from: Stage) {
+    // Its sender is the window's.
+    let _told = news.wait_for(|_| window.stage() != from).await.is_ok();
 }
 
 /// Waits for the drain's next piece of news.

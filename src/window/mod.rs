@@ -15,7 +15,7 @@ mod windows;
 
 pub use caps::CapRequest;
 pub use controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
-pub use desk::{Desk, IfBusy, NotTaken, Order, Taken};
+pub use desk::{CapAround, Desk, IfBusy, NotTaken, Order, Taken};
 pub use lent::Lent;
 pub use restart::LeftWindow;
 pub use windows::{Granted, Refused, WindowRequest};

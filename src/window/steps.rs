@@ -1,13 +1,14 @@
 //! The life of a window that somebody asked for: which step follows which, and what is to be done.
 //!
 //! ```text
+//!  Queued ──turn──► Capped ──time──► Draining, where traffic is capped first
 //!  Queued ──turn──► Draining ──granted──► Exclusive ──┐ finish, abort, lease or time over, opened
 //!    │  ◄──busy──────┘ │  │                           ▼
 //!    │                 │  └─ abort, lease over ──► Ending ──its connections are gone──► Closed
 //!    └─ abort, lease   └─ not granted ────────────────────────────────────────────────► Closed
 //! ```
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lease::{Late, Lease, Over, Term};
 use crate::config::words;
@@ -17,6 +18,8 @@ words! {
     Stage {
         /// Behind another window.
         Queued = "queued",
+        /// Fewer transactions run at once than before, so that less is to be drained.
+        Capped = "capped",
         /// Traffic is held, and what runs is waited for or ended.
         Draining = "draining",
         /// Its connections are alone.
@@ -69,6 +72,8 @@ pub struct End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Queued,
+    /// Until then.
+    Capped(Instant),
     Draining,
     Exclusive,
     Ending(End),
@@ -108,6 +113,8 @@ pub enum Command {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
+    /// Cap how many transactions run at once.
+    Cap,
     /// Hold and drain.
     Begin,
     /// Stop draining, and let traffic flow.
@@ -139,16 +146,19 @@ pub struct Life {
     state: State,
     lease: Lease,
     on_lost: After,
+    /// For how long traffic is capped before it is held.
+    cap_first: Option<Duration>,
 }
 
 impl Life {
     /// Of a window that waits for its turn.
     #[must_use]
-    pub fn begin(lease: Lease, on_lost: After) -> Life {
+    pub fn begin(lease: Lease, on_lost: After, cap_first: Option<Duration>) -> Life {
         Life {
             state: State::Queued,
             lease,
             on_lost,
+            cap_first,
         }
     }
 
@@ -157,6 +167,7 @@ impl Life {
     pub fn stage(&self) -> Stage {
         match self.state {
             State::Queued => Stage::Queued,
+            State::Capped(_) => Stage::Capped,
             State::Draining => Stage::Draining,
             State::Exclusive => Stage::Exclusive,
             State::Ending(_) => Stage::Ending,
@@ -168,7 +179,7 @@ impl Life {
     #[must_use]
     pub fn end(&self) -> Option<End> {
         match self.state {
-            State::Queued | State::Draining | State::Exclusive => None,
+            State::Queued | State::Capped(_) | State::Draining | State::Exclusive => None,
             State::Ending(end) | State::Closed(end) => Some(end),
         }
     }
@@ -188,6 +199,7 @@ impl Life {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         match self.state {
+            State::Capped(until) => Some(until.min(self.lease.due())),
             State::Queued | State::Draining | State::Exclusive => Some(self.lease.due()),
             State::Ending(_) | State::Closed(_) => None,
         }
@@ -205,11 +217,11 @@ impl Life {
             return (Vec::new(), Err(late.into()));
         }
         // The timer may be late; the clock is not.
-        let lost = self.apply(Event::Clock, now);
+        let mut effects = self.apply(Event::Clock, now);
         if let Some(end) = self.end() {
-            return (lost, Err(Denied::Over(end)));
+            return (effects, Err(Denied::Over(end)));
         }
-        let effects = match command {
+        effects.extend(match command {
             Command::Renew => {
                 // It was not over a moment ago.
                 let _renewed = self.lease.renew(now);
@@ -217,16 +229,24 @@ impl Life {
             }
             Command::Finish => self.stop(Why::Finished, After::Reopen),
             Command::Abort(after) => self.stop(Why::Aborted, after.unwrap_or(self.on_lost)),
-        };
+        });
         (effects, Ok(()))
     }
 
     /// Takes note of an event, and says what is to be done.
     pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         match (event, self.state) {
-            (Event::Turn, State::Queued) => {
-                self.state = State::Draining;
-                vec![Effect::Begin]
+            (Event::Turn, State::Queued) => match self.cap_first {
+                Some(time) => {
+                    self.state = State::Capped(now + time);
+                    vec![Effect::Cap]
+                }
+                None => self.drains(),
+            },
+            (Event::Clock, State::Capped(until))
+                if until <= now && self.lease.over(now).is_none() =>
+            {
+                self.drains()
             }
             (Event::Busy, State::Draining) => {
                 self.state = State::Queued;
@@ -243,7 +263,10 @@ impl Life {
                 after: After::Reopen,
             }),
             (Event::NotGranted | Event::Busy, State::Ending(end)) => self.closed(end),
-            (Event::Clock, State::Queued | State::Draining | State::Exclusive) => {
+            (
+                Event::Clock,
+                State::Queued | State::Capped(_) | State::Draining | State::Exclusive,
+            ) => {
                 match self.lease.over(now) {
                     Some(Over::NotRenewed) => self.stop(Why::LeaseLost, self.on_lost),
                     Some(Over::TimeOver) => self.stop(Why::TimeOver, self.on_lost),
@@ -268,19 +291,36 @@ impl Life {
             }
             (
                 Event::Turn,
-                State::Draining | State::Exclusive | State::Ending(_) | State::Closed(_),
+                State::Capped(_)
+                | State::Draining
+                | State::Exclusive
+                | State::Ending(_)
+                | State::Closed(_),
             )
-            | (Event::Busy, State::Queued | State::Exclusive | State::Closed(_))
-            | (Event::Granted, State::Queued | State::Exclusive | State::Closed(_))
-            | (Event::NotGranted, State::Queued | State::Exclusive | State::Closed(_))
+            | (
+                Event::Busy | Event::Granted | Event::NotGranted,
+                State::Queued | State::Capped(_) | State::Exclusive | State::Closed(_),
+            )
             | (Event::Clock, State::Ending(_) | State::Closed(_))
             // The drain tells that it was opened.
-            | (Event::Opened, State::Queued | State::Draining | State::Closed(_))
+            | (
+                Event::Opened,
+                State::Queued | State::Capped(_) | State::Draining | State::Closed(_),
+            )
             | (
                 Event::Gone,
-                State::Queued | State::Draining | State::Exclusive | State::Closed(_),
+                State::Queued
+                | State::Capped(_)
+                | State::Draining
+                | State::Exclusive
+                | State::Closed(_),
             ) => Vec::new(),
         }
+    }
+
+    fn drains(&mut self) -> Vec<Effect> {
+        self.state = State::Draining;
+        vec![Effect::Begin]
     }
 
     /// Ends it. Before anybody was let in nothing can have been left half done: traffic flows.
@@ -290,7 +330,7 @@ impl Life {
             after: After::Reopen,
         };
         match self.state {
-            State::Queued => self.closed(nothing_done),
+            State::Queued | State::Capped(_) => self.closed(nothing_done),
             State::Draining => {
                 self.state = State::Ending(nothing_done);
                 vec![Effect::GiveUp]

@@ -346,6 +346,17 @@ async fn a_second_request_is_refused_or_waits_its_turn() {
     assert_eq!(view["why"], "lease_lost");
     assert_eq!(proxy.window(&third).await["position"], 2);
 
+    // And so does one that is given up, at once.
+    let given_up = proxy.order(DB, json!({"if_busy": "queue"})).await;
+    let last = proxy.order(DB, json!({"if_busy": "queue"})).await;
+    assert_eq!(proxy.window(&last).await["position"], 4);
+    proxy.command_window(&given_up, "abort").await;
+    until("its place to be given up", SOON, async || {
+        proxy.window(&last).await["position"] == 3
+    })
+    .await;
+    proxy.command_window(&last, "abort").await;
+
     proxy.command_window(&first, "finish").await;
     proxy.until_window(&second, "exclusive").await;
     assert_eq!(proxy.window(&third).await["state"], "queued");
@@ -354,13 +365,13 @@ async fn a_second_request_is_refused_or_waits_its_turn() {
     proxy.command_window(&second, "abort").await;
     proxy.until_window(&third, "exclusive").await;
     let list = proxy.admin().get(&path).await.expect(200);
-    let states: Vec<&Value> = list["windows"]
-        .as_array()
-        .expect("a list")
+    let list = list["windows"].as_array().expect("a list").clone();
+    let open: Vec<&Value> = list
         .iter()
-        .map(|window| &window["state"])
+        .filter(|window| window["state"] != "closed")
+        .map(|window| &window["id"])
         .collect();
-    assert_eq!(states, ["closed", "closed", "closed", "exclusive"]);
+    assert_eq!((list.len(), open), (6, vec![&json!(third.id)]));
 }
 
 #[tokio::test]
@@ -497,4 +508,49 @@ async fn a_key_passes_encrypted_and_with_every_kind_of_proof() {
     ];
     inside.log_in(&parameters, None).await.expect("let in");
     inside.execute("CREATE TABLE t (a int)").await;
+}
+
+#[tokio::test]
+async fn traffic_is_capped_before_and_after_a_window() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    // Two at once, and then half of that.
+    let mut busy = [proxy.session(DB).await, proxy.session(DB).await];
+    for session in &mut busy {
+        session.execute("BEGIN").await;
+    }
+    let cap = async || proxy.status(DB).await["cap"]["transactions"].as_u64();
+    let order = json!({"cap": "50%", "cap_before": "2s", "cap_after": "1h"});
+    let window = proxy.order(DB, order).await;
+    proxy.until_window(&window, "capped").await;
+    assert_eq!(
+        (cap().await, proxy.status(DB).await["mode"].clone()),
+        (Some(1), json!("open"))
+    );
+    for session in &mut busy {
+        session.execute("COMMIT").await;
+    }
+    proxy.until_window(&window, "exclusive").await;
+    proxy.command_window(&window, "finish").await;
+    proxy.until_window(&window, "closed").await;
+    assert_eq!(cap().await, Some(1));
+    // One at a time flows all the same.
+    busy[0].execute("BEGIN").await;
+    busy[1].send(&message::query(ONE)).await;
+    proxy.until_held(DB, 1).await;
+    busy[0].execute("COMMIT").await;
+    busy[1].read_until_ready().await;
+
+    // Without a time after it the cap goes with the window, also with one that was given up.
+    let order = json!({"cap": "1", "cap_before": "1h", "cap_after": "0s"});
+    let window = proxy.order(DB, order).await;
+    proxy.until_window(&window, "capped").await;
+    proxy.command_window(&window, "abort").await;
+    until("the cap to be taken off", SOON, async || {
+        cap().await.is_none()
+    })
+    .await;
+    let refused = json!({"cap": "off"});
+    let path = format!("/v1/databases/{DB}/windows");
+    proxy.admin().post(&path, refused).await.expect(400);
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{Blocked, HumanDuration, Preset};
+use crate::config::{AskedCap, Blocked, HumanDuration, Preset};
 
 pub use crate::window::IfBusy;
 pub use crate::window::steps::{After, Stage, Why};
@@ -50,6 +50,16 @@ pub struct WindowOrder {
     /// How long it waits after terminating sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<HumanDuration>,
+    /// How many transactions may run at once before traffic is held and after it flows again: a
+    /// number, or a part such as `50%` of the most that were seen at once in the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<AskedCap>,
+    /// How long before; 30 s if that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap_before: Option<HumanDuration>,
+    /// How long after; 30 s if that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap_after: Option<HumanDuration>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -13,7 +13,7 @@ use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
 use crate::admin::types::{After, IfBusy, WindowCommand, WindowOrder, WindowView, WindowViews};
-use crate::config::{Blocked, HumanDuration};
+use crate::config::{AskedCap, Blocked, HumanDuration};
 
 /// Work alone in a database, by any tool: traffic waits meanwhile
 ///
@@ -78,6 +78,16 @@ pub(super) struct Wanted {
     /// What happens to transactions that may not start.
     #[arg(long, value_name = "WHAT", value_parser = words::<Blocked>(Blocked::WORDS))]
     blocked: Option<Blocked>,
+    /// Cap transactions at once before and after: a number, or a part such as 50% of the most that
+    /// were seen at once in the last minute.
+    #[arg(long, value_name = "CAP")]
+    cap: Option<AskedCap>,
+    /// How long before traffic is held; 30s without it.
+    #[arg(long, value_name = "TIME", requires = "cap")]
+    cap_before: Option<HumanDuration>,
+    /// How long after it flows again; 30s without it.
+    #[arg(long, value_name = "TIME", requires = "cap")]
+    cap_after: Option<HumanDuration>,
     #[command(flatten)]
     ladder: LadderArguments,
     /// Why, for logs and for those who wait.
@@ -103,6 +113,9 @@ impl Wanted {
             abort: self.ladder.abort,
             stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
+            cap: self.cap,
+            cap_before: self.cap_before,
+            cap_after: self.cap_after,
             reason: self.reason.clone(),
             by: Some(operator()),
             unproved: self.unproved,

@@ -11,7 +11,7 @@ const TERM: Term = Term(7);
 
 /// A window that begins at `now`.
 fn life(now: Instant, on_lost: After) -> Life {
-    Life::begin(Lease::begin(TERM, LEASE, now), on_lost)
+    Life::begin(Lease::begin(TERM, LEASE, now), on_lost, None)
 }
 
 /// A window after these events, one right after the other.
@@ -44,6 +44,40 @@ fn a_window_goes_its_way() {
     assert_eq!(life.apply(Event::Gone, now), [Effect::Reopen]);
     assert_eq!(life.end(), Some(end(Why::Finished, After::Reopen)));
     assert_eq!((life.stage(), life.due()), (Stage::Closed, None));
+}
+
+#[test]
+fn traffic_is_capped_before_it_is_held_if_that_was_asked() {
+    let now = Instant::now();
+    let first = Some(LEASE / 3);
+    let capped = || {
+        let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, first);
+        assert_eq!(life.apply(Event::Turn, now), [Effect::Cap]);
+        assert_eq!(
+            (life.stage(), life.due()),
+            (Stage::Capped, Some(now + LEASE / 3))
+        );
+        life
+    };
+    let mut life = capped();
+    assert_eq!(life.apply(Event::Clock, now), []);
+    assert_eq!(life.apply(Event::Clock, now + LEASE / 3), [Effect::Begin]);
+    assert_eq!(life.stage(), Stage::Draining);
+
+    // Nobody was held yet: nothing is to be given back but the cap.
+    let mut lost = capped();
+    assert_eq!(lost.apply(Event::Clock, now + LEASE), []);
+    let why = End {
+        why: Why::LeaseLost,
+        after: After::Reopen,
+    };
+    assert_eq!((lost.stage(), lost.end()), (Stage::Closed, Some(why)));
+    let mut aborted = capped();
+    let (effects, done) = aborted.command(Command::Abort(None), TERM, now);
+    assert_eq!(
+        (effects, done, aborted.stage()),
+        (vec![], Ok(()), Stage::Closed)
+    );
 }
 
 #[test]
@@ -208,9 +242,11 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_a_window(
         course in prop::collection::vec((happens(), 0..40_u64), 0..60),
+        capped: bool,
     ) {
         let mut now = Instant::now();
-        let mut life = life(now, After::Stay);
+        let cap_first = capped.then_some(LEASE / 3);
+        let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, cap_first);
         let (mut begun, mut inside, mut ended) = (0, false, 0);
         for (happens, passed) in course {
             now += Duration::from_secs(passed);
@@ -221,6 +257,7 @@ proptest! {
             };
             for effect in effects {
                 match effect {
+                    Effect::Cap => prop_assert!(capped && before == Stage::Queued && !inside),
                     Effect::Begin => begun += 1,
                     Effect::GiveUp => prop_assert!(begun > 0 && !inside),
                     Effect::LetIn => {
