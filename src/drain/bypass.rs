@@ -117,6 +117,9 @@ impl Watch {
     /// Runs until the hold ends. One that ignores bypass sessions has nothing to do: the drain names
     /// them.
     pub async fn run(self) {
+        if self.policy == Bypass::Ignore {
+            return;
+        }
         tokio::select! {
             () = self.watch() => {}
             () = self.gate.gone(self.holder, self.generation) => {}
@@ -125,7 +128,7 @@ impl Watch {
 
     async fn watch(&self) {
         let mut known = BTreeMap::new();
-        while self.policy != Bypass::Ignore {
+        loop {
             let database = self.gate.database();
             let (sessions, control) = (&self.sessions, &self.control);
             let view = look(database, self.gate.scope(), sessions, control, self.policy).await;

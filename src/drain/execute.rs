@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
 use super::proof::{View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::clock;
 use crate::config::Bypass;
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
@@ -67,9 +68,9 @@ impl Drain {
             if ladder.has_changed().unwrap_or(false) {
                 let another = ladder.borrow_and_update().clone();
                 tracing::info!(database = self.gate.database(), ?another, "ladder changed");
-                escalation.change(another, Instant::now());
+                escalation.change(another, clock::now());
             }
-            let verdict = escalation.observe(Observation { permits, proof }, Instant::now());
+            let verdict = escalation.observe(Observation { permits, proof }, clock::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
                 Verdict::Drained => return self.drained(&progress),
@@ -92,7 +93,7 @@ impl Drain {
                     self.wait(at, permits, &mut ladder).await;
                 }
                 Verdict::LookAgain(at) => {
-                    let at = at.min(Instant::now() + ask_again);
+                    let at = at.min(clock::now() + ask_again);
                     self.wait(at, permits, &mut ladder).await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
@@ -224,7 +225,7 @@ impl Drain {
     /// Sessions to which this was last done since the gate was closed.
     fn done_to(&self, done: fn(&Session) -> Option<Duration>) -> Vec<Blocker> {
         let mut sessions = self.sessions.held_with(self.gate.database());
-        let since = self.held_at.elapsed();
+        let since = clock::now().saturating_duration_since(self.held_at);
         sessions.retain(|session| done(session).is_some_and(|ago| ago <= since));
         let blockers = sessions.iter().map(|session| Blocker::from(&**session));
         blockers.collect()
@@ -269,7 +270,7 @@ impl Drain {
     }
 
     fn drained(&self, progress: &watch::Sender<DrainReport>) {
-        let now = timestamp(Instant::now());
+        let now = timestamp(clock::now());
         progress.send_modify(|report| {
             report.drained_at = Some(now);
             report.in_the_way.clear();
@@ -283,7 +284,9 @@ impl Drain {
 
     fn finish(&self, progress: &watch::Sender<DrainReport>, outcome: Outcome, detail: String) {
         let database = self.gate.database();
-        let took_ms = self.held_at.elapsed().as_millis();
+        let took_ms = clock::now()
+            .saturating_duration_since(self.held_at)
+            .as_millis();
         tracing::info!(database, ?outcome, took_ms, detail, "drain ended");
         progress.send_modify(|report| {
             report.outcome = outcome;

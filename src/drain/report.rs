@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::escalation::Step;
+use crate::clock;
 use crate::config::words;
 use crate::server::control::{Backend, Obstacle};
 use crate::session::registry::Session;
@@ -193,7 +194,8 @@ pub fn millis(duration: std::time::Duration) -> u64 {
 /// The wall clock's time of a moment of the steady clock.
 #[must_use]
 pub fn timestamp(at: Instant) -> Timestamp {
-    let now = Timestamp::now();
-    let since = jiff::SignedDuration::try_from(at.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
+    let now = clock::wall();
+    let since = jiff::SignedDuration::try_from(clock::now().saturating_duration_since(at))
+        .unwrap_or(jiff::SignedDuration::MAX);
     now.checked_sub(since).unwrap_or(Timestamp::MIN)
 }

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::server::control::Control;
 use crate::server::own::OwnBackends;
 use crate::session::registry::Sessions;
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, blocking};
 
 /// What a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,10 +201,29 @@ impl Controller {
         write(&mut journal, change).await?;
         Ok(act())
     }
+
+    /// Changes the journal before the first command. What cannot be written down is held all the
+    /// same, until the next restart.
+    pub(super) fn record_at_start(&self, change: impl FnOnce(&mut Record)) {
+        let Ok(mut journal) = self.journal.try_lock() else {
+            return;
+        };
+        if let Err(error) = write_now(&mut journal, change) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the journal does not say that holds stay");
+        }
+    }
 }
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.
 pub(super) async fn write(
+    journal: &mut (Journal, Record),
+    change: impl FnOnce(&mut Record),
+) -> Result<(), JournalError> {
+    write_now(journal, change)
+}
+
+fn write_now(
     journal: &mut (Journal, Record),
     change: impl FnOnce(&mut Record),
 ) -> Result<(), JournalError> {
@@ -214,7 +233,7 @@ pub(super) async fn write(
         return Ok(());
     }
     // Small, rare, and in order: the other worker goes on relaying.
-    tokio::task::block_in_place(|| journal.0.write(&record))?;
+    blocking(|| journal.0.write(&record))?;
     journal.1 = record;
     Ok(())
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::controller::{Controller, Target};
 use crate::audit::{Event, Kind};
+use crate::clock;
 use crate::config::Bypass;
 use crate::drain::bypass::{News, Sighting, Tell, Watch};
 use crate::drain::escalation::Ladder;
@@ -129,7 +130,7 @@ impl Controller {
         let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
         self.tasks.spawn("drain", async move {
             drain.run(climbed, progress).await;
-            metrics.drained(held_at.elapsed());
+            metrics.drained(clock::now().saturating_duration_since(held_at));
             audit.tell(drain_ended(&of, &told.borrow()));
         });
         let draining = Draining {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use super::controller::Controller;
 use super::drains::{Beginning, Draining};
 use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
+use crate::clock;
 use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
@@ -294,7 +294,7 @@ impl Controller {
         }
         let record = WindowRecord {
             id: id.clone(),
-            since: Timestamp::now(),
+            since: clock::wall(),
             by: request.by.clone(),
             stays: None,
             lent: request.lent.clone(),
@@ -303,7 +303,7 @@ impl Controller {
             journal.windows.insert(database.clone(), record);
         };
         let hold = || {
-            let (held_at, gate) = (Instant::now(), self.gates.of(&database));
+            let (held_at, gate) = (clock::now(), self.gates.of(&database));
             let spec = HoldSpec {
                 sqlstate: Some(self.config().hold.reject_sqlstate),
                 ..request.spec()
@@ -336,6 +336,8 @@ impl Controller {
         // Nobody has to watch.
         let _ = begun.send(drain.clone());
         let report = tokio::select! {
+            // A window that is there when nobody wants it any more is given back.
+            biased;
             report = drain.clone().ended() => report,
             () = given_up => {
                 gate.end_hold(Holder::Window, Some(generation));
