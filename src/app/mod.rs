@@ -288,6 +288,7 @@ impl App {
         tracing::info!(sessions = self.sessions.len(), "stopping");
         self.controller.audit().tell(Event::here(Kind::Stopping));
         self.runner.stop_all();
+        self.doors.shut().await;
         self.signal_all(Signals::STOP);
         if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {
             tracing::warn!(left, "sessions still in a transaction are ended");
