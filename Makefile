@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test fuzz lint docs bench matrix tools chaos
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools chaos
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -19,6 +19,11 @@ demo: build ## Hold, drain, migrate and reopen on a throw-away Postgres (ARGS=--
 
 test: setup ## Run every test (TEST_TIMEOUT=seconds, ARGS=name of a test)
 	.ci/test $(ARGS)
+
+sim: ## Simulate by seeds, a million or as many as fit (SEEDS=number, SIM_TIME=seconds, FIRST=seed)
+	cargo test --locked --test sim faults
+	SIM_FIRST=$(or $(FIRST),0) SIM_SEEDS=$(or $(SEEDS),1000000) SIM_TIME=$(or $(SIM_TIME),3600) \
+		cargo test --release --locked --test sim seeds -- --nocapture
 
 fuzz: ## Fuzz the wire protocol, 10 minutes a target (FUZZ_TIME=seconds, TARGET=name of one)
 	@.ci/fuzz

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -90,6 +91,18 @@ impl Tasks {
             Err(_elapsed) => Ended::TimedOut(self.tracker.len()),
         }
     }
+}
+
+/// Does what blocks for a moment, while other threads of the runtime go on with its tasks. On a
+/// runtime of one thread they wait.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
+    tokio::task::block_in_place(work)
 }
 
 /// Runs a future; logs its panic, then lets the panic go on to the task's handle.

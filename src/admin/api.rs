@@ -7,9 +7,9 @@ use hyper::StatusCode;
 
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, ErrorBody, ErrorDetail, Events,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Sessions, Status,
-    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody, ErrorDetail, Events,
+    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
+    Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
@@ -44,6 +44,20 @@ pub trait Api: Send + Sync + 'static {
         answer: Answer,
         caller: Caller,
     ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+
+    /// Gives the drains under way another ladder.
+    fn change_drain(
+        &self,
+        databases: Databases,
+        request: DrainRequest,
+    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+
+    /// What would stand in the way of a window.
+    fn precheck(
+        &self,
+        database: String,
+        query: PrecheckQuery,
+    ) -> impl Future<Output = Precheck> + Send;
 
     /// What was done to traffic behind the event `after`; waits for news at most `wait`.
     fn events(&self, after: u64, wait: Duration) -> impl Future<Output = Events> + Send;

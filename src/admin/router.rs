@@ -12,6 +12,8 @@ pub(super) enum Endpoint {
     Events,
     Sessions,
     SetMode,
+    ChangeDrain,
+    Precheck,
     SetCap,
     StartMigration,
     MigrationStatus,
@@ -69,6 +71,18 @@ pub(super) const ROUTES: &[Route] = &[
         Method::PUT,
         "/v1/databases/{db}/mode",
         Endpoint::SetMode,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/drain",
+        Endpoint::ChangeDrain,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/precheck",
+        Endpoint::Precheck,
         SMALL,
     ),
     route(

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,8 +18,8 @@ use super::access;
 use super::api::{Answer, Api, ApiError, Caller, Databases};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
-use super::types::{CancelRequest, Health, WindowCommand, WindowOrder};
-use crate::config::HumanDuration;
+use super::types::{CancelRequest, Health, PrecheckQuery, WindowCommand, WindowOrder};
+use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
 
 /// What is sent back.
@@ -86,6 +87,20 @@ where
             let request = parse(&body)?;
             let results = api.set_mode(databases, request, answer, caller).await?;
             Ok(json(status, &results))
+        }
+        Endpoint::ChangeDrain => {
+            let databases = Databases::from_path(found.parameter);
+            let results = api.change_drain(databases, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &results))
+        }
+        Endpoint::Precheck => {
+            let [ladder, bypass] = query.only(["ladder", "bypass"])?;
+            let query = PrecheckQuery {
+                ladder: word(ladder)?,
+                bypass: word(bypass)?,
+            };
+            let precheck = api.precheck(one(found.parameter)?, query).await;
+            Ok(json(StatusCode::OK, &precheck))
         }
         Endpoint::SetCap => {
             let database = one(found.parameter)?;
@@ -227,6 +242,12 @@ fn order(body: &[u8], headers: &HeaderMap) -> Result<WindowOrder, ApiError> {
         order.idempotency_key = Some(key.to_owned());
     }
     Ok(order)
+}
+
+/// One of a set of words, if it is there.
+fn word<T: FromStr<Err = UnknownWord>>(text: Option<String>) -> Result<Option<T>, ApiError> {
+    let word = text.map(|text| text.parse()).transpose();
+    word.map_err(|error: UnknownWord| ApiError::bad_request(format!("{error}.")))
 }
 
 /// A sequence number; none is 0.

@@ -9,11 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, ErrorBody, Events,
-    MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults, Sessions, Status,
-    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest, ErrorBody, Events,
+    Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults,
+    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 use super::*;
+use crate::config::{Bypass, Preset};
 use crate::runner::types::{
     Direction, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
 };
@@ -35,6 +37,34 @@ impl Fake {
 impl Api for Fake {
     async fn ready(&self) -> Result<(), ApiError> {
         Err(ApiError::unavailable("not_ready", "No server answers yet."))
+    }
+
+    async fn change_drain(
+        &self,
+        databases: Databases,
+        request: DrainRequest,
+    ) -> Result<ModeResults, ApiError> {
+        let message = format!("{databases:?} {:?}", request.ladder);
+        Err(ApiError::conflict("not_draining", message))
+    }
+
+    async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {
+        Precheck {
+            database,
+            go: false,
+            ladder: query.ladder.unwrap_or(Preset::Gentle),
+            bypass: query.bypass.unwrap_or(Bypass::Wait),
+            findings: Vec::new(),
+            expected: Forecast {
+                seconds: 0,
+                drain_p50_ms: 0,
+                drain_p90_ms: 0,
+                drain_max_ms: 0,
+                transactions_per_second: 0.0,
+                sessions: 0,
+                held_after_p90: 0,
+            },
+        }
     }
 
     async fn metrics(&self) -> String {

@@ -10,10 +10,10 @@ use super::events::Command;
 use super::gates::{cap_status, said};
 use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, Events,
+    CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest, Events,
     HoldRequest as HoldBody, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResult,
-    ModeResults, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
-    WindowOrder, WindowTaken, WindowView, WindowViews,
+    ModeResults, Precheck, PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions,
+    Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::config::{AskedLadder, Config, Scope};
@@ -258,6 +258,18 @@ impl Api for AppApi {
         self.app.follow_events(after)
     }
 
+    async fn change_drain(
+        &self,
+        databases: Databases,
+        request: DrainRequest,
+    ) -> Result<ModeResults, ApiError> {
+        self.app.change_drain(&target(&databases), &request)
+    }
+
+    async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {
+        self.app.precheck(database, query).await
+    }
+
     async fn cap(
         &self,
         database: String,
@@ -386,6 +398,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
             reason: body.reason,
         },
         ladder: Ladder::new(&set.ladder.with(&asked)),
+        bypass: body.bypass.unwrap_or(set.bypass_of_hold()),
     }
 }
 

@@ -122,6 +122,13 @@ impl Doors {
         }
     }
 
+    /// Closes the sockets too: who comes is turned away by the kernel, unless somebody else listens
+    /// there.
+    pub(super) async fn shut(&self) {
+        self.close().await;
+        self.all().clear();
+    }
+
     /// Leaves the sockets to who listens there too.
     pub(super) fn leave(&self) {
         for door in self.all().drain(..) {

@@ -2,10 +2,12 @@
 
 mod api;
 mod doors;
+mod drain;
 mod events;
 mod gates;
 mod handover;
 mod migrations;
+mod precheck;
 mod signals;
 mod traffic;
 mod windows;
@@ -204,6 +206,7 @@ pub async fn run(
     app.watch_former().await;
     app.await_successor();
     app.upkeep();
+    app.keep_watch();
     app.watch_gates();
     app.settle(left);
     let admin_address = admin.local_addr().context("admin HTTP")?;
@@ -285,6 +288,7 @@ impl App {
         tracing::info!(sessions = self.sessions.len(), "stopping");
         self.controller.audit().tell(Event::here(Kind::Stopping));
         self.runner.stop_all();
+        self.doors.shut().await;
         self.signal_all(Signals::STOP);
         if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {
             tracing::warn!(left, "sessions still in a transaction are ended");

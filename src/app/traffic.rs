@@ -42,6 +42,7 @@ impl Windows {
             blocked: hold.blocked,
             client_deadline: hold.client_deadline,
             ladder: Ladder::new(&hold.ladder.with(&asked.drain)),
+            bypass: asked.bypass.unwrap_or(hold.bypass_of_window()),
             unproved: false,
             by: asked.by.clone(),
             reason: asked.reason.clone(),
@@ -159,9 +160,11 @@ impl Drop for Wanted {
 fn refusal(refused: Refused) -> runner::Refused {
     let report = match &refused {
         Refused::NotDrained(report) => as_json(report),
-        Refused::Another(_) | Refused::StillHeld(_) | Refused::Former(_) | Refused::Journal(_) => {
-            serde_json::Value::Null
-        }
+        Refused::Another(_)
+        | Refused::StillHeld(_)
+        | Refused::OtherProxy(_)
+        | Refused::Former(_)
+        | Refused::Journal(_) => serde_json::Value::Null,
     };
     runner::Refused {
         // With its causes: which file of the journal, and why.

@@ -7,6 +7,7 @@ use super::App;
 use crate::admin::sse::{Feed, Feeder, Gone, feed};
 use crate::admin::types::{WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews};
 use crate::admin::{ApiError, Caller, Databases};
+use crate::clock;
 use crate::config::{AskedCap, AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis};
@@ -131,7 +132,7 @@ impl App {
 
     fn window_view(&self, window: &Lent) -> WindowView {
         let order = &window.order;
-        let (state, end, now) = (window.stage(), window.end(), Instant::now());
+        let (state, end, now) = (window.stage(), window.end(), clock::now());
         let (lease, own_end) = window.times();
         let left = |at: Instant| millis(at.saturating_duration_since(now));
         let open = !matches!(state, Stage::Ending | Stage::Closed);
@@ -210,6 +211,7 @@ fn order(
             before: body.cap_before.map_or(CAP, Duration::from),
             after: body.cap_after.map_or(CAP, Duration::from),
         }),
+        bypass: body.bypass.unwrap_or(set.bypass_of_window()),
         by: body.by.unwrap_or_else(|| "unknown".into()),
         from: caller.from,
         reason: body.reason,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::client::{ADMIN_DEFAULT, Client, ClientError};
 use super::output::Format;
-use crate::config::{HumanDuration, Preset};
+use crate::config::{Bypass, HumanDuration, Preset};
 
 /// Which pgdrain is asked, and how its answer is printed.
 #[derive(Args, Clone, Debug)]
@@ -69,6 +69,10 @@ pub(super) struct LadderArguments {
     /// How long it waits after terminating sessions.
     #[arg(long, value_name = "TIME")]
     pub(super) terminate: Option<HumanDuration>,
+    /// What is done about sessions in the database that did not come through pgdrain and are in a
+    /// transaction, at once and for as long as the hold lasts.
+    #[arg(long, value_name = "WHAT", value_parser = words::<Bypass>(Bypass::WORDS))]
+    pub(super) bypass: Option<Bypass>,
 }
 
 /// Reads one of a set of words; help and errors list them.

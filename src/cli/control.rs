@@ -104,6 +104,7 @@ impl Hold {
             stuck: self.ladder.stuck,
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
+            bypass: self.ladder.bypass,
             reason: self.reason,
             by: Some(operator()),
             unproved: self.unproved,

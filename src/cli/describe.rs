@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
-    Blocker, CapResult, CapStatus, FormerView, HoldStatus, ModeResult, ScopeStatus, SessionView,
-    Sessions, Status, WindowView, WindowViews,
+    Blocker, CapResult, CapStatus, FormerView, HoldStatus, ModeResult, Obstacle, ScopeStatus,
+    SessionView, Sessions, Status, WindowView, WindowViews,
 };
 use crate::runner::types::StatusReport;
 
@@ -254,6 +254,9 @@ pub(super) fn results(results: &[ModeResult]) -> String {
                 let _infallible = writeln!(text, "{what}:\n{}", blockers(who));
             }
         }
+        if !drain.obstacles.is_empty() {
+            let _infallible = writeln!(text, "not touched:\n{}", obstacles(&drain.obstacles));
+        }
     }
     text
 }
@@ -304,6 +307,21 @@ fn blockers(blockers: &[Blocker]) -> String {
     };
     let header = ["pid", "user", "application", "client", "state", "in tx for"];
     table(header, blockers.iter().map(row))
+}
+
+/// What a drain names and does nothing about.
+fn obstacles(obstacles: &[Obstacle]) -> String {
+    let row = |obstacle: &Obstacle| {
+        [
+            obstacle.kind.to_string(),
+            obstacle.name.clone(),
+            obstacle.owner.clone(),
+            millis(obstacle.age_ms),
+            obstacle.detail.clone(),
+        ]
+    };
+    let header = ["kind", "name", "owner", "age", "detail"];
+    table(header, obstacles.iter().map(row))
 }
 
 /// A time of day in UTC, to the second.

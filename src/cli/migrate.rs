@@ -105,6 +105,7 @@ impl Run {
             stuck: self.ladder.stuck,
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
+            bypass: self.ladder.bypass,
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             reason: self.reason,

@@ -7,6 +7,7 @@ mod client;
 mod control;
 pub mod demo;
 mod describe;
+mod drain;
 mod exit;
 mod follow;
 mod migrate;
@@ -37,6 +38,8 @@ enum Command {
     Sessions(control::Sessions),
     Hold(control::Hold),
     Open(control::Open),
+    Drain(drain::Drain),
+    Precheck(drain::Precheck),
     Cap(cap::Cap),
     Migrate(migrate::Migrate),
     Window(window::Window),
@@ -64,6 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sessions(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
+        Command::Drain(command) => wait_for(command.run()),
+        Command::Precheck(command) => wait_for(command.run()),
         Command::Cap(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
@@ -110,8 +115,10 @@ mod tests {
             "sessions shop --json",
             "hold shop",
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
-             --terminate 5s --reason maintenance --unproved --json",
+             --terminate 5s --bypass cancel --reason maintenance --unproved --json",
             "open shop",
+            "drain shop --ladder gentle --wait 5m",
+            "precheck shop --ladder firm --bypass cancel --json",
             "hold shop --user app --application web --client 10.0.0.0/8 --blocked reject --sqlstate 57P03",
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",

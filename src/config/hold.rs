@@ -50,6 +50,7 @@ impl Check<'_> {
                 abort: seconds(raw.abort, 5),
                 terminate: seconds(raw.terminate, 10),
             },
+            bypass: raw.bypass,
         }
     }
 

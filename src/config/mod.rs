@@ -51,6 +51,6 @@ pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
-    Then, UnknownWord, WhenFull,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
+    ReplicationHold, Then, UnknownWord, WhenFull,
 };

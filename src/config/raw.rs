@@ -15,7 +15,8 @@ use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
+    WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -177,6 +178,7 @@ section! {
         stuck: Option<HumanDuration>,
         abort: Option<HumanDuration>,
         terminate: Option<HumanDuration>,
+        bypass: Option<Bypass>,
     }
 }
 

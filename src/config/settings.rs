@@ -15,7 +15,7 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::users::Users;
 use super::words::{
-    AfterRestart, Blocked, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -188,6 +188,23 @@ pub struct Hold {
     pub replication: ReplicationHold,
     /// How a drain ends what still runs.
     pub ladder: Ladder,
+    /// What it does about sessions that did not come through us; `None` leaves it to the kind of
+    /// hold.
+    pub bypass: Option<Bypass>,
+}
+
+impl Hold {
+    /// What a plain hold does about bypass sessions: it names them, for its traffic is ours alone.
+    #[must_use]
+    pub fn bypass_of_hold(&self) -> Bypass {
+        self.bypass.unwrap_or(Bypass::Ignore)
+    }
+
+    /// What a window does about them: who wants to be alone waits for them.
+    #[must_use]
+    pub fn bypass_of_window(&self) -> Bypass {
+        self.bypass.unwrap_or(Bypass::Wait)
+    }
 }
 
 /// How those that waited are let in.

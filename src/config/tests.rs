@@ -532,6 +532,7 @@ fn the_reference_shows_every_key() {
             "certificate",
             "key",
             "client_ca",
+            "bypass",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
         let open = without_default.contains(&name) || key.starts_with("databases");

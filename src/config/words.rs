@@ -113,6 +113,20 @@ words! {
 }
 
 words! {
+    /// What a drain does about sessions that did not come through us and are in a transaction.
+    Bypass {
+        /// They are named, and nothing else.
+        Ignore = "ignore",
+        /// They are waited for.
+        Wait = "wait",
+        /// What they run is cancelled; who sits idle in a transaction is waited for.
+        Cancel = "cancel",
+        /// They are terminated.
+        Terminate = "terminate",
+    }
+}
+
+words! {
     /// What clients of a listener must do about encryption; the words are PgBouncer's.
     ClientTls {
         /// Encryption is declined.

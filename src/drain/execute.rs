@@ -10,6 +10,8 @@ use tokio::time::sleep_until;
 use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
 use super::proof::{View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
+use crate::clock;
+use crate::config::Bypass;
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
 use crate::server::control::Control;
@@ -35,21 +37,40 @@ pub struct Drain {
     pub sessions: Arc<Sessions>,
     /// Whom to ask and to order.
     pub control: Arc<Control>,
+    /// Whether those that did not come through us are in the way; what is done about them is not done
+    /// here.
+    pub bypass: Bypass,
 }
 
 impl Drain {
     /// Runs to its end; `progress` holds the report all the while.
-    pub async fn run(self, ladder: Ladder, progress: watch::Sender<DrainReport>) {
-        let mut escalation = Escalation::begin(ladder, self.held_at);
+    /// The ladder may be changed meanwhile.
+    pub async fn run(
+        self,
+        mut ladder: watch::Receiver<Ladder>,
+        progress: Arc<watch::Sender<DrainReport>>,
+    ) {
+        let first = ladder.borrow_and_update().clone();
+        let mut escalation = Escalation::begin(first, self.held_at);
         let mut ask_again = ASK_AGAIN;
+        let mut named = false;
         loop {
             if !self.gate.is_held_by(self.holder, self.generation) {
                 return self.finish(&progress, Outcome::Ended, "the hold ended first".into());
             }
+            if !named && self.gate.permits() == 0 {
+                named = true;
+                self.name_obstacles(&progress).await;
+            }
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
             self.publish(&progress, &escalation, view.as_ref());
-            let verdict = escalation.observe(Observation { permits, proof }, Instant::now());
+            if ladder.has_changed().unwrap_or(false) {
+                let another = ladder.borrow_and_update().clone();
+                tracing::info!(database = self.gate.database(), ?another, "ladder changed");
+                escalation.change(another, clock::now());
+            }
+            let verdict = escalation.observe(Observation { permits, proof }, clock::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
                 Verdict::Drained => return self.drained(&progress),
@@ -59,15 +80,21 @@ impl Drain {
                     return self.finish(&progress, Outcome::Unproved, detail);
                 }
                 Verdict::Exhausted => {
+                    if !named {
+                        self.name_obstacles(&progress).await;
+                    }
                     let detail = exhausted(&progress.borrow());
                     return self.finish(&progress, Outcome::Exhausted, detail);
                 }
                 Verdict::Act(step) => {
                     self.act(step, &escalation, view.as_ref(), &progress).await;
                 }
-                Verdict::LookAgain(at) if permits > 0 => self.wait(at).await,
+                Verdict::LookAgain(at) if permits > 0 => {
+                    self.wait(at, permits, &mut ladder).await;
+                }
                 Verdict::LookAgain(at) => {
-                    self.wait(at.min(Instant::now() + ask_again)).await;
+                    let at = at.min(clock::now() + ask_again);
+                    self.wait(at, permits, &mut ladder).await;
                     ask_again = (ask_again * 2).min(ASK_AGAIN_MAX);
                 }
             }
@@ -85,15 +112,34 @@ impl Drain {
             self.gate.scope(),
             &self.sessions,
             &self.control,
+            self.bypass,
         )
         .await;
         (self.gate.permits(), Some(view))
     }
 
-    /// Waits until the count is zero, the hold is over, or the time has come.
-    async fn wait(&self, until: Instant) {
+    /// Puts into the report what it does nothing about. Who cannot be asked is told of by the proof.
+    async fn name_obstacles(&self, progress: &watch::Sender<DrainReport>) {
+        let database = self.gate.database();
+        if let Ok(obstacles) = self.control.obstacles(database).await {
+            for obstacle in &obstacles {
+                tracing::warn!(database, ?obstacle, "stands in the way");
+            }
+            progress.send_modify(|report| report.obstacles = obstacles);
+        }
+    }
+
+    /// Waits until the count, which was `permits` at the last look, is zero, the hold is over, the
+    /// ladder changed, or the time has come. The count may have come to zero since that look.
+    async fn wait(&self, until: Instant, permits: u32, ladder: &mut watch::Receiver<Ladder>) {
+        // It is looked at by whoever waits here; without a sender it stays as it is.
+        let changed = async {
+            if ladder.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         let quiet = async {
-            if self.gate.permits() > 0 {
+            if permits > 0 {
                 self.gate.quiet().await;
             } else {
                 std::future::pending().await
@@ -102,6 +148,7 @@ impl Drain {
         tokio::select! {
             () = quiet => {}
             () = self.gate.gone(self.holder, self.generation) => {}
+            () = changed => ladder.mark_changed(),
             () = sleep_until(until.into()) => {}
         }
     }
@@ -121,6 +168,10 @@ impl Drain {
         view: Option<&View>,
         progress: &watch::Sender<DrainReport>,
     ) {
+        // Behind a pooler a process id may be anybody's: the ladder stops at waiting.
+        if self.control.is_pooled() {
+            return;
+        }
         let sessions = self.in_the_way();
         let mut pids: BTreeSet<i32> = sessions
             .iter()
@@ -174,7 +225,7 @@ impl Drain {
     /// Sessions to which this was last done since the gate was closed.
     fn done_to(&self, done: fn(&Session) -> Option<Duration>) -> Vec<Blocker> {
         let mut sessions = self.sessions.held_with(self.gate.database());
-        let since = self.held_at.elapsed();
+        let since = clock::now().saturating_duration_since(self.held_at);
         sessions.retain(|session| done(session).is_some_and(|ago| ago <= since));
         let blockers = sessions.iter().map(|session| Blocker::from(&**session));
         blockers.collect()
@@ -200,6 +251,9 @@ impl Drain {
                 &mut in_the_way,
                 view.busy.iter().map(Blocker::from).collect(),
             );
+            if self.bypass != Bypass::Ignore {
+                in_the_way.extend(view.bypass.iter().map(Blocker::past_us));
+            }
         }
         let last = self.gate.emptied_at().map(timestamp);
         progress.send_modify(|report| {
@@ -209,14 +263,14 @@ impl Drain {
             add_new(&mut report.freed, freed);
             add_new(&mut report.aborted, aborted);
             if let Some(view) = view {
-                report.bypass.clone_from(&view.bypass);
+                report.bypass = view.past_us();
                 report.exempt.clone_from(&view.exempt);
             }
         });
     }
 
     fn drained(&self, progress: &watch::Sender<DrainReport>) {
-        let now = timestamp(Instant::now());
+        let now = timestamp(clock::now());
         progress.send_modify(|report| {
             report.drained_at = Some(now);
             report.in_the_way.clear();
@@ -230,7 +284,9 @@ impl Drain {
 
     fn finish(&self, progress: &watch::Sender<DrainReport>, outcome: Outcome, detail: String) {
         let database = self.gate.database();
-        let took_ms = self.held_at.elapsed().as_millis();
+        let took_ms = clock::now()
+            .saturating_duration_since(self.held_at)
+            .as_millis();
         tracing::info!(database, ?outcome, took_ms, detail, "drain ended");
         progress.send_modify(|report| {
             report.outcome = outcome;
@@ -276,23 +332,6 @@ fn add_new(to: &mut Vec<Blocker>, blockers: Vec<Blocker>) {
 }
 
 fn exhausted(report: &DrainReport) -> String {
-    let names: Vec<String> = report
-        .in_the_way
-        .iter()
-        .map(|blocker| {
-            let pid = blocker
-                .pid
-                .map_or_else(|| "?".into(), |pid| pid.to_string());
-            let age = blocker.transaction_age_ms.unwrap_or(0) / 1000;
-            let Blocker {
-                user,
-                application_name,
-                client,
-                state,
-                ..
-            } = blocker;
-            format!("pid {pid} ({user}, {application_name:?}, {client}, {state}, {age} s)")
-        })
-        .collect();
+    let names: Vec<String> = report.in_the_way.iter().map(Blocker::name).collect();
     format!("still in the way: {}", names.join("; "))
 }

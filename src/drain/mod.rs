@@ -4,17 +4,19 @@
 //! sessions in a transaction, those included whose connection we closed. What is not known is never
 //! taken for zero.
 
+pub mod bypass;
 pub mod escalation;
 pub mod execute;
 mod proof;
 pub mod report;
 
-use crate::config::Scope;
+use crate::config::{Bypass, Scope};
 use crate::server::control::Control;
 use crate::session::registry::Sessions;
 
 /// Forgets connections that we closed and that the server has forgotten too.
 pub async fn forget_departed(database: &str, sessions: &Sessions, control: &Control) {
     // Looking is what forgets.
-    proof::look(database, &Scope::default(), sessions, control).await;
+    let scope = Scope::default();
+    proof::look(database, &scope, sessions, control, Bypass::Ignore).await;
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::escalation::Proof;
 use super::report::Blocker;
-use crate::config::Scope;
+use crate::config::{Bypass, Scope};
 use crate::server::connect::Endpoint;
-use crate::server::control::{Activity, Backend, Control, ControlError};
+use crate::server::control::{Activity, Backend, Control, ControlError, Seen};
 use crate::session::registry::{self, Session, Sessions};
 
 /// The server's view of one database at one moment.
@@ -18,26 +18,40 @@ pub(super) struct View {
     /// Backends of ours that are in a transaction, or that we left and that are not gone.
     pub busy: Vec<Backend>,
     /// Sessions that did not come through us and are in a transaction.
-    pub bypass: Vec<Blocker>,
+    pub bypass: Vec<Backend>,
+    /// Replication connections of ours that holds do not stop and that are in a transaction.
+    pub unheld: Vec<Blocker>,
     /// Sessions that no hold stops and that are in a transaction.
     pub exempt: Vec<Blocker>,
     /// Why the proof is unknown.
     pub unknown: Option<String>,
+    /// Whether process ids mean nothing, because a pooler is in between.
+    pub pooled: bool,
+    /// Whether the server did not answer.
+    pub failed: bool,
 }
 
-/// Asks the server about the sessions of `database` that `scope` is for.
+impl View {
+    /// Those at work past the hold, for reports.
+    pub(super) fn past_us(&self) -> Vec<Blocker> {
+        let bypass = self.bypass.iter().map(Blocker::past_us);
+        bypass.chain(self.unheld.iter().cloned()).collect()
+    }
+}
+
+/// Asks the server about the sessions of `database` that `scope` is for. Those that did not come through us belong to the
+/// proof unless they are to be ignored.
 pub(super) async fn look(
     database: &str,
     scope: &Scope,
     sessions: &Sessions,
     control: &Control,
+    bypass: Bypass,
 ) -> View {
     // Taken before the server is asked: whoever logs in later cannot be missed by the answer.
     let ours = sessions.of(database);
     match control.backends(database).await {
-        Ok((endpoint, backends)) => {
-            compare((database, scope), sessions, &ours, &endpoint, backends)
-        }
+        Ok(seen) => compare((database, scope), sessions, &ours, seen, bypass),
         Err(error) => {
             let proof = match error {
                 ControlError::NoRole => Proof::Impossible,
@@ -50,8 +64,11 @@ pub(super) async fn look(
                 proof,
                 busy: Vec::new(),
                 bypass: Vec::new(),
+                unheld: Vec::new(),
                 exempt: Vec::new(),
                 unknown,
+                pooled: false,
+                failed: true,
             }
         }
     }
@@ -61,9 +78,15 @@ fn compare(
     (database, scope): (&str, &Scope),
     sessions: &Sessions,
     ours: &[Arc<Session>],
-    endpoint: &Endpoint,
-    backends: Vec<Backend>,
+    seen: Seen,
+    bypass: Bypass,
 ) -> View {
+    let Seen {
+        endpoint,
+        backends,
+        pooled,
+    } = seen;
+    let endpoint = &endpoint;
     let seen: BTreeMap<i32, Backend> = backends
         .into_iter()
         .map(|backend| (backend.pid, backend))
@@ -72,9 +95,15 @@ fn compare(
         proof: Proof::Clear,
         busy: vec![],
         bypass: vec![],
+        unheld: vec![],
         exempt: vec![],
         unknown: None,
+        pooled,
+        failed: false,
     };
+    if pooled {
+        view.unknown("a pooler stands between the control connection and the server".into());
+    }
     sessions.forget_departed(|gone| {
         gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
@@ -91,20 +120,16 @@ fn compare(
     for session in held.filter(|session| scope.fits(session.who())) {
         view.count_session(session, sessions, endpoint, &seen);
     }
-    let is_ours = |pid: i32| {
-        sessions.by_pid(pid).is_some()
-            || sessions.is_elsewhere(pid)
-            || ours.iter().any(|session| session.pid() == Some(pid))
-            || departed.iter().any(|gone| gone.pid == pid)
-    };
-    let in_transaction =
-        |activity| matches!(activity, Activity::Active | Activity::IdleInTransaction);
-    view.bypass = seen
-        .values()
-        .filter(|backend| in_transaction(backend.activity) && !is_ours(backend.pid))
-        .filter(|backend| !backend.sends_changes)
-        .map(Blocker::from)
-        .collect();
+    for backend in seen.values().filter(|backend| !backend.sends_changes) {
+        let is_ours = sessions.by_pid(backend.pid).is_some()
+            || sessions.is_elsewhere(backend.pid)
+            || ours.iter().any(|session| session.pid() == Some(backend.pid))
+            // As it is now: it may have left since the first look.
+            || sessions.departed_of(database).iter().any(|gone| gone.pid == backend.pid);
+        if !is_ours {
+            view.count_bypass(backend, bypass);
+        }
+    }
     // Replication connections take SQL too; one that is not held is to be seen then.
     // Those of a window are let in by whoever drains, and ended with it.
     let unheld = ours
@@ -114,7 +139,7 @@ fn compare(
         .filter(|session| session.transaction_age().is_some())
         .partition(|session| session.replication.is_some());
     let blocker = |session: &Arc<Session>| Blocker::from(&**session);
-    view.bypass.extend(replicates.into_iter().map(blocker));
+    view.unheld = replicates.into_iter().map(blocker).collect();
     view.exempt = exempt.into_iter().map(blocker).collect();
     view
 }
@@ -161,8 +186,28 @@ impl View {
         }
     }
 
+    /// One that did not come through us.
+    fn count_bypass(&mut self, backend: &Backend, policy: Bypass) {
+        if backend.in_transaction() {
+            self.bypass.push(backend.clone());
+        }
+        match (policy, backend.activity) {
+            (Bypass::Ignore, _) | (_, Activity::Idle | Activity::Aborted) => {}
+            (_, Activity::Active | Activity::IdleInTransaction) => self.is_busy(),
+            (_, Activity::Unknown) => self.unknown(format!(
+                "the server does not show what the session {} of {:?} does, which did not come \
+                 through pgdrain: the control role needs pg_read_all_stats",
+                backend.pid, backend.user
+            )),
+        }
+    }
+
     fn busy(&mut self, backend: &Backend) {
         self.busy.push(backend.clone());
+        self.is_busy();
+    }
+
+    fn is_busy(&mut self) {
         if self.proof == Proof::Clear {
             self.proof = Proof::Busy;
         }
@@ -175,7 +220,7 @@ impl View {
 }
 
 /// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

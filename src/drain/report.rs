@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::escalation::Step;
+use crate::clock;
 use crate::config::words;
-use crate::server::control::Backend;
+use crate::server::control::{Backend, Obstacle};
 use crate::session::registry::Session;
 
 words! {
@@ -54,8 +55,15 @@ pub struct DrainReport {
     /// Sessions that are in the way now.
     #[serde(default)]
     pub in_the_way: Vec<Blocker>,
-    /// Sessions in the database that did not come through us and are in a transaction.
+    /// Sessions in the database that did not come through us and are in a transaction: as long as
+    /// the drain goes on, and in a window for as long as it lasts.
     pub bypass: Vec<Blocker>,
+    /// Why it is not known whether there are such sessions, as of the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass_unknown: Option<String>,
+    /// What else was in the way when the gate was closed: it is named, and nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<Obstacle>,
     /// Sessions that no hold stops and that are in a transaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exempt: Vec<Blocker>,
@@ -80,6 +88,8 @@ impl DrainReport {
             aborted: Vec::new(),
             terminated: Vec::new(),
             bypass: Vec::new(),
+            bypass_unknown: None,
+            obstacles: Vec::new(),
             exempt: Vec::new(),
             detail: "waiting for transactions to end".into(),
         }
@@ -103,6 +113,40 @@ pub struct Blocker {
     pub transaction_age_ms: Option<u64>,
     /// When its last statement began.
     pub statement_started_at: Option<Timestamp>,
+    /// Whether it did not come through us.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass: bool,
+    /// When the server started it; only of those that did not come through us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_started_at: Option<Timestamp>,
+}
+
+impl Blocker {
+    /// Who it is and what it does, in a few words.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let pid = self.pid.map_or_else(|| "?".into(), |pid| pid.to_string());
+        let age = self.transaction_age_ms.unwrap_or(0) / 1000;
+        let Blocker {
+            user,
+            application_name,
+            client,
+            state,
+            ..
+        } = self;
+        format!("pid {pid} ({user}, {application_name:?}, {client}, {state}, {age} s)")
+    }
+
+    /// A session that did not come through us.
+    #[must_use]
+    pub fn past_us(backend: &Backend) -> Blocker {
+        let born = backend.born;
+        Blocker {
+            bypass: true,
+            backend_started_at: born.and_then(|at| Timestamp::from_microsecond(at).ok()),
+            ..Blocker::from(backend)
+        }
+    }
 }
 
 impl From<&Session> for Blocker {
@@ -118,6 +162,8 @@ impl From<&Session> for Blocker {
             state: session.activity().as_str().to_owned(),
             transaction_age_ms: session.transaction_age().map(millis),
             statement_started_at: started.and_then(|at| Timestamp::try_from(at).ok()),
+            bypass: false,
+            backend_started_at: None,
         }
     }
 }
@@ -134,6 +180,8 @@ impl From<&Backend> for Blocker {
             statement_started_at: backend
                 .statement_started_at
                 .and_then(|at| Timestamp::try_from(at).ok()),
+            bypass: false,
+            backend_started_at: None,
         }
     }
 }
@@ -146,7 +194,8 @@ pub fn millis(duration: std::time::Duration) -> u64 {
 /// The wall clock's time of a moment of the steady clock.
 #[must_use]
 pub fn timestamp(at: Instant) -> Timestamp {
-    let now = Timestamp::now();
-    let since = jiff::SignedDuration::try_from(at.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
+    let now = clock::wall();
+    let since = jiff::SignedDuration::try_from(clock::now().saturating_duration_since(at))
+        .unwrap_or(jiff::SignedDuration::MAX);
     now.checked_sub(since).unwrap_or(Timestamp::MIN)
 }

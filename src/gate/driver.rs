@@ -14,6 +14,7 @@ use super::queue::{GateNumber, Looked, Place, Queue, Room, Waiters};
 use super::reopen::{Pace, Pacing};
 use super::state::{Standing, State};
 use crate::audit::Audit;
+use crate::clock;
 use crate::config::Scope;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -182,7 +183,7 @@ impl Gate {
 
     /// Takes a place in the queue, if there is room.
     pub fn join(self: &Arc<Self>, waker: &Waker, room: Room) -> Option<Place> {
-        let place = self.queue.join(self.number, waker, Instant::now(), room)?;
+        let place = self.queue.join(self.number, waker, clock::now(), room)?;
         self.keep_pace();
         Some(place)
     }
@@ -210,7 +211,7 @@ impl Gate {
 
     /// Gives a place in the queue back, and the turn if it had come. For the gate of the database.
     pub fn leave(&self, place: Place) {
-        if let Some(behind) = self.queue.leave(place, Instant::now()) {
+        if let Some(behind) = self.queue.leave(place, clock::now()) {
             self.shared.metrics.client_waited(behind.waited);
             if let Some(permit) = behind.permit {
                 self.release(permit);
@@ -261,7 +262,7 @@ impl Gate {
 
     pub(super) fn note_empty(&self) {
         let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
-        *emptied = Some(Instant::now());
+        *emptied = Some(clock::now());
         self.quiet.notify_waiters();
     }
 

@@ -9,6 +9,7 @@ use super::mode::{Generation, HoldSpec, Holder};
 use super::queue::GateNumber;
 use super::reopen::Pace;
 use crate::audit::Audit;
+use crate::clock;
 use crate::config::{Scope, Then, Who};
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
@@ -129,7 +130,7 @@ impl Gates {
                 vec![database.hold(Holder::Operator, scope, spec)]
             }
             None => {
-                let standing = (spec.clone(), Instant::now());
+                let standing = (spec.clone(), clock::now());
                 inner.everywhere.insert(scope.clone(), standing);
                 let databases = inner.databases.values_mut();
                 databases
@@ -194,7 +195,7 @@ impl Inner {
                 narrow: BTreeMap::new(),
                 last_number: 0,
             };
-            let now = Instant::now();
+            let now = clock::now();
             for (scope, standing) in everywhere {
                 if let Some(spec) = rest_of(standing, now) {
                     database.hold(Holder::Everywhere, scope, &spec);

@@ -8,6 +8,8 @@ use super::driver::{Control, Gate, OWN};
 use super::mode::{Generation, HoldSpec, Holder, Mode};
 use super::state::{Effect, EndedBy, Event, Hold};
 use crate::audit::{Event as Told, Kind};
+use crate::clock;
+use crate::faults::{Fault, is_back};
 
 impl Gate {
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
@@ -15,7 +17,7 @@ impl Gate {
         let mut control = self.control();
         let effects = control
             .state
-            .apply(Event::Hold { holder, spec }, Instant::now());
+            .apply(Event::Hold { holder, spec }, clock::now());
         let generation = control.state.hold(holder);
         let generation = generation.map_or(Generation::default(), |hold| hold.generation);
         self.carry_out(control, effects);
@@ -30,7 +32,7 @@ impl Gate {
         }
         let effects = control
             .state
-            .apply(Event::Hold { holder, spec }, Instant::now());
+            .apply(Event::Hold { holder, spec }, clock::now());
         let generation = control.state.hold(holder).map(|hold| hold.generation);
         self.carry_out(control, effects);
         generation
@@ -60,7 +62,7 @@ impl Gate {
 
     fn apply(self: &Arc<Self>, event: Event) -> bool {
         let mut control = self.control();
-        let effects = control.state.apply(event, Instant::now());
+        let effects = control.state.apply(event, clock::now());
         let acted = !effects.is_empty();
         self.carry_out(control, effects);
         acted
@@ -129,10 +131,12 @@ impl Gate {
         let stop = self.shared.tasks.shutdown_token();
         self.shared.tasks.spawn("gate timer", async move {
             tokio::select! {
+                // In this order, so that what a simulation sees does not depend on chance.
+                biased;
                 () = tokio::time::sleep_until(at.into()) => {
                     gate.apply(Event::Timer { holder, generation });
                 }
-                () = gate.gone(holder, generation) => {}
+                () = gate.gone(holder, generation), if !is_back(Fault::StaleTimer) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -167,7 +171,7 @@ impl Gate {
     }
 
     fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
-        let lasted = hold.since.elapsed();
+        let lasted = clock::now().saturating_duration_since(hold.since);
         self.shared.metrics.hold_ended(lasted);
         tracing::info!(
             database = self.database,

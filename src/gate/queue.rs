@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::Epoch;
 use crate::config::WhenFull;
+use crate::faults::{Fault, is_back};
 
 /// A place in the queue of one database. Must be given back with [`super::Gate::leave`].
 #[derive(Debug, PartialEq, Eq)]
@@ -143,7 +144,9 @@ impl Queue {
         let Some(client) = line.clients.get_mut(&place.0) else {
             return Looked::Same;
         };
-        client.waker.clone_from(waker);
+        if !is_back(Fault::LostWakeUp) {
+            client.waker.clone_from(waker);
+        }
         let (was_at, stand) = (client.at, client.stand);
         let looked = match stand {
             Stand::Waiting | Stand::Called(_) if was_at == at => return Looked::Same,

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::mode::{Generation, HoldSpec, Holder, Mode};
 use crate::config::{Blocked, Then};
+use crate::faults::{Fault, is_back};
 use crate::wire::refusal::Sqlstate;
 
 /// One hold on a gate.
@@ -192,7 +193,8 @@ impl State {
             Event::Hold { holder, spec } => self.begin(holder, spec, now, &mut effects),
             Event::Release { holder, generation } => {
                 let there = self.holds.get(&holder).map(|hold| hold.generation);
-                if there.is_some() && (generation.is_none() || generation == there) {
+                let any = generation.is_none() || is_back(Fault::OldRelease);
+                if there.is_some() && (any || generation == there) {
                     self.end(holder, EndedBy::Command, &mut effects);
                 }
             }
@@ -251,6 +253,9 @@ impl State {
         let Some(hold) = self.holds.get_mut(&holder) else {
             return;
         };
+        if is_back(Fault::StaleTimer) {
+            return self.end(holder, EndedBy::Time, effects);
+        }
         if hold.generation != generation {
             return;
         }

@@ -9,6 +9,7 @@ use super::driver::{Control, Gate, OWN};
 use super::mode::{Generation, Mode};
 use super::reopen::{Seen, Turn};
 use crate::audit::{Event as Told, Kind};
+use crate::clock;
 
 impl Gate {
     /// At most `spec.transactions` transactions at once from now on, until the cap's time is over or it
@@ -36,7 +37,7 @@ impl Gate {
     /// The most transactions that were seen at once in the last minute.
     pub fn busiest(&self) -> u32 {
         let mut busiest = self.busiest.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+        let now = clock::now();
         busiest.look(self.permits(), now);
         busiest.most(now)
     }
@@ -44,7 +45,7 @@ impl Gate {
     /// Says whether anything was done, and the number of the cap that is on afterwards.
     fn apply_to_cap(self: &Arc<Self>, event: CapEvent) -> (bool, Generation) {
         let mut control = self.control();
-        let effects = control.caps.apply(event, Instant::now());
+        let effects = control.caps.apply(event, clock::now());
         let acted = !effects.is_empty();
         let generation = control.caps.current().map(|cap| cap.generation);
         for effect in effects {
@@ -105,7 +106,7 @@ impl Gate {
             .pace
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        control.pacing.begin(pace, Instant::now());
+        control.pacing.begin(pace, clock::now());
         self.pace(control);
         self.step_on(control);
     }
@@ -139,7 +140,7 @@ impl Gate {
                 waiting,
                 cap: cap.and_then(|cap| usize::try_from(cap.spec.transactions).ok()),
             };
-            match control.pacing.next(Instant::now(), seen) {
+            match control.pacing.next(clock::now(), seen) {
                 Turn::LetIn(most) => {
                     self.queue.call(OWN, most, || self.admission.admit_anyway());
                 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::AskedLadder;
+use crate::config::{AskedLadder, Bypass};
 
 /// Opens and ends exclusive windows.
 pub trait Traffic: Send + Sync + 'static {
@@ -31,6 +31,8 @@ pub struct WindowRequest {
     pub duration: Duration,
     /// How running transactions are ended.
     pub drain: AskedLadder,
+    /// What is done about sessions that did not come through the proxy; `None` is as configured.
+    pub bypass: Option<Bypass>,
     /// Why, for logs and for those who wait.
     pub reason: Option<String>,
     /// Who asks.

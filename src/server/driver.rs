@@ -5,10 +5,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
-use tokio_postgres::{CancelToken, Client, Config, Connection, NoTls};
+use tokio_postgres::{CancelToken, Client, Config, Connection};
 
 use super::connect::{Route, Unreachable, connect, connect_again, is_another_way};
 use crate::config::{Role, Upstream};
@@ -19,8 +19,8 @@ use crate::tls::stream::Stream;
 /// A connection that the driver takes for encrypted by itself, so that it binds its passwords to
 /// the server's certificate.
 #[derive(Debug)]
-pub struct Encrypted {
-    stream: Stream,
+pub struct Encrypted<S = Stream> {
+    stream: S,
     end_point: Option<Vec<u8>>,
 }
 
@@ -123,7 +123,23 @@ async fn log_in_as(
 pub async fn cancel(token: &CancelToken, route: &Route) -> Result<(), NotCancelled> {
     let stream = connect_again(route).await?;
     // Encrypted or not, the driver is not to ask for encryption once more.
-    Ok(token.cancel_query_raw(stream, NoTls).await?)
+    Ok(token.cancel_query_raw(stream, WRAP).await?)
+}
+
+/// The process id that the server told this client when it logged in. The driver shows it nowhere
+/// but in its cancel requests, so one is written to nobody.
+pub async fn pid_told(client: &Client) -> Option<i32> {
+    let (ours, mut theirs) = tokio::io::duplex(64);
+    client
+        .cancel_token()
+        .cancel_query_raw(ours, WRAP)
+        .await
+        .ok()?;
+    // Length and code of the request come first.
+    let mut request = [0; 12];
+    theirs.read_exact(&mut request).await.ok()?;
+    let [.., a, b, c, d] = request;
+    Some(i32::from_be_bytes([a, b, c, d]))
 }
 
 /// Why a cancel request was not sent.
@@ -141,25 +157,28 @@ struct Wrap {
     end_point: Option<Vec<u8>>,
 }
 
-impl TlsConnect<Stream> for Wrap {
-    type Stream = Encrypted;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Encrypted>>;
+/// For what binds nothing to the connection.
+const WRAP: Wrap = Wrap { end_point: None };
 
-    fn connect(self, stream: Stream) -> Self::Future {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsConnect<S> for Wrap {
+    type Stream = Encrypted<S>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Encrypted<S>>>;
+
+    fn connect(self, stream: S) -> Self::Future {
         let end_point = self.end_point;
         ready(Ok(Encrypted { stream, end_point }))
     }
 }
 
-impl TlsStream for Encrypted {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
     fn channel_binding(&self) -> ChannelBinding {
         let end_point = self.end_point.clone();
         end_point.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 
-impl AsyncRead for Encrypted {
+impl<S: AsyncRead + Unpin> AsyncRead for Encrypted<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -169,7 +188,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Presumed};
 use super::passes::Pass;
+use crate::clock;
 use crate::config::Who;
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
@@ -221,7 +222,7 @@ impl Session {
             server_key: login.server_key,
             client_key: login.client_key,
             meter: Meter::default(),
-            born: Instant::now(),
+            born: clock::now(),
             signals: AtomicU16::new(0),
             waker: Mutex::default(),
             cancels: Mutex::default(),
@@ -436,7 +437,8 @@ impl Session {
     }
 
     fn stamp(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_micros()).map_or(u64::MAX, |now| now.saturating_add(1))
+        let age = clock::now().saturating_duration_since(self.born);
+        u64::try_from(age.as_micros()).map_or(u64::MAX, |now| now.saturating_add(1))
     }
 
     fn since(&self, stamp: &AtomicU64) -> Option<Duration> {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::controller::{Controller, write};
 use super::journal::{CapRecord, JournalError, Record};
 use crate::audit::{Event, Kind};
+use crate::clock;
 use crate::config::{AfterRestart, AskedCap};
 use crate::gate::cap::CapSpec;
 
@@ -50,7 +49,7 @@ impl Controller {
         };
         let noted = CapRecord {
             spec: spec.clone(),
-            since: Timestamp::now(),
+            since: clock::wall(),
         };
         let mut journal = self.journal.lock().await;
         let note = |record: &mut Record| {
@@ -70,7 +69,7 @@ impl Controller {
 
     /// Puts caps back on after a restart, with the rest of their time.
     pub(super) fn take_up_caps(self: &Arc<Self>, record: &Record, policy: AfterRestart) {
-        let now = Timestamp::now();
+        let now = clock::wall();
         for (database, cap) in &record.caps {
             let duration = cap.left(now);
             if policy == AfterRestart::Open || duration.is_zero() {

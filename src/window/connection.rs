@@ -156,8 +156,8 @@ impl Controller {
         if pids.is_empty() {
             return Ok(Vec::new());
         }
-        let (_, backends) = self.control(database).backends(database).await?;
-        let running = backends.iter().map(|backend| backend.pid);
+        let seen = self.control(database).backends(database).await?;
+        let running = seen.backends.iter().map(|backend| backend.pid);
         let ours = |pid: &i32| self.sessions.by_pid(*pid).is_some();
         Ok(running
             .filter(|pid| pids.contains(pid) && !ours(pid))

@@ -2,27 +2,25 @@
 //!
 //! Opening never waits for anything: not for the disk, not for the server, not for another command.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::Mutex as AsyncMutex;
 
+use super::drains::Drains;
 use super::generations::Generations;
 use super::journal::{Journal, JournalError, Record};
+use super::pace::Pace;
 use super::windows::Windows;
-use crate::audit::{Audit, Event, Kind};
-use crate::config::{Config, Scope, Shared, Target as Upstream};
+use crate::audit::Audit;
+use crate::config::{Bypass, Config, Scope, Shared, Target as Upstream};
 use crate::drain::escalation::Ladder;
-use crate::drain::execute::Drain;
-use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
-use crate::gate::mode::{Generation, HoldSpec, Holder};
-use crate::gate::{Gate, Gates};
+use crate::gate::Gates;
+use crate::gate::mode::HoldSpec;
 use crate::metrics::Metrics;
 use crate::server::control::Control;
 use crate::server::own::OwnBackends;
 use crate::session::registry::Sessions;
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, blocking};
 
 /// What a command is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,27 +52,8 @@ pub struct HoldRequest {
     pub spec: HoldSpec,
     /// How what still runs is ended.
     pub ladder: Ladder,
-}
-
-/// A hold that was placed, and its drain.
-#[derive(Debug, Clone)]
-pub struct Draining {
-    /// The database.
-    pub database: String,
-    /// Its hold.
-    pub generation: Generation,
-    /// How the drain stands; closed when it has ended.
-    pub report: watch::Receiver<DrainReport>,
-}
-
-impl Draining {
-    /// Waits for the end of the drain. Cancel safe: the drain goes on.
-    pub async fn ended(mut self) -> DrainReport {
-        let ended = |report: &DrainReport| report.outcome != Outcome::Draining;
-        // An error only says that the drain is over.
-        let _ = self.report.wait_for(ended).await;
-        self.report.borrow().clone()
-    }
+    /// What is done about sessions that did not come through us.
+    pub bypass: Bypass,
 }
 
 /// Why traffic was not reopened.
@@ -125,7 +104,8 @@ pub struct Controller {
     pub(super) journal: AsyncMutex<(Journal, Record)>,
     controls: Mutex<Vec<(Upstream, Arc<Control>)>>,
     pub(super) own: OwnBackends,
-    drains: Mutex<BTreeMap<(String, Holder), Draining>>,
+    pub(super) drains: Drains,
+    pub(super) pace: Pace,
 }
 
 impl Controller {
@@ -152,62 +132,9 @@ impl Controller {
             journal: AsyncMutex::new((journal, record)),
             controls: Mutex::default(),
             own,
-            drains: Mutex::default(),
+            drains: Drains::default(),
+            pace: Pace::default(),
         }
-    }
-
-    /// Begins to drain a gate that `holder` has closed.
-    pub(super) fn drain(
-        &self,
-        gate: Arc<Gate>,
-        holder: Holder,
-        generation: Generation,
-        held_at: Instant,
-        ladder: Ladder,
-    ) -> Draining {
-        let (database, name) = (gate.database().to_owned(), gate.name());
-        let mut inside = self.sessions.held_with(&database);
-        let scope = gate.scope();
-        inside.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
-        let waited_for = inside
-            .iter()
-            .map(|session| Blocker::from(&**session))
-            .collect();
-        let (progress, report) = watch::channel(DrainReport::begun(timestamp(held_at), waited_for));
-        let drain = Drain {
-            gate,
-            holder,
-            generation,
-            held_at,
-            sessions: Arc::clone(&self.sessions),
-            control: self.control(&database),
-        };
-        let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
-        let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
-        self.tasks
-            .spawn("control connection", async move { control.warm_up().await });
-        self.tasks.spawn("drain", async move {
-            drain.run(ladder, progress).await;
-            metrics.drained(held_at.elapsed());
-            audit.tell(drain_ended(&of, &told.borrow()));
-        });
-        let draining = Draining {
-            database: database.clone(),
-            generation,
-            report,
-        };
-        self.drains().insert((name, holder), draining.clone());
-        draining
-    }
-
-    /// The drain of this holder's hold, the last one if it has ended; the name is the gate's.
-    pub fn draining(&self, gate: &str, holder: Holder) -> Option<Draining> {
-        self.drains().get(&(gate.to_owned(), holder)).cloned()
-    }
-
-    /// Shows a drain in place of the one that it is made of.
-    pub(super) fn replace_draining(&self, gate: &str, holder: Holder, draining: Draining) {
-        self.drains().insert((gate.to_owned(), holder), draining);
     }
 
     /// The former process, if it still serves sessions.
@@ -275,21 +202,28 @@ impl Controller {
         Ok(act())
     }
 
-    fn drains(&self) -> MutexGuard<'_, BTreeMap<(String, Holder), Draining>> {
-        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn drain_ended(database: &str, report: &DrainReport) -> Event {
-    Event {
-        after: Some(report.outcome.to_string()),
-        outcome: Some(report.detail.clone()),
-        ..Event::of(Kind::Drain, database)
+    /// Changes the journal before the first command. What cannot be written down is held all the
+    /// same, until the next restart.
+    pub(super) fn record_at_start(&self, change: impl FnOnce(&mut Record)) {
+        let Ok(mut journal) = self.journal.try_lock() else {
+            return;
+        };
+        if let Err(error) = write_now(&mut journal, change) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the journal does not say that holds stay");
+        }
     }
 }
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.
 pub(super) async fn write(
+    journal: &mut (Journal, Record),
+    change: impl FnOnce(&mut Record),
+) -> Result<(), JournalError> {
+    write_now(journal, change)
+}
+
+fn write_now(
     journal: &mut (Journal, Record),
     change: impl FnOnce(&mut Record),
 ) -> Result<(), JournalError> {
@@ -299,7 +233,7 @@ pub(super) async fn write(
         return Ok(());
     }
     // Small, rare, and in order: the other worker goes on relaying.
-    tokio::task::block_in_place(|| journal.0.write(&record))?;
+    blocking(|| journal.0.write(&record))?;
     journal.1 = record;
     Ok(())
 }

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use jiff::Timestamp;
 use sha2::Sha256;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
@@ -17,7 +16,8 @@ use super::lease::{Lease, Term};
 use super::lent::{Driver, Lent};
 use super::steps::{After, Life, Stage};
 use super::windows::{Refused, WindowRequest};
-use crate::config::{AskedCap, Blocked, words};
+use crate::clock;
+use crate::config::{AskedCap, Blocked, Bypass, words};
 use crate::drain::escalation::Ladder;
 use crate::session::passes::{Hash, Passes, hash};
 use crate::tasks::Tasks;
@@ -78,6 +78,8 @@ pub struct Order {
     pub unproved: bool,
     /// How many transactions run at once before and after, if not all.
     pub cap: Option<CapAround>,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    pub bypass: Bypass,
     /// Who asks.
     pub by: String,
     /// From where.
@@ -164,12 +166,12 @@ impl Desk {
             term = journal.term;
         };
         self.controller.record(count, || ()).await?;
-        let lease = Lease::begin(term, order.lease, Instant::now());
+        let lease = Lease::begin(term, order.lease, clock::now());
         let (effects, to_do) = mpsc::unbounded_channel();
         let on_lost = order.on_lost;
         let cap_first = order.cap.map(|cap| cap.before);
         let window = Arc::new(Lent::new(
-            (id, Timestamp::now()),
+            (id, clock::wall()),
             order,
             (key, hash(&secret)),
             Life::begin(lease, on_lost, cap_first),

@@ -3,12 +3,13 @@
 //! Who is held by two holds goes on when both are open: each opening ends one.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use super::controller::{Controller, Draining, HoldRequest, OpenRefused, Target, write};
+use super::controller::{Controller, HoldRequest, OpenRefused, Target, write};
+use super::drains::{Beginning, Draining};
 use super::journal::{HoldRecord, JournalError, Record, ScopeRecord};
 use crate::audit::{Event, Kind};
-use crate::config::Scope;
+use crate::clock;
+use crate::config::{Bypass, Scope};
 use crate::drain::report::Outcome;
 use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
@@ -83,7 +84,7 @@ impl Controller {
         target: &Target,
         request: &HoldRequest,
     ) -> Vec<(Arc<Gate>, Draining)> {
-        let held_at = Instant::now();
+        let held_at = clock::now();
         let closed = self
             .gates
             .hold(target.database(), &request.scope, &request.spec);
@@ -94,13 +95,18 @@ impl Controller {
             let gate = closed.gate;
             tracing::info!(gate = gate.name(), ?holder, spec = ?request.spec, "held");
             let ladder = request.ladder.clone();
-            let draining = self.drain(
-                Arc::clone(&gate),
+            let draining = self.drain(Beginning {
+                gate: Arc::clone(&gate),
                 holder,
-                closed.generation,
+                generation: closed.generation,
                 held_at,
                 ladder,
-            );
+                // Who comes past us is no matter of some of our clients.
+                bypass: match request.scope.is_whole() {
+                    true => request.bypass,
+                    false => Bypass::Ignore,
+                },
+            });
             (gate, draining)
         });
         drains.collect()
@@ -179,7 +185,7 @@ impl Controller {
     /// Whether a hold on every database is on this one, or will be once somebody asks for it.
     fn is_held_with_all(&self, database: &str, scope: &Scope) -> bool {
         if self.gates.find(database).is_none() {
-            return self.gates.standing_hold(scope, Instant::now()).is_some();
+            return self.gates.standing_hold(scope, clock::now()).is_some();
         }
         let gate = self.gates.find_scope(database, scope);
         gate.is_some_and(|gate| has_hold(&gate, Holder::Everywhere))
@@ -262,7 +268,7 @@ impl Controller {
             let gate = self.gates.find_scope(name, scope);
             gate.is_some_and(|gate| has_hold(&gate, holder))
         };
-        let standing = |scope: &Scope| self.gates.standing_hold(scope, Instant::now()).is_some();
+        let standing = |scope: &Scope| self.gates.standing_hold(scope, clock::now()).is_some();
         let capped = |name: &str| {
             let gate = self.gates.find(name);
             gate.is_some_and(|gate| gate.capped().is_some())

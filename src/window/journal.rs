@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::Term;
 use super::steps::After;
+use crate::clock;
 use crate::config::Scope;
 use crate::gate::cap::CapSpec;
 use crate::gate::mode::HoldSpec;
@@ -68,7 +69,7 @@ impl HoldRecord {
     pub fn beginning(spec: HoldSpec) -> HoldRecord {
         HoldRecord {
             spec,
-            since: Timestamp::now(),
+            since: clock::wall(),
         }
     }
 

@@ -11,13 +11,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 
 use super::caps::CapRequest;
-use super::controller::{Controller, Draining};
+use super::controller::Controller;
 use super::desk::{IfBusy, Order};
+use super::drains::Draining;
 use super::journal::LentRecord;
 use super::lease::Term;
 use super::steps::{Command, Denied, Effect, End, Event, Life, Stage};
 use super::windows::{Granted, Refused, WindowRequest};
 use crate::audit::{self, Audit, Kind};
+use crate::clock;
 use crate::config::AskedCap;
 use crate::drain::report::DrainReport;
 use crate::session::passes::{Arrived, Hash, Passes};
@@ -146,7 +148,7 @@ impl Lent {
         term: Term,
         caller: (&str, &str),
     ) -> Result<(), Denied> {
-        self.change(caller, |life| life.command(command, term, Instant::now()))
+        self.change(caller, |life| life.command(command, term, clock::now()))
     }
 
     fn apply(&self, event: Event) {
@@ -159,7 +161,7 @@ impl Lent {
             | Event::Opened
             | Event::Gone => (self.order.by.as_str(), self.order.from.as_str()),
         };
-        self.change(caller, |life| (life.apply(event, Instant::now()), ()));
+        self.change(caller, |life| (life.apply(event, clock::now()), ()));
     }
 
     fn change<T>(
@@ -299,7 +301,7 @@ impl Driver {
         tokio::select! {
             biased;
             Some(effect) = self.to_do.recv() => self.carry_out(effect).await,
-            () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+            () = sleep_until(due.unwrap_or_else(clock::now).into()), if due.is_some() => {
                 window.apply(Event::Clock);
             }
             Some(draining) = told(&mut self.begun) => self.begun(draining),
@@ -398,6 +400,7 @@ impl Driver {
             blocked: order.blocked,
             client_deadline: order.client_deadline,
             ladder: order.ladder.clone(),
+            bypass: order.bypass,
             unproved: order.unproved,
             by: order.by.clone(),
             reason: order.reason.clone(),
@@ -422,7 +425,7 @@ impl Driver {
     }
 
     fn begun(&mut self, draining: Draining) {
-        let end = Instant::now() + self.window.order.duration;
+        let end = clock::now() + self.window.order.duration;
         let mut inner = self.window.inner();
         inner.life.ends_at(Some(end));
         inner.drain = Some(draining.report.clone());

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::controller::Controller;
 use super::journal::{HoldRecord, LentRecord, Record, WindowRecord};
+use crate::clock;
 use crate::config::{AfterRestart, Blocked, Scope, Then};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
@@ -31,7 +32,19 @@ impl Controller {
     /// Puts the holds of `record` back on, before any client is let in. Windows are held until
     /// [`Controller::settle`] says what became of them.
     pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
-        let (now, policy) = (Timestamp::now(), self.config().after_restart);
+        let (now, policy) = (clock::wall(), self.config().after_restart);
+        if policy == AfterRestart::Hold {
+            // Or the next restart would take them for over once their own time has passed.
+            self.record_at_start(|journal| {
+                let scopes = journal.scopes.iter_mut().map(|scoped| &mut scoped.hold);
+                let commands = journal.everywhere.iter_mut().chain(scopes);
+                for hold in commands.chain(journal.databases.values_mut()) {
+                    if let Some(rest) = rest_of(hold, now, policy) {
+                        hold.spec.then = rest.then;
+                    }
+                }
+            });
+        }
         let rest_of = |hold: &HoldRecord| rest_of(hold, now, policy);
         if let Some(spec) = record.everywhere.as_ref().and_then(rest_of) {
             tracing::warn!(?spec, "every database is held, as before the restart");
@@ -126,17 +139,19 @@ impl Controller {
 /// What is left of a hold, if anything, and if holds are to go on.
 fn rest_of(hold: &HoldRecord, now: Timestamp, policy: AfterRestart) -> Option<HoldSpec> {
     let left = hold.left(now);
+    if hold.spec.then == Then::Open && left == Duration::ZERO {
+        // Over by its own time, whatever becomes of the others: it may have been so for long, since
+        // the journal is told of such an end only now and then.
+        return None;
+    }
     let then = match policy {
         AfterRestart::Open => return None,
         AfterRestart::Hold => Then::Stay,
         AfterRestart::Resume => hold.spec.then,
     };
-    match then {
-        Then::Open if left == Duration::ZERO => None,
-        Then::Open | Then::Stay => Some(HoldSpec {
-            then,
-            duration: left,
-            ..hold.spec.clone()
-        }),
-    }
+    Some(HoldSpec {
+        then,
+        duration: left,
+        ..hold.spec.clone()
+    })
 }

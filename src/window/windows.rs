@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
-use super::controller::{Controller, Draining};
+use super::controller::Controller;
+use super::drains::{Beginning, Draining};
 use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
-use crate::config::{Blocked, Then};
+use crate::clock;
+use crate::config::{Blocked, Bypass, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::server::control::OtherProxy;
 
 /// A window as it is asked for.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct WindowRequest {
     pub client_deadline: Duration,
     /// How what still runs is ended.
     pub ladder: Ladder,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    pub bypass: Bypass,
     /// Whether to go on when the server could not say that nothing runs.
     pub unproved: bool,
     /// Who asks.
@@ -65,6 +69,9 @@ pub enum Refused {
     /// Nobody works, and traffic is held until a person has looked.
     #[error("traffic is still held after an earlier window: {0}; look, then `pgdrain open`")]
     StillHeld(String),
+    /// What comes through it would not be held.
+    #[error("another pgdrain serves this database: {0}")]
+    OtherProxy(OtherProxy),
     /// Another process still serves sessions there.
     #[error(transparent)]
     Former(#[from] StillServed),
@@ -281,9 +288,13 @@ impl Controller {
         let id = request.id.clone();
         let database = request.database.clone();
         let lost = self.windows.begin(&database, &id)?;
+        if let Some(other) = self.other_proxy(&database).await {
+            self.windows.end(&database, &id);
+            return Err(Refused::OtherProxy(other));
+        }
         let record = WindowRecord {
             id: id.clone(),
-            since: Timestamp::now(),
+            since: clock::wall(),
             by: request.by.clone(),
             stays: None,
             lent: request.lent.clone(),
@@ -292,7 +303,7 @@ impl Controller {
             journal.windows.insert(database.clone(), record);
         };
         let hold = || {
-            let (held_at, gate) = (Instant::now(), self.gates.of(&database));
+            let (held_at, gate) = (clock::now(), self.gates.of(&database));
             let spec = HoldSpec {
                 sqlstate: Some(self.config().hold.reject_sqlstate),
                 ..request.spec()
@@ -308,13 +319,14 @@ impl Controller {
             }
         };
         let ladder = request.ladder.clone().within(request.duration);
-        let drain = self.drain(
-            Arc::clone(&gate),
-            Holder::Window,
+        let drain = self.drain(Beginning {
+            gate: Arc::clone(&gate),
+            holder: Holder::Window,
             generation,
             held_at,
             ladder,
-        );
+            bypass: request.bypass,
+        });
         tracing::info!(
             database,
             window = id,
@@ -324,6 +336,8 @@ impl Controller {
         // Nobody has to watch.
         let _ = begun.send(drain.clone());
         let report = tokio::select! {
+            // A window that is there when nobody wants it any more is given back.
+            biased;
             report = drain.clone().ended() => report,
             () = given_up => {
                 gate.end_hold(Holder::Window, Some(generation));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use pgdrain::cli::demo::cluster::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
@@ -50,14 +51,14 @@ async fn twenty_hand_overs_lose_no_client() {
     let mut proxy = Proxy::start_with(&postgres, &["--listen", &local]).await;
     let addr = proxy.addr();
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let mut clients = Vec::new();
+    let mut clients = JoinSet::new();
     for _ in 0..3 {
         let come = come_and_go(addr, Arc::clone(&stop), Arc::clone(&served));
-        clients.push(tokio::spawn(come));
+        clients.spawn(come);
     }
     let path = directory.path().join(".s.PGSQL.6599");
     let come = come_and_go_locally(path.clone(), Arc::clone(&stop), Arc::clone(&served));
-    clients.push(tokio::spawn(come));
+    clients.spawn(come);
     for _ in 0..20 {
         let before = served.load(Ordering::Relaxed);
         let mut former = proxy.take_over(&[]).await;
@@ -73,10 +74,8 @@ async fn twenty_hand_overs_lose_no_client() {
         .await;
     }
     stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        within("a client to end", PATIENCE, client)
-            .await
-            .expect("no client failed");
+    while let Some(ended) = within("a client to end", PATIENCE, clients.join_next()).await {
+        ended.expect("no client failed");
     }
     assert!(path.exists());
     assert!(proxy.terminate().await.success());

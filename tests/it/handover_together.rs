@@ -131,7 +131,9 @@ async fn windows_wait_until_the_former_process_has_ended() {
         refused.code != Some(0) && refused.stderr.contains(&told),
         "{refused:?}"
     );
-    let window = Command::from(proxy.command(&["window", "exec", DB, "--", "true"])).output();
+    let window = proxy
+        .command(&["window", "exec", DB, "--", "true"])
+        .output();
     let window = window.expect("the binary starts");
     let said = String::from_utf8_lossy(&window.stderr);
     assert!(!window.status.success() && said.contains(&told), "{said}");

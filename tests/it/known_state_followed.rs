@@ -19,7 +19,7 @@ async fn blocked(shop: &mut Shop) -> (Following, tokio_postgres::Client) {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table written in row exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up", "--lock-timeout", "5m"]);
+    let up = shop.begin(&["up", "--bypass", "ignore", "--lock-timeout", "5m"]);
     shop.running("alter table").await;
     (up, other)
 }
@@ -116,7 +116,7 @@ async fn cancel_of_a_concurrent_statement_is_dirty_and_stays_held() {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table written in row exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up", "--traffic", "exclusive"]);
+    let up = shop.begin(&["up", "--bypass", "ignore", "--traffic", "exclusive"]);
     shop.running("create index").await;
     let held = shop.held(&[1]).await;
     shop.migrate(&["cancel"])

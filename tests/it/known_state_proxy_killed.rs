@@ -95,7 +95,7 @@ async fn while_a_statement_waits_for_the_lock_of_a_bypass_session() {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table written in row exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up", "--lock-timeout", "5m"]);
+    let up = shop.begin(&["up", "--bypass", "ignore", "--lock-timeout", "5m"]);
     shop.running("alter table").await;
     let held = shop.held(&[1]).await;
     shop.relaunch(held, up).await;
@@ -114,7 +114,7 @@ async fn between_begin_and_the_first_statement() {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table pgdrain.migration in exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up"]);
+    let up = shop.begin(&["up", "--bypass", "ignore"]);
     shop.between_statements().await;
     let held = shop.held(&[1]).await;
     shop.relaunch(held, up).await;

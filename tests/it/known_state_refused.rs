@@ -173,7 +173,9 @@ async fn what_the_server_says_is_said_with_its_place() {
     shop.write("001_a.up.sql", "alter table written add column note text;");
     shop.sql("begin; lock table written in row exclusive mode")
         .await;
-    let up = shop.migrate(&["up", "--lock-timeout", "200ms"]).await;
+    let up = shop
+        .migrate(&["up", "--bypass", "ignore", "--lock-timeout", "200ms"])
+        .await;
     up.assert(2, &["statement 1 of 1, line 1: ERROR 55P03"]);
     shop.sql("commit").await;
     shop.write("001_a.up.sql", "select pg_sleep(600);");

@@ -35,7 +35,7 @@ impl Shop {
 
     /// Begins to apply files that are in the way of nobody, with clients held.
     async fn up_with_held(&self, statement: &str) -> (Following, i32, Vec<Wire>) {
-        let up = self.begin(&["up"]);
+        let up = self.begin(&["up", "--bypass", "ignore"]);
         let pid = self.running(statement).await;
         (up, pid, self.held(&[1, 2]).await)
     }
@@ -107,7 +107,7 @@ async fn between_begin_and_the_first_statement_it_is_rolled_back() {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table pgdrain.migration in exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up"]);
+    let up = shop.begin(&["up", "--bypass", "ignore"]);
     let pid = shop.between_statements().await;
     shop.kill_backend(pid).await;
     other.batch_execute("commit").await.expect("a commit");

@@ -199,7 +199,7 @@ async fn force_under_a_concurrent_statement_is_dirty_in_open_traffic() {
     let other = shop.postgres.connect(DATABASE).await;
     let lock = other.batch_execute("begin; lock table written in row exclusive mode");
     lock.await.expect("a lock");
-    let up = shop.begin(&["up"]);
+    let up = shop.begin(&["up", "--bypass", "ignore"]);
     shop.running("create index").await;
     shop.proxy
         .run(&["open", DATABASE, "--force"])

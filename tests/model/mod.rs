@@ -9,6 +9,7 @@ pub(crate) mod pipe;
 pub(crate) mod relayed;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod told;
 pub(crate) mod tracked;
 
 /// A message: its type, a length that counts itself, and a body.

@@ -73,6 +73,11 @@ impl Pipe {
         self.state().written.clone()
     }
 
+    /// How much has arrived that nobody has read.
+    pub(crate) fn unread(&self) -> usize {
+        self.state().arrived.len()
+    }
+
     /// Whether all that was written has been taken and no more comes.
     pub(crate) fn is_shut(&self) -> bool {
         let state = self.state();

@@ -25,6 +25,7 @@ use super::pipe::Pipe;
 use super::script::{Instruction, Signal, read};
 use super::server::Server;
 use super::take_message;
+use super::told::{check_read, check_refused, check_told};
 
 /// What a socket takes that nobody reads from. Short, so that the relay has to keep some.
 const ROOM: usize = 100;
@@ -395,66 +396,4 @@ impl Relayed {
         let left = (self.gate.permits(), self.gate.waiting().0);
         assert_eq!(left, (0, 0), "permits and places that nobody has");
     }
-}
-
-/// Whole messages, one by one.
-fn messages(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
-    std::iter::from_fn(|| take_message(&mut bytes)).collect()
-}
-
-/// The server gets messages of the client in their order; those of the proxy's own have no body, or
-/// begin with its name.
-fn check_refused(wrote: &[u8], got: &[u8]) {
-    let mut wrote = messages(wrote).into_iter();
-    for message in messages(got) {
-        let (_, body) = message;
-        let begins = |name: &[u8]| {
-            body.starts_with(name) || body.get(1..).is_some_and(|rest| rest.starts_with(name))
-        };
-        let ours = body.is_empty() || begins(b"__pgdrain\0") || begins(b"pgdrain ");
-        assert!(
-            ours || wrote.any(|other| other == message),
-            "the server got {message:?}, which the client did not send there"
-        );
-    }
-}
-
-/// The client reads whole messages of the server in their order, and between them whole ones of the
-/// proxy's: errors, and that it is ready.
-fn check_read(said: &[u8], read: &[u8]) {
-    let mut said = messages(said).into_iter();
-    for message in messages(read) {
-        // A setting that came between answers to the proxy is passed on later.
-        let ours = is_ours(message) || b"ZS".contains(&message.0);
-        assert!(
-            ours || said.any(|other| other == message),
-            "the client got {message:?}, which the server did not say there: {}",
-            read.escape_ascii()
-        );
-    }
-}
-
-/// Errors of ours begin with the field "S"; those of the model with a small number.
-fn is_ours((tag, body): (u8, &[u8])) -> bool {
-    tag == b'E' && body.first() == Some(&b'S')
-}
-
-/// Whoever lost messages between others that went through was told as often.
-fn check_told(wrote: &[u8], got: &[u8], read: &[u8]) {
-    let mut got = messages(got).into_iter().peekable();
-    let (mut gaps, mut in_gap) = (0, false);
-    for message in messages(wrote) {
-        let came = got.next_if_eq(&message).is_some();
-        if came && in_gap {
-            gaps += 1;
-        }
-        in_gap = !came;
-    }
-    let told = messages(read).into_iter().filter(|one| is_ours(*one));
-    let told = told.count();
-    assert!(
-        told >= gaps,
-        "told {told} times of {gaps} gaps: {}",
-        read.escape_ascii()
-    );
 }

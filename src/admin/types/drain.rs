@@ -2,3 +2,4 @@
 
 pub use crate::drain::escalation::Step as DrainStep;
 pub use crate::drain::report::{Blocker, DrainReport, Outcome as DrainOutcome};
+pub use crate::server::control::Obstacle;

@@ -10,6 +10,7 @@ mod events;
 mod gates;
 mod migration;
 mod mode;
+mod precheck;
 mod session;
 mod window;
 
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::window::generations::FormerView;
-pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep};
+pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
 pub use gates::{CapRequest, CapResult, CapStatus, ScopeStatus};
@@ -25,6 +26,7 @@ pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{Blocked, HumanDuration, Preset, Scope, Then};
+use crate::config::{Blocked, Bypass, HumanDuration, Preset, Scope, Then};
 use crate::wire::refusal::Sqlstate;
 
 pub use crate::gate::mode::{Holder, Mode as ModeName};
@@ -92,6 +92,9 @@ pub struct HoldRequest {
     /// How long it waits after terminating sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminate: Option<HumanDuration>,
+    /// What is done about sessions that did not come through us, until the hold ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass: Option<Bypass>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

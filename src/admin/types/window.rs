@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
-use crate::config::{AskedCap, Blocked, HumanDuration, Preset};
+use crate::config::{AskedCap, Blocked, Bypass, HumanDuration, Preset};
 
 pub use crate::window::IfBusy;
 pub use crate::window::steps::{After, Stage, Why};
@@ -60,6 +60,9 @@ pub struct WindowOrder {
     /// How long after; 30 s if that is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap_after: Option<HumanDuration>,
+    /// What is done about sessions that did not come through us, for as long as it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass: Option<Bypass>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

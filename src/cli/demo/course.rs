@@ -76,6 +76,7 @@ pub(super) async fn migrate(
         wait: None,
         cancel: None,
         terminate: None,
+        bypass: None,
         lock_timeout: None,
         statement_timeout: None,
         reason: Some("demo".to_owned()),

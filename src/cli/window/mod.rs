@@ -111,6 +111,7 @@ impl Wanted {
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,
+            bypass: self.ladder.bypass,
             stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
             cap: self.cap,

@@ -42,6 +42,7 @@ impl<T: Traffic> Job<T> {
             database: self.run.database.clone(),
             duration: self.request.window.map_or(self.options.window, |it| it.0),
             drain: self.request.drain(),
+            bypass: self.request.bypass,
             reason: self.request.reason.clone(),
             by: self.run.by.clone(),
             run: self.run.id.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AskedLadder, HumanDuration, Preset};
+use crate::config::{AskedLadder, Bypass, HumanDuration, Preset};
 use crate::runner::source::PostedFile;
 
 /// Towards newer or older versions.
@@ -104,6 +104,9 @@ pub struct MigrationRequest {
     /// How long the drain waits after terminating sessions.
     #[serde(default)]
     pub terminate: Option<HumanDuration>,
+    /// What is done about sessions that did not come through the proxy while a window lasts.
+    #[serde(default)]
+    pub bypass: Option<Bypass>,
     /// How long a statement waits for each lock; not applied to CONCURRENTLY statements.
     #[serde(default)]
     pub lock_timeout: Option<HumanDuration>,

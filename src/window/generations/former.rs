@@ -163,6 +163,8 @@ impl Controller {
                     scope,
                     spec,
                     ladder,
+                    // The newer process treats them, for both.
+                    bypass: crate::config::Bypass::Ignore,
                 };
                 // The newer process has written it down.
                 let target = target(database);

@@ -14,7 +14,8 @@ use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::Gate;
 use crate::gate::mode::Holder;
 use crate::session::elsewhere::Elsewhere;
-use crate::window::controller::{Controller, Draining, HoldRequest, OpenRefused, Target};
+use crate::window::controller::{Controller, HoldRequest, OpenRefused, Target};
+use crate::window::drains::Draining;
 use crate::wire::startup::CancelKey;
 
 /// How long the former process may take to do what is done at once.
@@ -94,10 +95,7 @@ impl Controller {
             ..ours.report.borrow().clone()
         };
         let (progress, report) = watch::channel(begun);
-        let joined = Draining {
-            report,
-            ..ours.clone()
-        };
+        let joined = ours.clone().told_by(report);
         self.replace_draining(&gate.name(), holder, joined.clone());
         let (controller, gate) = (Arc::clone(self), Arc::clone(gate));
         self.tasks.spawn("drain of two generations", async move {

@@ -282,6 +282,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         stuck: None,
         abort: None,
         terminate: None,
+        bypass: None,
         lock_timeout: None,
         statement_timeout: None,
         reason: None,

@@ -12,6 +12,7 @@ pub(crate) mod load;
 pub(crate) mod message;
 pub(crate) mod migrations;
 pub(crate) mod poll;
+pub(crate) mod pooler;
 pub(crate) mod proxy;
 pub(crate) mod script;
 pub(crate) mod shop;

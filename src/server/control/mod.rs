@@ -1,98 +1,34 @@
 //! The control connection: what the server itself says of its sessions, and orders to end them.
 
-use std::time::{Duration, SystemTime};
+mod backends;
+mod locks;
+mod obstacles;
+mod rights;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+pub use backends::{Activity, Backend, Identity};
+pub use locks::{CLASS, OtherProxy};
+pub use obstacles::{Obstacle, ObstacleKind};
+pub use rights::{Rights, SessionTimeout};
+
+use self::backends::BACKENDS;
+use self::obstacles::OBSTACLES;
 use super::connect::{Endpoint, Unreachable};
-use super::driver::{NotOpen, open_as};
+use super::driver::{NotOpen, open_as, pid_told};
 use super::own::{OwnBackend, OwnBackends};
 use crate::config::Target;
 use crate::tasks::Tasks;
 
 /// How long one question may take before the answer counts as unknown.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
-
-/// Every client backend of a database, and every sender of its changes. `backend_type` and most of the rest are NULL for sessions
-/// of other roles where the control role may not see them; those must not be left out.
-const BACKENDS: &str = "\
-select pid, coalesce(usename::text, ''), coalesce(application_name, ''),
-       coalesce(host(client_addr) || ':' || client_port, '[local]'),
-       state, xact_start, query_start,
-       (extract(epoch from clock_timestamp() - coalesce(xact_start, query_start)) * 1000)::int8,
-       coalesce(backend_type = 'walsender', false),
-       case when state = 'idle in transaction (aborted)'
-            then backend_xid is null and backend_xmin is null
-                 and not exists (select from pg_catalog.pg_locks held
-                                  where held.pid = activity.pid and held.locktype <> 'advisory')
-            else false end
-  from pg_catalog.pg_stat_activity activity
- where datname = $1 and coalesce(backend_type, 'client backend') in ('client backend', 'walsender')";
-
-/// What the server says of one of its sessions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Backend {
-    /// Its process id.
-    pub pid: i32,
-    /// The role it was opened with.
-    pub user: String,
-    /// Its `application_name`.
-    pub application_name: String,
-    /// Where it comes from.
-    pub client: String,
-    /// What it does.
-    pub activity: Activity,
-    /// Since when its transaction runs, or its statement where that is not known.
-    pub age: Option<Duration>,
-    /// When its last statement began.
-    pub statement_started_at: Option<SystemTime>,
-    /// Whether it was opened for replication: what it does says nothing of transactions then.
-    pub sends_changes: bool,
-}
-
-/// What a backend does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
-    /// Nothing, outside of a transaction.
-    Idle,
-    /// It runs a statement or a function call.
-    Active,
-    /// Nothing, inside a transaction.
-    IdleInTransaction,
-    /// Nothing, inside a failed transaction that has no number, no snapshot and no lock: it is in
-    /// nobody's way. Advisory locks of the session do not count, as with one that is idle.
-    Aborted,
-    /// The server does not say.
-    Unknown,
-}
-
-impl Activity {
-    fn from_state(state: Option<&str>) -> Activity {
-        match state {
-            Some("idle") => Activity::Idle,
-            Some("active" | "fastpath function call") => Activity::Active,
-            Some("idle in transaction" | "idle in transaction (aborted)") => {
-                Activity::IdleInTransaction
-            }
-            // NULL without the privilege; "disabled" without track_activities.
-            _ => Activity::Unknown,
-        }
-    }
-
-    /// The word that reports use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Activity::Idle => "idle",
-            Activity::Active => "active",
-            Activity::IdleInTransaction => "in_transaction",
-            Activity::Aborted => "aborted",
-            Activity::Unknown => "unknown",
-        }
-    }
-}
 
 /// Why the server could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +66,7 @@ pub struct Control {
     own: OwnBackends,
     tasks: Tasks,
     connection: Mutex<Option<Connection>>,
+    pooled: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -137,8 +74,23 @@ struct Connection {
     client: Client,
     /// [`BACKENDS`], prepared: the proof of a drain is waited for.
     backends: Statement,
+    /// [`OBSTACLES`], for the same reason.
+    obstacles: Statement,
     endpoint: Endpoint,
+    /// Databases whose lock it holds; see [`Control::announce`].
+    announced: BTreeSet<String>,
     _own: OwnBackend,
+}
+
+/// What the server shows of a database at one moment.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Its client backends and senders of changes, but our own ones.
+    pub backends: Vec<Backend>,
+    /// See [`Control::is_pooled`].
+    pub pooled: bool,
 }
 
 impl Control {
@@ -149,20 +101,42 @@ impl Control {
             own,
             tasks,
             connection: Mutex::new(None),
+            pooled: AtomicBool::new(false),
         }
     }
 
-    /// Every client backend of `database` but our own ones, and the server that said so.
-    pub async fn backends(&self, database: &str) -> Result<(Endpoint, Vec<Backend>), ControlError> {
+    /// The sessions of `database`, and the server that said so.
+    pub async fn backends(&self, database: &str) -> Result<Seen, ControlError> {
         let (mut kept, connection) = self.lend().await?;
         let rows = in_time(connection.client.query(&connection.backends, &[&database])).await?;
-        let backends = rows.iter().map(backend).collect::<Result<Vec<_>, _>>()?;
+        let backends = rows.iter().map(Backend::of_row);
+        let backends = backends.collect::<Result<Vec<_>, _>>()?;
         let endpoint = connection.endpoint.clone();
         *kept = Some(connection);
         let others = backends
             .into_iter()
             .filter(|backend| !self.own.contains(backend.pid));
-        Ok((endpoint, others.collect()))
+        Ok(Seen {
+            endpoint,
+            backends: others.collect(),
+            pooled: self.is_pooled(),
+        })
+    }
+
+    /// What else stands in the way of maintenance in `database`.
+    pub async fn obstacles(&self, database: &str) -> Result<Vec<Obstacle>, ControlError> {
+        let (mut kept, connection) = self.lend().await?;
+        let rows = in_time(connection.client.query(&connection.obstacles, &[&database])).await?;
+        *kept = Some(connection);
+        let obstacles = rows.iter().map(Obstacle::of_row);
+        Ok(obstacles.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether something between us and the server hands out its connections, as far as is known:
+    /// process ids mean nothing then.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pooled.load(Ordering::Relaxed)
     }
 
     /// Opens the connection if there is none, so that the next question is answered at once.
@@ -191,11 +165,47 @@ impl Control {
         .await
     }
 
+    /// Cancels what this very session runs, if it is still there. False when it is not.
+    pub async fn cancel_one(&self, who: Identity) -> Result<bool, ControlError> {
+        self.order_one("pg_cancel_backend", who).await
+    }
+
+    /// Terminates this very session, if it is still there, without waiting for its end. False when
+    /// it is not.
+    pub async fn terminate_one(&self, who: Identity) -> Result<bool, ControlError> {
+        self.order_one("pg_terminate_backend", who).await
+    }
+
+    /// In a statement of its own: within one the server shows the same list again and again.
+    async fn order_one(&self, function: &str, who: Identity) -> Result<bool, ControlError> {
+        let sql = format!(
+            "select {function}(pid) from pg_catalog.pg_stat_activity
+              where pid = $1 and (extract(epoch from backend_start) * 1000000)::int8 = $2
+                and backend_type = 'client backend'"
+        );
+        let rows = self.ask(&sql, &[&who.pid, &who.born]).await?;
+        Ok(!rows.is_empty())
+    }
+
     async fn order(&self, statement: &str, pids: &[i32]) -> Result<(), ControlError> {
-        let (mut kept, connection) = self.lend().await?;
-        in_time(connection.client.query(statement, &[&pids])).await?;
-        *kept = Some(connection);
+        self.ask(statement, &[&pids]).await?;
         Ok(())
+    }
+
+    /// Asks one question. One that the server refuses does the connection no harm; after one that it
+    /// does not answer in time the connection is given up.
+    async fn ask(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, ControlError> {
+        let (mut kept, connection) = self.lend().await?;
+        let answer = in_time(connection.client.query(statement, values)).await;
+        match answer {
+            Err(ControlError::Timeout) => {}
+            Ok(_) | Err(_) => *kept = Some(connection),
+        }
+        answer
     }
 
     /// Takes the connection out, or opens a new one. Who succeeds with it puts it back; one that
@@ -219,15 +229,21 @@ impl Control {
         client
             .batch_execute("set statement_timeout = '5s'; set lock_timeout = '1s'")
             .await?;
-        let pid = client
+        let pid: i32 = client
             .query_one("select pg_backend_pid()", &[])
             .await?
             .try_get(0)?;
+        // Something in between told us a process id of its own making.
+        let pooled = pid_told(&client).await.is_some_and(|told| told != pid);
+        self.pooled.store(pooled, Ordering::Relaxed);
         let backends = client.prepare(BACKENDS).await?;
+        let obstacles = client.prepare(OBSTACLES).await?;
         Ok(Connection {
             client,
             backends,
+            obstacles,
             endpoint: route.endpoint,
+            announced: BTreeSet::new(),
             _own: self.own.insert(pid),
         })
     }
@@ -239,23 +255,4 @@ async fn in_time(
     Ok(timeout(ANSWER_TIME, answer)
         .await
         .map_err(|_elapsed| ControlError::Timeout)??)
-}
-
-fn backend(row: &Row) -> Result<Backend, tokio_postgres::Error> {
-    let age: Option<i64> = row.try_get(7)?;
-    let activity = if row.try_get(9)? {
-        Activity::Aborted
-    } else {
-        Activity::from_state(row.try_get(4)?)
-    };
-    Ok(Backend {
-        pid: row.try_get(0)?,
-        user: row.try_get(1)?,
-        application_name: row.try_get(2)?,
-        client: row.try_get(3)?,
-        activity,
-        age: age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(0))),
-        statement_started_at: row.try_get(6)?,
-        sends_changes: row.try_get(8)?,
-    })
 }

@@ -1,0 +1,45 @@
+//! Changes the ladder of a drain under way.
+
+use super::App;
+use crate::admin::ApiError;
+use crate::admin::types::{DrainRequest, ModeResult, ModeResults};
+use crate::config::AskedLadder;
+use crate::drain::escalation::Ladder;
+use crate::gate::mode::Mode;
+use crate::window::Target;
+
+impl App {
+    /// Gives the drains under way another ladder.
+    pub(super) fn change_drain(
+        &self,
+        target: &Target,
+        body: &DrainRequest,
+    ) -> Result<ModeResults, ApiError> {
+        let asked = AskedLadder {
+            preset: body.ladder,
+            wait: body.wait,
+            cancel: body.cancel,
+            abort: body.abort,
+            stuck: body.stuck,
+            terminate: body.terminate,
+        };
+        let ladder = Ladder::new(&self.config.load().hold.ladder.with(&asked));
+        let by = body.by.as_deref().unwrap_or("unknown");
+        let changed = self.controller.change_ladder(target, &ladder, by);
+        if changed.is_empty() {
+            let message = "No drain is under way there.";
+            return Err(ApiError::conflict("not_draining", message));
+        }
+        let results = changed.iter().map(|draining| ModeResult {
+            database: draining.database.clone(),
+            scope: None,
+            // What is being drained is held.
+            mode: Mode::Hold,
+            generation: draining.generation.0,
+            drain: Some(draining.report.borrow().clone()),
+        });
+        Ok(ModeResults {
+            results: results.collect(),
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! Carries the steps out, and writes down what they promise.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pgdrain::config::{Bypass, Scope, Then};
+use pgdrain::drain::escalation::Ladder;
+use pgdrain::gate::mode::{HoldSpec, Holder};
+use pgdrain::session::registry::Signals;
+use pgdrain::window::{Draining, HoldRequest, Target, WindowRequest};
+use tokio::sync::oneshot;
+
+use crate::promised::{Hold, Promised};
+use crate::step::{Ask, Step};
+use crate::windows::Window;
+use crate::world::{Life, World};
+
+impl World {
+    pub(crate) async fn play(&mut self, life: &mut Life, step: Step) {
+        match step {
+            Step::Connect { database, collects } => {
+                life.conns.push(life.proxy.connect(database, collects));
+                life.gather(&mut self.promised, self.now);
+            }
+            Step::Say(conn, acts) => life.conns[conn].shall(acts),
+            Step::Forward(conn, bytes) => {
+                life.conns[conn].forward(bytes);
+            }
+            Step::Serve(conn, count) => {
+                life.conns[conn].serve(count);
+            }
+            Step::Answer(conn, bytes) => {
+                life.conns[conn].answer(bytes);
+            }
+            Step::Vanish(conn) => life.conns[conn].vanish(),
+            Step::Cancel(conn) => life.conns[conn].cancel(),
+            Step::Kill(conn) => {
+                life.conns[conn].cut_off = true;
+                life.conns[conn].session.signal(Signals::KILL);
+            }
+            Step::LoseServer(conn) => life.conns[conn].lose_server(),
+            Step::Hold { database, ask } => self.hold(life, Some(database), ask).await,
+            Step::HoldEverywhere(ask) => self.hold(life, None, ask).await,
+            Step::Open { database, force } => self.open(life, Some(database), force).await,
+            Step::OpenEverywhere { force } => self.open(life, None, force).await,
+            Step::BreakGlass => {
+                life.gather(&mut self.promised, self.now);
+                life.proxy.controller.break_glass();
+                self.promised.glass_broken();
+            }
+            Step::BeginWindow { database, ask } => self.begin_window(life, database, ask),
+            Step::GiveUp(window) => {
+                let window = &mut life.windows[window];
+                if window.granted.is_none() && window.wanted.take().is_some() {
+                    unwanted(&mut self.promised, window);
+                }
+            }
+            Step::Finish(window) => self.finish(life, window, true).await,
+            Step::StayHeld(window) => self.finish(life, window, false).await,
+            Step::HolderDies(window) => {
+                // Whoever waits for a window that is being opened gives it up by leaving.
+                let window = &mut life.windows[window];
+                window.over = window.granted.take().is_some();
+            }
+            Step::Settle { reopen } => self.settle(life, reopen).await,
+            Step::Pass(milliseconds) => self.pass(milliseconds).await,
+            Step::Turn(turns) => {
+                for _ in 0..turns {
+                    self.turn(life).await;
+                }
+            }
+            Step::Rest => self.rest(life).await,
+            Step::Upkeep => life.proxy.controller.forget_ended().await,
+            Step::Crash => unreachable!("a life ends with it"),
+        }
+        if self.dice.percent(50) {
+            self.turn(life).await;
+        }
+        self.check(life, false);
+        life.conns.retain(|conn| !conn.is_over() || !conn.may_go());
+        life.windows.retain(|window| !window.over);
+    }
+
+    fn spec(ask: Ask) -> HoldSpec {
+        HoldSpec {
+            duration: ask.lasts,
+            then: ask.then,
+            blocked: ask.blocked,
+            sqlstate: None,
+            client_deadline: ask.client_deadline,
+            by: "an operator".into(),
+            reason: None,
+        }
+    }
+
+    async fn hold(&mut self, life: &mut Life, database: Option<&str>, ask: Ask) {
+        life.gather(&mut self.promised, self.now);
+        let request = HoldRequest {
+            scope: Scope::default(),
+            spec: Self::spec(ask),
+            ladder: Ladder::new(&self.config.hold.ladder),
+            bypass: Bypass::Ignore,
+        };
+        let (target, holder) = match database {
+            Some(name) => (Target::Database(name.into()), Holder::Operator),
+            None => (Target::Everywhere, Holder::Everywhere),
+        };
+        let held = life.proxy.controller.hold(&target, request).await;
+        let until = self.now + millis(ask.lasts);
+        if holder == Holder::Everywhere {
+            self.promised.everywhere(until, ask.then);
+        }
+        for draining in held.expect("room on the disk") {
+            let hold = hold(&draining, until, ask.then);
+            self.promised.placed(&draining.database, holder, hold);
+        }
+        life.gather(&mut self.promised, self.now);
+    }
+
+    async fn open(&mut self, life: &mut Life, database: Option<&str>, force: bool) {
+        life.gather(&mut self.promised, self.now);
+        let target = database.map_or(Target::Everywhere, |name| Target::Database(name.into()));
+        if life
+            .proxy
+            .controller
+            .open(&target, &Scope::default(), force)
+            .await
+            .is_ok()
+        {
+            self.promised.opened(database, force);
+        }
+    }
+
+    fn begin_window(&mut self, life: &mut Life, database: &'static str, ask: Ask) {
+        let request = WindowRequest {
+            id: WindowRequest::new_id(),
+            database: database.into(),
+            duration: ask.lasts,
+            blocked: ask.blocked,
+            client_deadline: ask.client_deadline,
+            ladder: Ladder::new(&self.config.hold.ladder),
+            bypass: Bypass::Ignore,
+            unproved: true,
+            by: "a runner".into(),
+            reason: None,
+            lent: None,
+        };
+        let (begun, draining) = oneshot::channel();
+        let (wanted, given_up) = oneshot::channel::<()>();
+        let answer = Arc::new(Mutex::new(None));
+        let (controller, told) = (Arc::clone(&life.proxy.controller), Arc::clone(&answer));
+        life.proxy.tasks.spawn("window", async move {
+            let given_up = async {
+                // Dropped is given up.
+                let _ = given_up.await;
+            };
+            let came = controller.begin_window(request, begun, given_up).await;
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
+        });
+        life.windows.push(Window {
+            database,
+            answer,
+            begun: draining,
+            wanted: Some(wanted),
+            generation: None,
+            granted: None,
+            over: false,
+        });
+    }
+
+    async fn finish(&mut self, life: &mut Life, window: usize, reopen: bool) {
+        let window = &mut life.windows[window];
+        window.look();
+        let Some(granted) = window.granted.take() else {
+            return;
+        };
+        window.over = true;
+        let controller = &life.proxy.controller;
+        if reopen {
+            unwanted(&mut self.promised, window);
+            controller.reopen_after(granted).await;
+        } else {
+            controller
+                .stay_held_after(granted, "a person has to look")
+                .await;
+        }
+    }
+
+    /// What became of a window of before the restart is known now.
+    async fn settle(&mut self, life: &mut Life, reopen: bool) {
+        let Some(left) = life.left.pop() else {
+            return;
+        };
+        let controller = &life.proxy.controller;
+        if !controller.is_left(&left) {
+            return;
+        }
+        if reopen {
+            let gate = life.proxy.gates.of(&left.database);
+            if let Some(generation) = crate::promised::generation(&gate, Holder::Window) {
+                self.promised.unwanted(&left.database, generation);
+            }
+            controller.settle(&left).await;
+        } else {
+            controller.settle_held(&left, "a person has to look").await;
+        }
+    }
+}
+
+impl Life {
+    /// Writes down the windows whose holds are on, and who works in one.
+    pub(crate) fn gather(&mut self, promised: &mut Promised, now: u64) {
+        for gate in self.proxy.gates.all() {
+            promised.seen(&gate, now);
+        }
+        for window in &mut self.windows {
+            if let Ok(draining) = window.begun.try_recv() {
+                window.generation = Some(draining.generation);
+                let mut hold = hold(&draining, u64::MAX, Then::Stay);
+                hold.unwanted = window.wanted.is_none();
+                promised.placed(window.database, Holder::Window, hold);
+            }
+            window.look();
+            if window.wanted.is_none() && window.granted.is_some() {
+                // It came in the instant in which nobody wanted it any more.
+                let controller = Arc::clone(&self.proxy.controller);
+                let granted = window.granted.take().expect("just seen");
+                window.over = true;
+                let give_back = async move { controller.reopen_after(granted).await };
+                self.proxy.tasks.spawn("window", give_back);
+            }
+        }
+    }
+}
+
+fn unwanted(promised: &mut Promised, window: &Window) {
+    if let Some(generation) = window.generation {
+        promised.unwanted(window.database, generation);
+    }
+}
+
+fn hold(draining: &Draining, until: u64, then: Then) -> Hold {
+    Hold {
+        generation: draining.generation,
+        until,
+        then,
+        drain: Some(draining.report.clone()),
+        unwanted: false,
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("short")
+}

@@ -1,0 +1,178 @@
+//! What can happen next, and how often it does.
+
+use std::time::Duration;
+
+use pgdrain::config::{Blocked, Then};
+
+use crate::conversation;
+use crate::dice::Dice;
+use crate::model::script::Act;
+
+/// The databases.
+pub(crate) const DATABASES: [&str; 2] = ["shop", "bank"];
+
+/// One step. Sessions and windows are named by their place.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Connect {
+        database: &'static str,
+        collects: bool,
+    },
+    Say(usize, Vec<Act>),
+    Forward(usize, usize),
+    Serve(usize, usize),
+    Answer(usize, usize),
+    Vanish(usize),
+    Cancel(usize),
+    Kill(usize),
+    LoseServer(usize),
+    Hold {
+        database: &'static str,
+        ask: Ask,
+    },
+    HoldEverywhere(Ask),
+    Open {
+        database: &'static str,
+        force: bool,
+    },
+    OpenEverywhere {
+        force: bool,
+    },
+    BreakGlass,
+    BeginWindow {
+        database: &'static str,
+        ask: Ask,
+    },
+    GiveUp(usize),
+    Finish(usize),
+    StayHeld(usize),
+    HolderDies(usize),
+    Settle {
+        reopen: bool,
+    },
+    /// Milliseconds.
+    Pass(u64),
+    /// So many tasks and relays have their turn.
+    Turn(usize),
+    /// Everybody goes on until nobody can.
+    Rest,
+    Upkeep,
+    Crash,
+}
+
+/// A hold as it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    pub(crate) lasts: Duration,
+    pub(crate) then: Then,
+    pub(crate) blocked: Blocked,
+    pub(crate) client_deadline: Duration,
+}
+
+/// The longest [`Ask::client_deadline`].
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How often each step happens in one seed: a seed that has no windows, or hardly anything else,
+/// comes further than one that has a little of all.
+#[derive(Debug)]
+pub(crate) struct Habits([usize; 25]);
+
+impl Habits {
+    pub(crate) fn new(dice: &mut Dice) -> Self {
+        const USUAL: [usize; 25] = [
+            6, 20, 14, 10, 10, 2, 3, 1, 1, 6, 2, 5, 2, 1, 4, 2, 4, 1, 1, 2, 10, 14, 8, 1, 1,
+        ];
+        let mut habits = USUAL.map(|usual| usual * dice.one_of(&[0, 1, 1, 2, 4]));
+        for needed in [0, 1, 2, 9, 22] {
+            habits[needed] = habits[needed].max(USUAL[needed]);
+        }
+        // Which crashes are many enough.
+        habits[24] = habits[24].min(2);
+        Self(habits)
+    }
+
+    /// What happens next among so many sessions and windows.
+    pub(crate) fn next(&self, dice: &mut Dice, sessions: usize, windows: usize) -> Step {
+        let session = dice.below(sessions.max(1));
+        let window = dice.below(windows.max(1));
+        let database = dice.one_of(&DATABASES);
+        match dice.weighted(&self.0) {
+            0 if sessions < 6 => Step::Connect {
+                database,
+                collects: dice.percent(20),
+            },
+            1..=8 if sessions == 0 => Step::Connect {
+                database,
+                collects: false,
+            },
+            1 => Step::Say(session, conversation::piece(dice)),
+            2 => Step::Forward(session, some(dice)),
+            3 => Step::Serve(session, dice.one_of(&[1, 1, 2, usize::MAX])),
+            4 => Step::Answer(session, some(dice)),
+            5 => Step::Vanish(session),
+            6 => Step::Cancel(session),
+            7 => Step::Kill(session),
+            8 => Step::LoseServer(session),
+            9 => Step::Hold {
+                database,
+                ask: Ask::new(dice),
+            },
+            10 => Step::HoldEverywhere(Ask::new(dice)),
+            11 => Step::Open {
+                database,
+                force: dice.percent(30),
+            },
+            12 => Step::OpenEverywhere {
+                force: dice.percent(50),
+            },
+            13 => Step::BreakGlass,
+            14 => Step::BeginWindow {
+                database,
+                ask: Ask::new(dice),
+            },
+            15..=18 if windows == 0 => Step::Turn(1),
+            15 => Step::GiveUp(window),
+            16 => Step::Finish(window),
+            17 => Step::StayHeld(window),
+            18 => Step::HolderDies(window),
+            19 => Step::Settle {
+                reopen: dice.percent(70),
+            },
+            20 => Step::Pass(100 * dice.one_of(&[1, 1, 10, 10, 25, 60, 200, 700])),
+            22 => Step::Rest,
+            23 => Step::Upkeep,
+            24 => Step::Crash,
+            _ => Step::Turn(dice.between(1, 6)),
+        }
+    }
+}
+
+fn some(dice: &mut Dice) -> usize {
+    dice.one_of(&[1, 5, 20, usize::MAX, usize::MAX])
+}
+
+impl Ask {
+    /// Ends between the steps in which time passes, so that a restart, which reads the wall clock,
+    /// ends it in the same one.
+    fn new(dice: &mut Dice) -> Self {
+        let lasts = dice.one_of(&[1_050, 3_050, 10_050, 60_050]);
+        Self {
+            lasts: Duration::from_millis(lasts),
+            then: if dice.percent(80) {
+                Then::Open
+            } else {
+                Then::Stay
+            },
+            blocked: if dice.percent(85) {
+                Blocked::Queue
+            } else {
+                Blocked::Reject
+            },
+            client_deadline: dice.one_of(&[
+                Duration::from_secs(2),
+                Duration::from_secs(10),
+                WAIT_MAX,
+            ]),
+        }
+    }
+}
