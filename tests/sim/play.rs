@@ -100,6 +100,7 @@ impl World {
             spec: Self::spec(ask),
             ladder: Ladder::new(&self.config.hold.ladder),
             bypass: Bypass::Ignore,
+            fence: false,
         };
         let (target, holder) = match database {
             Some(name) => (Target::Database(name.into()), Holder::Operator),
