@@ -253,7 +253,9 @@ fn word<T: FromStr<Err = UnknownWord>>(text: Option<String>) -> Result<Option<T>
 
 fn flag(text: Option<String>) -> Result<Option<bool>, ApiError> {
     let flag = text.map(|text| text.parse()).transpose();
-    flag.map_err(|_| ApiError::bad_request("It is either true or false."))
+    flag.map_err(|_neither: std::str::ParseBoolError| {
+        ApiError::bad_request("It is either true or false.")
+    })
 }
 
 /// A sequence number; none is 0.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
 use crate::support::cluster::Postgres;
@@ -50,11 +50,22 @@ async fn login(addr: SocketAddr) -> Result<Wire, Message> {
     Wire::login_with(addr, &[("user", "app"), ("database", "shop")], None).await
 }
 
-/// A login that waits in front of the fence.
-async fn park(proxy: &Proxy) -> JoinHandle<Result<Wire, Message>> {
-    let login = tokio::spawn(login(proxy.addr()));
+/// A login that waits in front of the fence; dropped, its client leaves.
+struct Parked(JoinSet<Result<Wire, Message>>);
+
+impl Parked {
+    /// What came of it.
+    async fn end(mut self) -> Result<Wire, Message> {
+        let ended = self.0.join_next().await.expect("a login");
+        ended.expect("no panic")
+    }
+}
+
+async fn park(proxy: &Proxy) -> Parked {
+    let mut logins = JoinSet::new();
+    logins.spawn(login(proxy.addr()));
     until_parked(proxy, 1).await;
-    login
+    Parked(logins)
 }
 
 async fn until_parked(proxy: &Proxy, logins: u64) {
@@ -105,7 +116,7 @@ async fn nobody_but_superusers_gets_in_until_the_hold_ends() {
     let expected = json!({"former_limit": 7, "parked": 1});
     assert_eq!(status["fence"], expected);
     proxy.open("shop").await;
-    let mut parked = parked.await.expect("no panic").expect("let in");
+    let mut parked = parked.end().await.expect("let in");
     parked.execute("SELECT 1").await;
     before.execute("SELECT 1").await;
     until_limit(&mut postgres, 7).await;
@@ -167,8 +178,53 @@ async fn a_hold_that_goes_on_after_a_crash_keeps_it() {
     let parked = park(&proxy).await;
     assert_eq!(limit(&mut postgres).await, 0);
     proxy.open("shop").await;
-    parked.await.expect("no panic").expect("let in");
+    parked.end().await.expect("let in");
     until_limit(&mut postgres, 7).await;
+}
+
+#[tokio::test]
+async fn what_a_window_left_is_put_back() {
+    let (mut postgres, mut proxy) = scene().await;
+    proxy.exclusive("shop", json!({"fence": true})).await;
+    proxy.kill();
+    assert_eq!(limit(&mut postgres).await, 0);
+    proxy.launch().await;
+    until_limit(&mut postgres, 7).await;
+    login(proxy.addr()).await.expect("let in");
+    until_forgotten(&proxy).await;
+}
+
+#[tokio::test]
+async fn nothing_is_changed_that_could_not_be_written_down() {
+    let (mut postgres, proxy) = scene().await;
+    let beside = proxy.state_dir().join("journal.json.new");
+    drop(std::fs::remove_file(&beside));
+    std::fs::create_dir(&beside).expect("a directory in the way");
+    let ran = proxy.run(&["hold", "shop", "--fence"]).await;
+    assert!(ran.stderr.contains("no fence: the journal"), "{ran:?}");
+    assert_eq!(limit(&mut postgres).await, 7);
+    login(proxy.addr()).await.expect("let in");
+}
+
+#[tokio::test]
+async fn it_is_handed_over_with_the_hold() {
+    let (mut postgres, mut proxy) = scene().await;
+    let mut old = Wire::login(proxy.addr(), "app", "shop").await;
+    proxy.hold_drained("shop", json!({"fence": true})).await;
+    let parked_there = park(&proxy).await;
+    let mut former = proxy.take_over(&[]).await;
+    let parked_here = park(&proxy).await;
+    assert_eq!(limit(&mut postgres).await, 0);
+    proxy.open("shop").await;
+    until_limit(&mut postgres, 7).await;
+    for parked in [parked_there, parked_here] {
+        let mut wire = parked.end().await.expect("let in");
+        wire.execute("SELECT 1").await;
+    }
+    old.execute("SELECT 1").await;
+    drop(old);
+    assert!(former.ended().await.success());
+    assert_eq!(limit(&mut postgres).await, 7);
 }
 
 #[tokio::test]
@@ -212,7 +268,7 @@ async fn a_parked_client_that_leaves_is_forgotten() {
     let (mut postgres, proxy) = scene().await;
     proxy.hold_drained("shop", json!({"fence": true})).await;
     let parked = park(&proxy).await;
-    parked.abort();
+    drop(parked);
     until_parked(&proxy, 0).await;
     proxy.open("shop").await;
     until_limit(&mut postgres, 7).await;
@@ -233,7 +289,7 @@ async fn logins_wait_as_long_and_as_many_as_is_allowed() {
     let parked = park(&proxy).await;
     let refused = login(proxy.addr()).await.expect_err("one may wait");
     assert_eq!(refused.sqlstate(), "53300");
-    let late = parked.await.expect("no panic").expect_err("its time is up");
+    let late = parked.end().await.expect_err("its time is up");
     assert_eq!(late.sqlstate(), "57P03");
     let text = late.field(b'D').expect("a detail");
     assert!(text.contains("was not sent to the server"), "{text}");

@@ -100,7 +100,6 @@ impl World {
             spec: Self::spec(ask),
             ladder: Ladder::new(&self.config.hold.ladder),
             bypass: Bypass::Ignore,
-            fence: false,
         };
         let (target, holder) = match database {
             Some(name) => (Target::Database(name.into()), Holder::Operator),
@@ -141,6 +140,7 @@ impl World {
             client_deadline: ask.client_deadline,
             ladder: Ladder::new(&self.config.hold.ladder),
             bypass: Bypass::Ignore,
+            fence: false,
             unproved: true,
             by: "a runner".into(),
             reason: None,
