@@ -6,7 +6,7 @@
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use pgdrain::auth::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
+use pgdrain::auth::passthrough::{Authenticated, Encrypted, Failed, Limit, Unchallenged, login};
 use pgdrain::session::scan::{Nonsense, ServerScan};
 use pgdrain::session::transaction::{Status, Tracker};
 
@@ -105,7 +105,7 @@ fn log_in(client_says: &[u8], server_says: &[u8], piece: usize, rules: (Unchalle
     let from_server = BytesMut::from(server_chunks.next().unwrap_or_default());
     let outcome = {
         let (client, server) = ((&mut client, from_client), (&mut server, from_server));
-        let login = login(client, server, rules);
+        let login = login(client, server, (rules.0, rules.1, Limit::Server));
         let mut login = std::pin::pin!(login);
         let mut cx = Context::from_waker(Waker::noop());
         loop {

@@ -94,10 +94,11 @@ where
             Ok(json(StatusCode::OK, &results))
         }
         Endpoint::Precheck => {
-            let [ladder, bypass] = query.only(["ladder", "bypass"])?;
+            let [ladder, bypass, fence] = query.only(["ladder", "bypass", "fence"])?;
             let query = PrecheckQuery {
                 ladder: word(ladder)?,
                 bypass: word(bypass)?,
+                fence: flag(fence)?,
             };
             let precheck = api.precheck(one(found.parameter)?, query).await;
             Ok(json(StatusCode::OK, &precheck))
@@ -248,6 +249,13 @@ fn order(body: &[u8], headers: &HeaderMap) -> Result<WindowOrder, ApiError> {
 fn word<T: FromStr<Err = UnknownWord>>(text: Option<String>) -> Result<Option<T>, ApiError> {
     let word = text.map(|text| text.parse()).transpose();
     word.map_err(|error: UnknownWord| ApiError::bad_request(format!("{error}.")))
+}
+
+fn flag(text: Option<String>) -> Result<Option<bool>, ApiError> {
+    let flag = text.map(|text| text.parse()).transpose();
+    flag.map_err(|_neither: std::str::ParseBoolError| {
+        ApiError::bad_request("It is either true or false.")
+    })
 }
 
 /// A sequence number; none is 0.

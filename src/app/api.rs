@@ -47,7 +47,9 @@ impl AppApi {
         command: Command,
     ) -> Result<ModeResults, ApiError> {
         let (unproved_will_do, scope) = (body.unproved, said(&body.scope()));
+        let fence = body.fence;
         let request = hold_request(body, &self.app.config.load());
+        let fence = self.app.fence_of(databases, scope.is_none(), fence).await?;
         let held = self.app.controller.hold(&target(databases), request).await;
         let held = held.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "not held");
@@ -56,6 +58,9 @@ impl AppApi {
         });
         self.app.tell(command, refused(&held));
         let drains = held?;
+        if let (Some(fence), Some(draining)) = (fence, drains.first()) {
+            fence.keep(Holder::Operator, draining.generation);
+        }
         match answer {
             Answer::AtOnce => Ok(ModeResults {
                 results: drains
@@ -106,6 +111,7 @@ impl AppApi {
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
             transactions_total: self.app.sessions.totals(database).transactions,
+            fence: self.app.controller.fence_status(database),
             migration: self.app.runner.live(database),
         }
     }

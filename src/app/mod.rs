@@ -4,6 +4,7 @@ mod api;
 mod doors;
 mod drain;
 mod events;
+mod fence;
 mod gates;
 mod handover;
 mod migrations;
@@ -296,6 +297,11 @@ impl App {
             self.sessions_tasks.stop(KILL_TIME).await;
         }
         self.admin_tasks.stop(KILL_TIME).await;
+        // Nobody would be left to do it. What is not reached in this time is in the journal.
+        let lowered = tokio::time::timeout(KILL_TIME, self.controller.lower_fences());
+        if lowered.await.is_err() {
+            tracing::error!("a fence is still up: the next start takes it down");
+        }
         match self.tasks.stop(ROLL_BACK_TIME).await {
             Ended::Graceful => tracing::info!("stopped"),
             Ended::TimedOut(left) => tracing::warn!(left, "stopped with tasks left over"),

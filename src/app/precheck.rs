@@ -19,6 +19,7 @@ impl App {
             database,
             ladder: query.ladder.unwrap_or(hold.ladder.preset),
             bypass: query.bypass.unwrap_or(hold.bypass_of_window()),
+            fence: query.fence.unwrap_or(hold.fence),
             held: hold.client_deadline.min(hold.duration),
         };
         self.controller.precheck(question).await

@@ -42,6 +42,7 @@ impl Windows {
             blocked: hold.blocked,
             client_deadline: hold.client_deadline,
             ladder: Ladder::new(&hold.ladder.with(&asked.drain)),
+            fence: asked.fence.unwrap_or(hold.fence),
             bypass: asked.bypass.unwrap_or(hold.bypass_of_window()),
             unproved: false,
             by: asked.by.clone(),
@@ -164,6 +165,7 @@ fn refusal(refused: Refused) -> runner::Refused {
         | Refused::StillHeld(_)
         | Refused::OtherProxy(_)
         | Refused::Former(_)
+        | Refused::NoFence(_)
         | Refused::Journal(_) => serde_json::Value::Null,
     };
     runner::Refused {

@@ -212,6 +212,7 @@ fn order(
             after: body.cap_after.map_or(CAP, Duration::from),
         }),
         bypass: body.bypass.unwrap_or(set.bypass_of_window()),
+        fence: body.fence.unwrap_or(set.fence),
         by: body.by.unwrap_or_else(|| "unknown".into()),
         from: caller.from,
         reason: body.reason,

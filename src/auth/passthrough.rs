@@ -15,7 +15,7 @@ use super::scram::SCRAM_SHA_256_PLUS;
 use crate::wire::backend::{self, Authentication, request, tag};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend;
-use crate::wire::refusal::{NotPassedOn, Refusal};
+use crate::wire::refusal::{NotPassedOn, Refusal, says_full};
 use crate::wire::startup::CancelKey;
 
 /// What the login left behind.
@@ -71,6 +71,15 @@ pub struct Encrypted {
     pub server: bool,
 }
 
+/// Whose doing it is when the server lets nobody more in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The server's own.
+    Server,
+    /// Ours: a fence is up, and this connection was let through to it.
+    Fence,
+}
+
 /// Passes messages between a client and a server that was sent its start-up packet, until the
 /// server is ready for queries. With each connection comes what was read of it already.
 ///
@@ -78,7 +87,7 @@ pub struct Encrypted {
 pub async fn login<C, S>(
     (client, from_client): (&mut C, BytesMut),
     (server, from_server): (&mut S, BytesMut),
-    (unchallenged, encrypted): (Unchallenged, Encrypted),
+    (unchallenged, encrypted, limit): (Unchallenged, Encrypted, Limit),
 ) -> Result<Authenticated, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -93,6 +102,7 @@ where
         to_client: BytesMut::new(),
         proof: Proof::NotAsked(unchallenged),
         encrypted,
+        limit,
         sasl_begins: false,
         passing: 0,
         server_key: None,
@@ -161,6 +171,7 @@ struct Login {
     to_client: BytesMut,
     proof: Proof,
     encrypted: Encrypted,
+    limit: Limit,
     /// Whether the client's next answer begins a SASL exchange.
     sasl_begins: bool,
     /// Bytes that are left of a message of the server that is not kept whole.
@@ -244,6 +255,9 @@ impl Login {
                 self.server_key = Some(key);
                 self.client_key = Some(ours);
                 return Ok(Step::More);
+            }
+            tag::ERROR if self.limit == Limit::Fence && says_full(body) => {
+                return Err(Failed::Refused(Refusal::FencedOut));
             }
             _ => {}
         }

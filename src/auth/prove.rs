@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::messages::{MESSAGE_MAX, TooLong, next_message};
-use super::passthrough::{Authenticated, Failed};
+use super::passthrough::{Authenticated, Failed, Limit};
 use super::scram::client::{Answered, Begun, Binding};
 use super::scram::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use super::users::derive;
@@ -12,7 +12,7 @@ use super::{Proof, md5};
 use crate::wire::backend::{self, request, tag};
 use crate::wire::frame::HEADER_LEN;
 use crate::wire::frontend;
-use crate::wire::refusal::{NotPassedOn, Refusal};
+use crate::wire::refusal::{NotPassedOn, Refusal, says_full};
 use crate::wire::startup::{CancelKey, Startup};
 
 /// The most that a server may say between letting somebody in and being ready.
@@ -44,7 +44,7 @@ pub async fn login<C, S>(
     (client, from_client): (&mut C, BytesMut),
     (server, from_server): (&mut S, BytesMut),
     startup: &Startup,
-    (proof, side): (&Proof, ServerSide<'_>),
+    (proof, side, limit): (&Proof, ServerSide<'_>, Limit),
 ) -> Result<Authenticated, Failed>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -57,6 +57,7 @@ where
         from_client,
         from_server,
         side,
+        limit,
     };
     login.prove(proof).await?;
     login.greeting().await
@@ -69,6 +70,7 @@ struct Login<'a, C, S> {
     from_client: BytesMut,
     from_server: BytesMut,
     side: ServerSide<'a>,
+    limit: Limit,
 }
 
 impl<C, S> Login<'_, C, S>
@@ -238,6 +240,11 @@ where
             let message = next_message(&mut self.from_server)
                 .map_err(|TooLong| Failed::Refused(Refusal::ServerProtocol))?;
             match message {
+                Some((tag::ERROR, message))
+                    if self.limit == Limit::Fence && says_full(&message[HEADER_LEN..]) =>
+                {
+                    return Err(Failed::Refused(Refusal::FencedOut));
+                }
                 Some((tag::ERROR, message)) => {
                     self.client
                         .write_all(&message)

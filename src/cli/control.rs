@@ -80,6 +80,10 @@ pub(super) struct Hold {
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Let the server keep new sessions out meanwhile (CONNECTION LIMIT 0); superusers get in all the
+    /// same.
+    #[arg(long)]
+    fence: bool,
     /// Be content when the server cannot be asked whether anything still runs.
     #[arg(long)]
     unproved: bool,
@@ -105,6 +109,7 @@ impl Hold {
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
             bypass: self.ladder.bypass,
+            fence: self.fence.then_some(true),
             reason: self.reason,
             by: Some(operator()),
             unproved: self.unproved,

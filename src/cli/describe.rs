@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
-    Blocker, CapResult, CapStatus, FormerView, HoldStatus, ModeResult, Obstacle, ScopeStatus,
-    SessionView, Sessions, Status, WindowView, WindowViews,
+    Blocker, CapResult, CapStatus, FenceStatus, FormerView, HoldStatus, ModeResult, Obstacle,
+    ScopeStatus, SessionView, Sessions, Status, WindowView, WindowViews,
 };
 use crate::runner::types::StatusReport;
 
@@ -55,6 +55,9 @@ pub(super) fn status(status: &Status) -> String {
         }
         for scope in &database.scopes {
             text += &narrow(&database.database, scope);
+        }
+        if let Some(fence) = &database.fence {
+            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), fenced(fence));
         }
         if let Some(cap) = &database.cap {
             let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), cap_of(cap));
@@ -125,6 +128,19 @@ fn narrow(database: &str, status: &ScopeStatus) -> String {
             millis_or_dash(status.oldest_wait_ms),
             status.permits
         );
+    }
+    text
+}
+
+/// That the server keeps new sessions out, and how that ends.
+fn fenced(fence: &FenceStatus) -> String {
+    let mut text = format!(
+        "fenced: the server lets superusers in alone, {} logins wait; the connection limit {} comes \
+         back",
+        fence.parked, fence.former_limit
+    );
+    if let Some(trouble) = &fence.trouble {
+        let _infallible = write!(text, ", and could not so far: {}", plain(trouble));
     }
     text
 }

@@ -72,6 +72,9 @@ pub(super) struct Precheck {
     /// What is to be done about sessions that did not come through pgdrain.
     #[arg(long, value_name = "WHAT", value_parser = words::<Bypass>(Bypass::WORDS))]
     bypass: Option<Bypass>,
+    /// Whether a fence could be raised.
+    #[arg(long)]
+    fence: bool,
     #[command(flatten)]
     asking: Asking,
 }
@@ -82,6 +85,7 @@ impl Precheck {
         let asked = [
             ("ladder", self.ladder.map(Preset::as_str)),
             ("bypass", self.bypass.map(Bypass::as_str)),
+            ("fence", self.fence.then_some("true")),
         ];
         let asked = asked
             .into_iter()

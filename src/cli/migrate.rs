@@ -69,6 +69,10 @@ struct Run {
     duration: Option<HumanDuration>,
     #[command(flatten)]
     ladder: LadderArguments,
+    /// Let the server keep new sessions out meanwhile (CONNECTION LIMIT 0); superusers get in all the
+    /// same.
+    #[arg(long)]
+    fence: bool,
     /// How many migrations at most; without it all of them up, one of them down.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
@@ -106,6 +110,7 @@ impl Run {
             abort: self.ladder.abort,
             terminate: self.ladder.terminate,
             bypass: self.ladder.bypass,
+            fence: self.fence.then_some(true),
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             reason: self.reason,

@@ -115,10 +115,10 @@ mod tests {
             "sessions shop --json",
             "hold shop",
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
-             --terminate 5s --bypass cancel --reason maintenance --unproved --json",
+             --terminate 5s --bypass cancel --fence --reason maintenance --unproved --json",
             "open shop",
             "drain shop --ladder gentle --wait 5m",
-            "precheck shop --ladder firm --bypass cancel --json",
+            "precheck shop --ladder firm --bypass cancel --fence --json",
             "hold shop --user app --application web --client 10.0.0.0/8 --blocked reject --sqlstate 57P03",
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",
@@ -126,7 +126,7 @@ mod tests {
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \
-             --wait 30s --cancel 5s --terminate 5s --lock-timeout 5s --statement-timeout 1h --json",
+             --wait 30s --cancel 5s --terminate 5s --fence --lock-timeout 5s --statement-timeout 1h --json",
             "migrate status shop --dir migrations --json",
             "migrate attach shop",
             "migrate cancel shop",

@@ -51,6 +51,7 @@ impl Check<'_> {
                 terminate: seconds(raw.terminate, 10),
             },
             bypass: raw.bypass,
+            fence: raw.fence.unwrap_or(false),
         }
     }
 

@@ -179,6 +179,7 @@ section! {
         abort: Option<HumanDuration>,
         terminate: Option<HumanDuration>,
         bypass: Option<Bypass>,
+        fence: Option<bool>,
     }
 }
 

@@ -89,6 +89,7 @@ const ROWS: &[Row] = rows! {
     "hold.abort" Now hold.ladder.abort;
     "hold.terminate" Now hold.ladder.terminate;
     "hold.bypass" Now hold.bypass;
+    "hold.fence" Now hold.fence;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;

@@ -191,6 +191,8 @@ pub struct Hold {
     /// What it does about sessions that did not come through us; `None` leaves it to the kind of
     /// hold.
     pub bypass: Option<Bypass>,
+    /// Whether the server keeps new sessions out of the database too.
+    pub fence: bool,
 }
 
 impl Hold {

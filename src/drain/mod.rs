@@ -8,6 +8,7 @@ pub mod bypass;
 pub mod escalation;
 pub mod execute;
 mod proof;
+pub use proof::with_causes;
 pub mod report;
 
 use crate::config::{Bypass, Scope};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::driver::{Common, Gate};
+use super::fence::Fences;
 use super::mode::{Generation, HoldSpec, Holder};
 use super::queue::GateNumber;
 use super::reopen::Pace;
@@ -20,6 +21,7 @@ pub struct Gates {
     inner: Mutex<Inner>,
     unheld: Arc<Gate>,
     shared: Arc<Common>,
+    fences: Fences,
 }
 
 /// A gate that was closed, or whose hold was renewed.
@@ -56,7 +58,13 @@ impl Gates {
             inner: Mutex::default(),
             unheld: Arc::new(Gate::of_database("", Arc::clone(&shared))),
             shared,
+            fences: Fences::default(),
         }
+    }
+
+    /// Databases whose logins are parked.
+    pub fn fences(&self) -> &Fences {
+        &self.fences
     }
 
     /// How gates reopen from now on.

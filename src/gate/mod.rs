@@ -8,6 +8,7 @@ pub mod admission;
 mod busiest;
 pub mod cap;
 mod driver;
+pub mod fence;
 mod gates;
 mod holding;
 pub mod mode;

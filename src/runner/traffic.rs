@@ -33,6 +33,8 @@ pub struct WindowRequest {
     pub drain: AskedLadder,
     /// What is done about sessions that did not come through the proxy; `None` is as configured.
     pub bypass: Option<Bypass>,
+    /// Whether the server keeps new sessions out meanwhile; `None` is as configured.
+    pub fence: Option<bool>,
     /// Why, for logs and for those who wait.
     pub reason: Option<String>,
     /// Who asks.

@@ -176,8 +176,18 @@ impl Host {
             config,
             pass: None,
         };
-        let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
-        let login = login.unwrap_or_else(|_elapsed| Err(self.late()));
+        let login = match self.park(&mut applicant).await {
+            Ok(parked) => {
+                // It was not the client's fault that it had to wait.
+                let deadline = match &parked {
+                    Some(_turn) => Instant::now() + applicant.config.limits.login_time,
+                    None => deadline,
+                };
+                let login = timeout_at(deadline, self.log_in(&mut applicant)).await;
+                login.unwrap_or_else(|_elapsed| Err(self.late()))
+            }
+            Err(failed) => Err(failed),
+        };
         match login {
             Ok(server) => Some(self.register(applicant, server)),
             Err(failed) => {

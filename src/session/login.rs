@@ -165,6 +165,7 @@ impl Host {
         applicant: &mut Applicant,
         target: &Target,
     ) -> Result<LoggedIn, Failed> {
+        let limit = self.limit(applicant);
         let Applicant {
             stream: client,
             peer,
@@ -187,7 +188,7 @@ impl Host {
             server: matches!(stream, Stream::Tls(_)),
         };
         let behind = std::mem::take(behind);
-        let how = (unchallenged, encrypted);
+        let how = (unchallenged, encrypted, limit);
         let login = login((client, behind), (&mut stream, answer), how).await?;
         Ok(LoggedIn {
             stream,

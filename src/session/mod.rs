@@ -6,6 +6,7 @@ pub mod inbox;
 mod injected;
 pub mod life;
 mod login;
+mod parked;
 pub mod passes;
 mod places;
 pub mod registry;

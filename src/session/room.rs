@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::silent::Silent;
 
 /// All the counts of a process.
@@ -19,6 +21,10 @@ pub struct Rooms {
     pub(super) silent: Arc<Silent>,
     /// Clients that are told why they are refused, or wait for what they want cancelled.
     pub(super) asides: Arc<Room>,
+    /// Clients in front of a fence.
+    pub(super) parked: Arc<Room>,
+    /// Those of them that log in at once when it is down.
+    pub(super) turns: Turns,
     /// Connections from each address.
     pub(super) addresses: Arc<Tally<IpAddr>>,
     /// Those beyond the limit of their address, which may only cancel.
@@ -31,6 +37,27 @@ pub struct Rooms {
 
 /// The most that are waited for beside sessions and logins; further ones are closed at once.
 pub(super) const ASIDES_MAX: usize = 1000;
+
+/// How many clients that waited in front of a fence log in at once: they would all come together.
+const TURNS: usize = 32;
+
+/// Turns of those who waited for the same thing.
+#[derive(Debug)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Turns(Arc::new(Semaphore::new(TURNS)))
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which lasts until it is dropped. Cancel safe.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes it.
+        Arc::clone(&self.0).acquire_owned().await.ok()
+    }
+}
 
 /// Counts against a limit.
 #[derive(Debug, Default)]

@@ -22,6 +22,7 @@ impl Host {
         method: AuthMethod,
     ) -> Result<LoggedIn, Failed> {
         verify::negotiate(&mut applicant.stream, &applicant.startup).await?;
+        let limit = self.limit(applicant);
         let proof = self.verified(applicant, target, method).await?;
         let Applicant {
             stream: client,
@@ -47,7 +48,7 @@ impl Host {
             Stream::Tcp(_) | Stream::Unix(_) => ServerSide::Plain,
         };
         let (client, server) = ((client, std::mem::take(behind)), (&mut stream, answer));
-        let login = prove::login(client, server, startup, (&proof, side)).await?;
+        let login = prove::login(client, server, startup, (&proof, side, limit)).await?;
         Ok(LoggedIn {
             stream,
             route,

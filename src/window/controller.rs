@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::drains::Drains;
+use super::fence::Fencing;
 use super::generations::Generations;
 use super::journal::{Journal, JournalError, Record};
 use super::pace::Pace;
@@ -106,6 +107,7 @@ pub struct Controller {
     pub(super) own: OwnBackends,
     pub(super) drains: Drains,
     pub(super) pace: Pace,
+    pub(super) fencing: Fencing,
 }
 
 impl Controller {
@@ -134,6 +136,7 @@ impl Controller {
             own,
             drains: Drains::default(),
             pace: Pace::default(),
+            fencing: Fencing::default(),
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Order {
     pub cap: Option<CapAround>,
     /// What is done about sessions that did not come through us, for as long as it lasts.
     pub bypass: Bypass,
+    /// Whether the server keeps new sessions out meanwhile.
+    pub fence: bool,
     /// Who asks.
     pub by: String,
     /// From where.

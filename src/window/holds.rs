@@ -284,6 +284,7 @@ impl Controller {
             Some(name) => held(name, &it.scope, Holder::Operator),
             None => standing(&it.scope),
         });
+        record.fences.retain(|name, _| self.has_fence(name));
         record.caps.retain(|name, _| capped(name));
         if !standing(&all) {
             record.everywhere = None;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::fence::FenceRecord;
 use super::lease::Term;
 use super::steps::After;
 use crate::clock;
@@ -39,6 +40,9 @@ pub struct Record {
     pub caps: BTreeMap<String, CapRecord>,
     /// Windows that were begun and not ended, by database.
     pub windows: BTreeMap<String, WindowRecord>,
+    /// Connection limits that have to be put back, by database.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fences: BTreeMap<String, FenceRecord>,
     /// The greatest term that was given to a window so far.
     #[serde(default, skip_serializing_if = "is_first")]
     pub term: Term,

@@ -401,6 +401,7 @@ impl Driver {
             client_deadline: order.client_deadline,
             ladder: order.ladder.clone(),
             bypass: order.bypass,
+            fence: order.fence,
             unproved: order.unproved,
             by: order.by.clone(),
             reason: order.reason.clone(),

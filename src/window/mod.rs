@@ -6,6 +6,7 @@ mod connection;
 pub mod controller;
 pub mod desk;
 pub(crate) mod drains;
+pub mod fence;
 pub mod generations;
 mod holds;
 pub mod journal;

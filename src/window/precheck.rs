@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::controller::Controller;
+use super::fence::{FenceFor, NoFence};
 use super::pace::Expected;
 use crate::config::{Bypass, Preset, words};
 use crate::drain::bypass::{Around, around};
 use crate::drain::report::{Blocker, millis};
+use crate::drain::with_causes;
 use crate::server::control::{Control, ControlError, ObstacleKind, Rights, SessionTimeout};
 
 /// A transaction of this age is not expected to end by itself in time.
@@ -23,6 +25,8 @@ pub struct Question {
     pub ladder: Preset,
     /// What is to be done about sessions that did not come through us.
     pub bypass: Bypass,
+    /// Whether a fence is to be raised.
+    pub fence: bool,
     /// How long a client may be held.
     pub held: Duration,
 }
@@ -50,6 +54,8 @@ words! {
         Unknown = "unknown",
         /// Another proxy serves the database.
         OtherProxy = "other_proxy",
+        /// The fence that is asked for cannot be raised, or would keep out who has to come in.
+        Fence = "fence",
         /// Traffic is held already.
         Held = "held",
     }
@@ -138,9 +144,10 @@ impl Controller {
         findings.extend(self.of_holds(database));
         let control = self.control(database);
         if let Err(error) = of_server(&control, &self.sessions, &question, &mut findings).await {
-            let why = anyhow_like(&error);
+            let why = with_causes(&error);
             findings.push(Finding::blocking(FindingKind::Unknown, why));
         }
+        findings.extend(self.of_fence(&question).await);
         findings.sort_by_key(|finding| (!finding.blocks, std::cmp::Reverse(finding.age_ms)));
         let sessions = self.sessions.held_with(database).len() as u64;
         Precheck {
@@ -172,6 +179,19 @@ impl Controller {
             }
         });
         findings.collect()
+    }
+
+    async fn of_fence(&self, question: &Question) -> Option<Finding> {
+        if !question.fence {
+            return None;
+        }
+        let refused = self.may_fence(&question.database, FenceFor::Migration);
+        let refused = refused.await.err()?;
+        Some(Finding {
+            // Only migrations are.
+            blocks: !matches!(refused, NoFence::Runner(_)),
+            ..Finding::blocking(FindingKind::Fence, with_causes(&refused))
+        })
     }
 
     fn of_holds(&self, database: &str) -> Vec<Finding> {
@@ -351,15 +371,4 @@ impl Forecast {
             held_after_p90: arriving.min(sessions),
         }
     }
-}
-
-/// An error and its causes in one line.
-fn anyhow_like(error: &ControlError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -33,6 +33,7 @@ impl Controller {
     /// [`Controller::settle`] says what became of them.
     pub fn take_up(self: &Arc<Self>, record: &Record) -> Vec<LeftWindow> {
         let (now, policy) = (clock::wall(), self.config().after_restart);
+        self.find_fences(record);
         if policy == AfterRestart::Hold {
             // Or the next restart would take them for over once their own time has passed.
             self.record_at_start(|journal| {
@@ -65,9 +66,11 @@ impl Controller {
         }
         self.take_up_caps(record, policy);
         let windows = record.windows.iter();
-        windows
+        let left = windows
             .map(|(database, window)| self.take_up_window(database, window))
-            .collect()
+            .collect();
+        self.watch_fences(record);
+        left
     }
 
     fn take_up_window(self: &Arc<Self>, database: &str, window: &WindowRecord) -> LeftWindow {

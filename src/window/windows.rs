@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::controller::Controller;
 use super::drains::{Beginning, Draining};
+use super::fence::{Fence, FenceFor, NoFence};
 use super::generations::StillServed;
 use super::journal::{JournalError, LentRecord, Record, WindowRecord};
 use crate::clock;
@@ -34,6 +35,8 @@ pub struct WindowRequest {
     pub ladder: Ladder,
     /// What is done about sessions that did not come through us, for as long as it lasts.
     pub bypass: Bypass,
+    /// Whether the server keeps new sessions out meanwhile.
+    pub fence: bool,
     /// Whether to go on when the server could not say that nothing runs.
     pub unproved: bool,
     /// Who asks.
@@ -75,6 +78,9 @@ pub enum Refused {
     /// Another process still serves sessions there.
     #[error(transparent)]
     Former(#[from] StillServed),
+    /// The server was to keep new sessions out.
+    #[error(transparent)]
+    NoFence(#[from] NoFence),
     /// Nothing may be closed that a crash would forget.
     #[error("the journal cannot be written")]
     Journal(#[from] JournalError),
@@ -292,6 +298,13 @@ impl Controller {
             self.windows.end(&database, &id);
             return Err(Refused::OtherProxy(other));
         }
+        let fence = match self.fence_for(&request).await {
+            Ok(fence) => fence,
+            Err(refused) => {
+                self.windows.end(&database, &id);
+                return Err(refused.into());
+            }
+        };
         let record = WindowRecord {
             id: id.clone(),
             since: clock::wall(),
@@ -318,6 +331,9 @@ impl Controller {
                 return Err(error.into());
             }
         };
+        if let Some(fence) = fence {
+            fence.keep(Holder::Window, generation);
+        }
         let ladder = request.ladder.clone().within(request.duration);
         let drain = self.drain(Beginning {
             gate: Arc::clone(&gate),
@@ -417,6 +433,23 @@ impl Controller {
         if let Err(error) = self.record(note, || ()).await {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the journal does not say why traffic stays held");
+        }
+    }
+}
+
+impl Controller {
+    async fn fence_for(
+        self: &Arc<Self>,
+        request: &WindowRequest,
+    ) -> Result<Option<Fence>, NoFence> {
+        // Who shows a window's key comes as who he is; the runner's role is known.
+        let whom = match request.lent {
+            Some(_) => FenceFor::Others,
+            None => FenceFor::Migration,
+        };
+        match request.fence {
+            true => self.fence(&request.database, whom).await.map(Some),
+            false => Ok(None),
         }
     }
 }

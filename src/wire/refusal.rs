@@ -9,6 +9,7 @@ use pgwire::error::ErrorInfo;
 use pgwire::messages::Message;
 use pgwire::messages::response::{ErrorResponse, NoticeResponse};
 
+use super::backend::error_field;
 use super::startup::BadPacket;
 
 pub use super::sqlstate::{BadSqlstate, Sqlstate};
@@ -69,6 +70,10 @@ pub enum Refusal {
     TooManyOfUser(String),
     /// As many connections are open from this address as may.
     TooManyFromAddress,
+    /// The database was closed to new sessions for as long as a login may wait.
+    Fenced,
+    /// The server is full because of our fence, which this connection has to get past.
+    FencedOut,
     /// No server could be reached.
     ServerUnreachable,
     /// The database is not one that the configuration lists.
@@ -272,6 +277,21 @@ impl Refusal {
                  sent to the server.",
             ),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
+            Self::Fenced => fatal(
+                "57P03",
+                "the database is closed to new sessions for maintenance",
+            )
+            .detail("The login waited for its full time and was not sent to the server.")
+            .hint("Connect again later."),
+            Self::FencedOut => fatal(
+                "53300",
+                "the database is closed to new sessions for maintenance",
+            )
+            .detail(
+                "The window has a fence (CONNECTION LIMIT 0): the server lets superusers in alone, \
+                 and this connection's role is none.",
+            )
+            .hint("Go through the window as a superuser, or open it without a fence."),
             Self::TooManyInDatabase(name) => {
                 named(fatal("53300", "too many connections for database"), name)
             }
@@ -399,6 +419,12 @@ impl NotPassedOn {
             .detail("It may be another server that pretends to be it."),
         }
     }
+}
+
+/// Whether the body of a server's `ErrorResponse` says that no more connections are let in.
+#[must_use]
+pub fn says_full(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(b"53300")
 }
 
 fn error(sqlstate: &'static str, message: &str) -> Text {

@@ -75,9 +75,9 @@ const IMPURE: [&[&str]; 15] = [
 ];
 
 /// The SQLSTATEs of our own refusals.
-const REFUSALS: [&str; 11] = [
-    "55P03", "25006", "25P02", "40001", "57014", "57P01", "53300", "08P01", "08006", "28000",
-    "28P01",
+const REFUSALS: [&str; 12] = [
+    "55P03", "25006", "25P02", "40001", "57014", "57P01", "57P03", "53300", "08P01", "08006",
+    "28000", "28P01",
 ];
 
 /// Modules that speak to clients; others may compare with an SQLSTATE that a server sent.

@@ -140,6 +140,7 @@ impl World {
             client_deadline: ask.client_deadline,
             ladder: Ladder::new(&self.config.hold.ladder),
             bypass: Bypass::Ignore,
+            fence: false,
             unproved: true,
             by: "a runner".into(),
             reason: None,

@@ -17,6 +17,7 @@ mod window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::window::fence::FenceStatus;
 pub use crate::window::generations::FormerView;
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
@@ -81,6 +82,9 @@ pub struct DatabaseStatus {
     pub permits: u64,
     /// Transactions that ended since the start.
     pub transactions_total: u64,
+    /// The fence around it, if the server keeps new sessions out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceStatus>,
     /// The migration that runs.
     pub migration: Option<String>,
 }

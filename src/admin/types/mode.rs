@@ -95,6 +95,9 @@ pub struct HoldRequest {
     /// What is done about sessions that did not come through us, until the hold ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass: Option<Bypass>,
+    /// Whether the server keeps new sessions out meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<bool>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

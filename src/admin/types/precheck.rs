@@ -39,4 +39,6 @@ pub struct PrecheckQuery {
     pub ladder: Option<Preset>,
     /// What is to be done about sessions that did not come through us.
     pub bypass: Option<Bypass>,
+    /// Whether a fence is to be raised.
+    pub fence: Option<bool>,
 }

@@ -63,6 +63,10 @@ pub struct WindowOrder {
     /// What is done about sessions that did not come through us, for as long as it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass: Option<Bypass>,
+    /// Whether the server keeps new sessions out meanwhile; superusers get in all the same, and so must
+    /// whoever comes by the window's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<bool>,
     /// Why, for logs and for those who wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -1,6 +1,6 @@
 //! Channel binding while the login is passed through: it ties a password to one of two channels.
 
-use super::super::passthrough::{Authenticated, Encrypted, Failed, Unchallenged, login};
+use super::super::passthrough::{Authenticated, Encrypted, Failed, Limit, Unchallenged, login};
 use super::*;
 use crate::wire::backend::{authentication_request, sasl_request};
 use crate::wire::frontend::sasl_initial_answer;
@@ -22,7 +22,7 @@ async fn pass(
     let (mut ours, mut client) = pair();
     let (mut to_server, mut server) = pair();
     let login = async {
-        let how = (Unchallenged::Refused, encrypted);
+        let how = (Unchallenged::Refused, encrypted, Limit::Server);
         // The server has begun to answer.
         let answer = BytesMut::from(&sasl_request(BOTH)[..]);
         let (client, server) = ((&mut ours, BytesMut::new()), (&mut to_server, answer));

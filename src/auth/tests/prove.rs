@@ -1,6 +1,6 @@
 //! Servers that let us in, and those that do not.
 
-use super::super::passthrough::{Authenticated, Failed};
+use super::super::passthrough::{Authenticated, Failed, Limit};
 use super::super::prove::{ServerSide, login};
 use super::super::scram::server::{Exchange, Offer, Verdict};
 use super::super::{Proof, md5};
@@ -24,7 +24,7 @@ async fn log_in<F: Future<Output = ()>>(
     let login = async {
         let behind = BytesMut::from(&b"ahead"[..]);
         let (client, server) = ((&mut ours, behind), (&mut to_server, BytesMut::new()));
-        let result = login(client, server, startup, (proof, side)).await;
+        let result = login(client, server, startup, (proof, side, Limit::Server)).await;
         drop((ours, to_server));
         result
     };

@@ -77,6 +77,7 @@ pub(super) async fn migrate(
         cancel: None,
         terminate: None,
         bypass: None,
+        fence: None,
         lock_timeout: None,
         statement_timeout: None,
         reason: Some("demo".to_owned()),

@@ -90,6 +90,10 @@ pub(super) struct Wanted {
     cap_after: Option<HumanDuration>,
     #[command(flatten)]
     ladder: LadderArguments,
+    /// Let the server keep new sessions out meanwhile (CONNECTION LIMIT 0); superusers get in all the
+    /// same.
+    #[arg(long)]
+    fence: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -112,6 +116,7 @@ impl Wanted {
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,
             bypass: self.ladder.bypass,
+            fence: self.fence.then_some(true),
             stuck: self.ladder.stuck,
             terminate: self.ladder.terminate,
             cap: self.cap,

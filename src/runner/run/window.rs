@@ -43,6 +43,7 @@ impl<T: Traffic> Job<T> {
             duration: self.request.window.map_or(self.options.window, |it| it.0),
             drain: self.request.drain(),
             bypass: self.request.bypass,
+            fence: self.request.fence,
             reason: self.request.reason.clone(),
             by: self.run.by.clone(),
             run: self.run.id.clone(),

@@ -107,6 +107,9 @@ pub struct MigrationRequest {
     /// What is done about sessions that did not come through the proxy while a window lasts.
     #[serde(default)]
     pub bypass: Option<Bypass>,
+    /// Whether the server keeps new sessions out of the database while a window lasts.
+    #[serde(default)]
+    pub fence: Option<bool>,
     /// How long a statement waits for each lock; not applied to CONCURRENTLY statements.
     #[serde(default)]
     pub lock_timeout: Option<HumanDuration>,

@@ -1,6 +1,7 @@
 //! The control connection: what the server itself says of its sessions, and orders to end them.
 
 mod backends;
+mod limits;
 mod locks;
 mod obstacles;
 mod rights;

@@ -283,6 +283,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         abort: None,
         terminate: None,
         bypass: None,
+        fence: None,
         lock_timeout: None,
         statement_timeout: None,
         reason: None,
