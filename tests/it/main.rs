@@ -29,6 +29,7 @@ mod demo;
 mod drained_is_proved;
 mod every_hold_ends;
 mod every_version;
+mod first_stage;
 mod full_disk;
 mod full_pipelines;
 mod fuzz_corpus;

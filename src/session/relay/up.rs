@@ -65,7 +65,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                     return Step::Moved;
                 }
                 Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
-                Ok(Pause::Answer) if self.kept.len() < before => return Step::Moved,
+                Ok(Pause::Answer | Pause::Text) if self.kept.len() < before => return Step::Moved,
+                // The client is read on.
+                Ok(Pause::Text) => {}
                 // Nobody wakes us when the gate opens: an answer will, unless it never comes.
                 Ok(Pause::Answer) => self.look_again(cx),
                 Err(error) => return self.client_misbehaved(error),
