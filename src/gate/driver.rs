@@ -1,6 +1,6 @@
 //! One gate at work: carries out what its state decides, and lets sessions in.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -36,6 +36,8 @@ pub struct Gate {
     pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
     pub(super) emptied: Mutex<Option<Instant>>,
+    /// How many holds have ended of late.
+    pub(super) opened: AtomicU32,
     /// Told when the last permit comes back to the closed gate.
     quiet: Notify,
     /// Counts changes of the holds and of the cap.
@@ -96,6 +98,7 @@ impl Gate {
             queue,
             control: Mutex::default(),
             emptied: Mutex::default(),
+            opened: AtomicU32::new(0),
             quiet: Notify::new(),
             changes: watch::Sender::new(0),
             busiest: Mutex::default(),
@@ -186,6 +189,12 @@ impl Gate {
     #[inline]
     pub fn is_open(&self) -> bool {
         self.admission.is_open()
+    }
+
+    /// Whether a hold has ended of late, behind which tables may have changed.
+    #[inline]
+    pub fn opened_lately(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) != 0
     }
 
     /// How many permits are out.

@@ -22,6 +22,7 @@ mod auth_terminated;
 mod boundary_model;
 mod bypass_sessions;
 mod cancel_bounds;
+mod changed_results;
 mod cluster_is_thrown_away;
 mod command_line;
 mod conversation_on_postgres;

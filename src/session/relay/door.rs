@@ -143,6 +143,12 @@ impl GateDoor {
         }
     }
 
+    /// Whether a hold on the database has ended of late.
+    #[inline]
+    pub(super) fn opened_lately(&self) -> bool {
+        self.gate.opened_lately()
+    }
+
     /// Whether all gates are open to anybody.
     pub(super) fn stands_open(&self) -> bool {
         self.gate.is_open() && self.narrow_open()
