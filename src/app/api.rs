@@ -386,6 +386,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
     let set = &config.hold;
     let asked = AskedLadder {
         preset: body.ladder,
+        autocommit: body.autocommit,
         wait: body.wait,
         cancel: body.cancel,
         stuck: body.stuck,
@@ -399,6 +400,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
             duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
             blocked: body.blocked.unwrap_or(set.blocked),
+            first_stage: Duration::ZERO,
             client_deadline: set.client_deadline,
             by: body.by.unwrap_or_else(|| "unknown".into()),
             reason: body.reason,

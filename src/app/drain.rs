@@ -17,6 +17,7 @@ impl App {
     ) -> Result<ModeResults, ApiError> {
         let asked = AskedLadder {
             preset: body.ladder,
+            autocommit: body.autocommit,
             wait: body.wait,
             cancel: body.cancel,
             abort: body.abort,

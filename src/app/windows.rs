@@ -189,6 +189,7 @@ fn order(
     let set = &config.hold;
     let asked = AskedLadder {
         preset: body.ladder,
+        autocommit: body.autocommit,
         wait: body.wait,
         cancel: body.cancel,
         stuck: body.stuck,

@@ -54,6 +54,10 @@ pub(super) struct LadderArguments {
     /// terminates.
     #[arg(long, value_name = "PRESET", value_parser = words::<Preset>(Preset::WORDS))]
     pub(super) ladder: Option<Preset>,
+    /// For how long at most it first keeps only transaction blocks from starting, such as 5s, while
+    /// single statements still pass; 0s holds all at once.
+    #[arg(long, value_name = "TIME")]
+    pub(super) autocommit: Option<HumanDuration>,
     /// How long it waits for transactions to end, such as 30s.
     #[arg(long, value_name = "TIME")]
     pub(super) wait: Option<HumanDuration>,

@@ -103,6 +103,7 @@ impl Hold {
             then: self.then,
             blocked: self.blocked,
             ladder: self.ladder.ladder,
+            autocommit: self.ladder.autocommit,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             stuck: self.ladder.stuck,

@@ -31,6 +31,7 @@ impl Drain {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let request = DrainRequest {
             ladder: self.ladder.ladder,
+            autocommit: self.ladder.autocommit,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,

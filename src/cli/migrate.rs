@@ -104,6 +104,7 @@ impl Run {
             traffic: self.traffic,
             window: self.duration,
             ladder: self.ladder.ladder,
+            autocommit: self.ladder.autocommit,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             stuck: self.ladder.stuck,

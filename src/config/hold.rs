@@ -44,6 +44,7 @@ impl Check<'_> {
             replication: raw.replication.unwrap_or(ReplicationHold::Exempt),
             ladder: Ladder {
                 preset: raw.ladder.unwrap_or(Preset::Gentle),
+                autocommit: seconds(raw.autocommit, 0),
                 wait: seconds(raw.wait, 30),
                 cancel: seconds(raw.cancel, 10),
                 stuck: seconds(raw.stuck, 5),

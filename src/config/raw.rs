@@ -173,6 +173,7 @@ section! {
         bytes_per_client: Option<ByteSize>,
         replication: Option<ReplicationHold>,
         ladder: Option<Preset>,
+        autocommit: Option<HumanDuration>,
         wait: Option<HumanDuration>,
         cancel: Option<HumanDuration>,
         stuck: Option<HumanDuration>,

@@ -83,6 +83,7 @@ const ROWS: &[Row] = rows! {
     "hold.bytes_per_client" Now hold.bytes_per_client;
     "hold.replication" Now hold.replication;
     "hold.ladder" Now hold.ladder.preset;
+    "hold.autocommit" Now hold.ladder.autocommit;
     "hold.wait" Now hold.ladder.wait;
     "hold.cancel" Now hold.ladder.cancel;
     "hold.stuck" Now hold.ladder.stuck;

@@ -225,6 +225,8 @@ pub struct Reopen {
 pub struct Ladder {
     /// How far it goes.
     pub preset: Preset,
+    /// For how long at most it first keeps only transaction blocks from starting.
+    pub autocommit: Duration,
     /// How long it waits for transactions to end.
     pub wait: Duration,
     /// How long it waits after statements were cancelled.
@@ -242,6 +244,8 @@ pub struct Ladder {
 pub struct AskedLadder {
     /// How far it goes.
     pub preset: Option<Preset>,
+    /// For how long at most it first keeps only transaction blocks from starting.
+    pub autocommit: Option<HumanDuration>,
     /// How long it waits for transactions to end.
     pub wait: Option<HumanDuration>,
     /// How long it waits after it cancelled statements.
@@ -261,6 +265,7 @@ impl Ladder {
         let or = |asked: Option<HumanDuration>, set| asked.map_or(set, Duration::from);
         Ladder {
             preset: asked.preset.unwrap_or(self.preset),
+            autocommit: or(asked.autocommit, self.autocommit),
             wait: or(asked.wait, self.wait),
             cancel: or(asked.cancel, self.cancel),
             stuck: or(asked.stuck, self.stuck),

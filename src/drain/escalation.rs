@@ -6,6 +6,10 @@
 //!     └──────────────┴──────────┴─────────┴───────────┴── nothing left ──► drained, or unproved
 //! ```
 //!
+//! In front of them there may be *Autocommit*, while the gate is in its first stage: nothing is proved in
+//! it, since transactions still start. It is over when its time is, when none is left that began before
+//! it, or when the gate has closed for all.
+//!
 //! Times are arguments: nothing here reads a clock.
 
 use std::time::{Duration, Instant};
@@ -18,6 +22,8 @@ words! {
     /// One rung: what is done to those in the way.
     #[derive(PartialOrd, Ord)]
     Step {
+        /// Nothing, and only transaction blocks are kept from starting.
+        Autocommit = "autocommit",
         /// Nothing: they may come to their end.
         Wait = "wait",
         /// Running statements are cancelled (57014).
@@ -47,13 +53,14 @@ impl Ladder {
     pub fn new(settings: &config::Ladder) -> Ladder {
         let config::Ladder {
             preset,
+            autocommit,
             wait,
             cancel,
             stuck,
             abort,
             terminate,
         } = *settings;
-        let gentle = [(Step::Wait, wait)];
+        let gentle = [(Step::Autocommit, autocommit), (Step::Wait, wait)];
         let firm = [
             (Step::Cancel, cancel),
             (Step::Stuck, stuck),
@@ -82,6 +89,12 @@ impl Ladder {
     fn skipping(mut self) -> Ladder {
         self.steps.retain(|(_, time)| !time.is_zero());
         self
+    }
+
+    /// How long only transaction blocks are kept from starting, at most; zero is not at all.
+    #[must_use]
+    pub fn first_stage(&self) -> Duration {
+        self.time_of(Step::Autocommit).unwrap_or(Duration::ZERO)
     }
 
     /// Whether this step is one of it.
@@ -126,6 +139,8 @@ pub struct Observation {
     pub permits: u32,
     /// What the server says.
     pub proof: Proof,
+    /// Permits that are out since before the gate's first stage; `None` when it is in none.
+    pub older: Option<u32>,
 }
 
 /// What follows.
@@ -135,6 +150,8 @@ pub enum Verdict {
     LookAgain(Instant),
     /// Do this to those in the way, then look again.
     Act(Step),
+    /// The first stage is over: close the gate for all, then look again.
+    CloseForAll,
     /// Nothing runs, and the server says so.
     Drained,
     /// No permit is out, but the server did not say that nothing runs.
@@ -200,6 +217,15 @@ impl Escalation {
 
     /// The only door for what is seen.
     pub fn observe(&mut self, seen: Observation, now: Instant) -> Verdict {
+        if self.step == Step::Autocommit {
+            match seen.older {
+                Some(1..) if now < self.ends => return Verdict::LookAgain(self.ends),
+                Some(_) | None => self.end_first_stage(now),
+            }
+        }
+        if seen.older.is_some() {
+            return Verdict::CloseForAll;
+        }
         match (seen.permits, seen.proof) {
             (0, Proof::Clear) => return Verdict::Drained,
             (0, Proof::Impossible) => return Verdict::Unproved,
@@ -217,7 +243,7 @@ impl Escalation {
             self.climb(step, time, self.ends);
         }
         match self.step {
-            Step::Wait => Verdict::LookAgain(self.ends),
+            Step::Autocommit | Step::Wait => Verdict::LookAgain(self.ends),
             step @ (Step::Cancel | Step::Stuck | Step::Abort | Step::Terminate)
                 if now >= self.act =>
             {
@@ -228,6 +254,13 @@ impl Escalation {
                 Verdict::LookAgain(self.ends.min(self.act))
             }
         }
+    }
+
+    /// Goes up to the next step, with its whole time from now.
+    fn end_first_stage(&mut self, now: Instant) {
+        let next = self.ladder.behind(Step::Autocommit);
+        let (step, time) = next.unwrap_or((Step::Wait, Duration::ZERO));
+        self.climb(step, time, now.min(self.ends));
     }
 
     fn climb(&mut self, step: Step, time: Duration, at: Instant) {
@@ -250,6 +283,7 @@ mod tests {
     fn ladder(preset: Preset) -> Ladder {
         Ladder::new(&config::Ladder {
             preset,
+            autocommit: Duration::ZERO,
             wait: 2 * SECOND,
             cancel: 3 * SECOND,
             stuck: Duration::ZERO,
@@ -266,6 +300,7 @@ mod tests {
         Observation {
             permits: 1,
             proof: Proof::Busy,
+            older: None,
         }
     }
 
@@ -343,7 +378,11 @@ mod tests {
             (1, Proof::Impossible, Verdict::LookAgain(start + 2 * SECOND)),
         ];
         for (permits, proof, expected) in cases {
-            let seen = Observation { permits, proof };
+            let seen = Observation {
+                permits,
+                proof,
+                older: None,
+            };
             assert_eq!(
                 escalation(Preset::Firm, start).observe(seen, start),
                 expected,
@@ -358,6 +397,7 @@ mod tests {
         let seen = Observation {
             permits: 0,
             proof: Proof::Unknown,
+            older: None,
         };
         let verdict = escalation(Preset::Gentle, start).observe(seen, start + 2 * SECOND);
         assert_eq!(verdict, Verdict::Unproved);
@@ -426,6 +466,7 @@ mod tests {
         let only = |wait, cancel| {
             Ladder::new(&config::Ladder {
                 preset: Preset::Firm,
+                autocommit: Duration::ZERO,
                 wait,
                 cancel,
                 stuck: Duration::ZERO,
@@ -442,5 +483,68 @@ mod tests {
         assert!(!escalation.has_reached(Step::Wait) && escalation.has_reached(Step::Cancel));
         escalation.change(only(Duration::ZERO, Duration::ZERO), start);
         assert_eq!(escalation.observe(busy(), start), Verdict::Exhausted);
+    }
+
+    #[test]
+    fn the_first_stage_ends_by_time_when_none_is_older_or_when_the_gate_has_closed() {
+        let start = Instant::now();
+        let at = |seconds: u32| start + seconds * SECOND;
+        let begin = |wait| {
+            let settings = config::Ladder {
+                preset: Preset::Firm,
+                autocommit: 5 * SECOND,
+                wait,
+                cancel: 3 * SECOND,
+                stuck: Duration::ZERO,
+                abort: Duration::ZERO,
+                terminate: Duration::ZERO,
+            };
+            Escalation::begin(Ladder::new(&settings), start)
+        };
+        let seen = |permits, older| Observation {
+            permits,
+            proof: Proof::Clear,
+            older,
+        };
+        // By time: the next step begins at the end, however late somebody looks.
+        let mut escalation = begin(2 * SECOND);
+        assert_eq!(
+            escalation.observe(seen(3, Some(1)), at(4)),
+            Verdict::LookAgain(at(5))
+        );
+        assert_eq!(escalation.step(), Step::Autocommit);
+        assert_eq!(
+            escalation.observe(seen(3, Some(1)), at(6)),
+            Verdict::CloseForAll
+        );
+        assert_eq!(
+            escalation.observe(seen(3, None), at(6)),
+            Verdict::LookAgain(at(7))
+        );
+        // When none is older: nothing is proved before the gate is closed, whatever the count was.
+        let mut escalation = begin(2 * SECOND);
+        assert_eq!(
+            escalation.observe(seen(0, Some(0)), at(1)),
+            Verdict::CloseForAll
+        );
+        assert_eq!(escalation.step(), Step::Wait);
+        assert_eq!(
+            escalation.observe(seen(1, None), at(1)),
+            Verdict::LookAgain(at(3))
+        );
+        assert_eq!(escalation.observe(seen(0, None), at(2)), Verdict::Drained);
+        // Somebody else closed the gate.
+        let mut escalation = begin(Duration::ZERO);
+        assert_eq!(
+            escalation.observe(seen(1, None), at(1)),
+            Verdict::Act(Step::Cancel)
+        );
+        // A change to a ladder without it ends it.
+        let mut escalation = begin(2 * SECOND);
+        escalation.change(ladder(Preset::Gentle), at(1));
+        assert_eq!(
+            escalation.observe(seen(1, Some(1)), at(1)),
+            Verdict::CloseForAll
+        );
     }
 }

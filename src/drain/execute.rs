@@ -62,6 +62,8 @@ impl Drain {
                 named = true;
                 self.name_obstacles(&progress).await;
             }
+            // Asked first: what was counted while transactions still started proves nothing.
+            let older = self.gate.older();
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
             self.publish(&progress, &escalation, view.as_ref());
@@ -70,7 +72,12 @@ impl Drain {
                 tracing::info!(database = self.gate.database(), ?another, "ladder changed");
                 escalation.change(another, clock::now());
             }
-            let verdict = escalation.observe(Observation { permits, proof }, clock::now());
+            let seen = Observation {
+                permits,
+                proof,
+                older,
+            };
+            let verdict = escalation.observe(seen, clock::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
                 Verdict::Drained => return self.drained(&progress),
@@ -89,6 +96,7 @@ impl Drain {
                 Verdict::Act(step) => {
                     self.act(step, &escalation, view.as_ref(), &progress).await;
                 }
+                Verdict::CloseForAll => self.gate.end_first_stage(),
                 Verdict::LookAgain(at) if permits > 0 => {
                     self.wait(at, permits, &mut ladder).await;
                 }
@@ -139,7 +147,9 @@ impl Drain {
             }
         };
         let quiet = async {
-            if permits > 0 {
+            if self.gate.older().is_some() {
+                self.gate.no_older().await;
+            } else if permits > 0 {
                 self.gate.quiet().await;
             } else {
                 std::future::pending().await
@@ -187,7 +197,7 @@ impl Drain {
         blockers.extend(busy.iter().map(Blocker::from));
         let pids: Vec<i32> = pids.into_iter().collect();
         let ordered = match step {
-            Step::Wait => Ok(()),
+            Step::Autocommit | Step::Wait => Ok(()),
             Step::Cancel | Step::Stuck | Step::Abort => {
                 for session in &sessions {
                     tell(session, escalation);
@@ -216,7 +226,7 @@ impl Drain {
             );
         }
         progress.send_modify(|report| match step {
-            Step::Wait | Step::Stuck | Step::Abort => {}
+            Step::Autocommit | Step::Wait | Step::Stuck | Step::Abort => {}
             Step::Cancel => add_new(&mut report.cancelled, blockers),
             Step::Terminate => add_new(&mut report.terminated, blockers),
         });

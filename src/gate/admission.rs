@@ -17,6 +17,10 @@
 //! A paced gate gives permits in turn: its driver takes them for those who wait, and nobody takes one
 //! for himself. Who gives one back learns from the same word that the next one's turn has come.
 //!
+//! A gate in its first stage has both bits: who says that he begins no transaction block takes a permit
+//! as at an open gate, and nobody else does. Such a stage is an epoch of its own where its slot is free,
+//! so that those who began before it are counted for themselves.
+//!
 //! `crate::gate::sync` provides the atomic: the standard one here, loom's in the test that tries
 //! the interleavings.
 
@@ -44,6 +48,11 @@ impl Epoch {
         Epoch((self.0 + 1) & 0x3fff)
     }
 
+    /// The one before; its slot is the other one.
+    fn former(self) -> Epoch {
+        Epoch(self.0.wrapping_sub(1) & 0x3fff)
+    }
+
     fn slot_shift(self) -> u32 {
         u32::from(self.0 & 1) * SLOT_BITS
     }
@@ -67,6 +76,8 @@ pub enum Left {
     Nobody,
     /// The gate is paced: whoever is next may have a turn.
     Turn,
+    /// The gate is in its first stage, and this was the last permit older than that.
+    NobodyOlder,
 }
 
 /// Who may take a permit.
@@ -76,6 +87,8 @@ pub enum Flow {
     Open,
     /// The driver, for those whose turn it is.
     Paced,
+    /// Anybody who begins no transaction block.
+    Autocommit,
     /// Nobody.
     Closed,
 }
@@ -85,6 +98,7 @@ impl Flow {
         match self {
             Flow::Open => 0,
             Flow::Paced => PACED,
+            Flow::Autocommit => SHUT,
             Flow::Closed => CLOSED,
         }
     }
@@ -116,23 +130,36 @@ impl Admission {
     /// Takes a permit.
     #[inline]
     pub fn admit(&self) -> Result<Epoch, Closed> {
+        self.admit_in(Flow::Open)
+    }
+
+    /// The same in the first stage, for a transaction that begins no block.
+    pub fn admit_autocommit(&self) -> Result<Epoch, Closed> {
+        self.admit_in(Flow::Autocommit)
+    }
+
+    /// Takes a permit while the flow is this one.
+    #[inline]
+    fn admit_in(&self, flow: Flow) -> Result<Epoch, Closed> {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
-            if seen & SHUT != 0 {
+            if seen & SHUT != flow.bits() {
                 return Err(Closed(Left::Others));
             }
             let epoch = Epoch::of(seen);
             // Acquire pairs with the release of `turn`: what the command did is seen by whoever it
             // lets in.
             let before = self.word.fetch_add(epoch.one(), Ordering::Acquire);
-            if before & SHUT == 0 && Epoch::of(before) == epoch {
+            if before & SHUT == flow.bits() && Epoch::of(before) == epoch {
                 return Ok(epoch);
             }
             // Taken too late: the gate was closed, or had been closed and opened again. If it is
             // closed now and somebody waits for this very permit, they must be told.
             match self.release(epoch) {
-                Left::Others if before & SHUT == 0 => {}
-                left @ (Left::Others | Left::Nobody | Left::Turn) => return Err(Closed(left)),
+                Left::Others if before & SHUT == flow.bits() => {}
+                left @ (Left::Others | Left::Nobody | Left::Turn | Left::NobodyOlder) => {
+                    return Err(Closed(left));
+                }
             }
         }
     }
@@ -144,6 +171,18 @@ impl Admission {
         epoch
     }
 
+    /// The same for who may be inside since before the first stage, if the gate is in one.
+    pub fn admit_as_older(&self) -> Epoch {
+        let seen = self.word.load(Ordering::Relaxed);
+        let epoch = if seen & SHUT == SHUT {
+            Epoch::of(seen).former()
+        } else {
+            Epoch::of(seen)
+        };
+        self.word.fetch_add(epoch.one(), Ordering::Acquire);
+        epoch
+    }
+
     /// Gives a permit back.
     #[inline]
     pub fn release(&self, epoch: Epoch) -> Left {
@@ -151,14 +190,12 @@ impl Admission {
         // finds that none is left.
         let before = self.word.fetch_sub(epoch.one(), Ordering::Release);
         let after = before - epoch.one();
-        if after & SHUT == 0 {
-            Left::Others
-        } else if after & PACED != 0 {
-            Left::Turn
-        } else if permits_in(after) == 0 {
-            Left::Nobody
-        } else {
-            Left::Others
+        match after & SHUT {
+            PACED => Left::Turn,
+            CLOSED if permits_in(after) == 0 => Left::Nobody,
+            SHUT if older_in(after) == 0 && older_in(before) > 0 => Left::NobodyOlder,
+            // Open, or others are inside.
+            _ => Left::Others,
         }
     }
 
@@ -192,13 +229,25 @@ impl Admission {
 
     /// Whether permits are given in turn.
     pub fn is_paced(&self) -> bool {
-        self.word.load(Ordering::Acquire) & PACED != 0
+        self.word.load(Ordering::Acquire) & SHUT == PACED
+    }
+
+    /// In the first stage, how many permits are out that are older than it; `None` in any other flow.
+    /// Where the stage had to share a slot, those in it count as young: it may end sooner than it must.
+    pub fn older(&self) -> Option<u32> {
+        let seen = self.word.load(Ordering::Acquire);
+        (seen & SHUT == SHUT).then(|| older_in(seen))
     }
 
     /// Permits that are out, of all epochs. Momentarily counts permits that are being taken back.
     pub fn permits(&self) -> u32 {
         permits_in(self.word.load(Ordering::Acquire))
     }
+}
+
+/// Permits of the epoch before the present one.
+fn older_in(word: u64) -> u32 {
+    Epoch::of(word).former().count(word)
 }
 
 fn permits_in(word: u64) -> u32 {

@@ -1,6 +1,6 @@
 //! One gate at work: carries out what its state decides, and lets sessions in.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -36,6 +36,8 @@ pub struct Gate {
     pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
     pub(super) emptied: Mutex<Option<Instant>>,
+    /// How many holds have ended of late.
+    pub(super) opened: AtomicU32,
     /// Told when the last permit comes back to the closed gate.
     quiet: Notify,
     /// Counts changes of the holds and of the cap.
@@ -96,6 +98,7 @@ impl Gate {
             queue,
             control: Mutex::default(),
             emptied: Mutex::default(),
+            opened: AtomicU32::new(0),
             quiet: Notify::new(),
             changes: watch::Sender::new(0),
             busiest: Mutex::default(),
@@ -155,7 +158,24 @@ impl Gate {
     /// Takes a permit for somebody who may be inside already, whether the gate is closed or not.
     pub fn presume_inside(&self) -> Epoch {
         let _alone = self.control();
-        self.admission.admit_anyway()
+        self.admission.admit_as_older()
+    }
+
+    /// Takes a permit for a transaction that begins no block, where the gate is in its first stage.
+    pub fn admit_autocommit(&self) -> Option<Epoch> {
+        match self.admission.admit_autocommit() {
+            Ok(epoch) => Some(epoch),
+            Err(Closed(left)) => {
+                self.note_left(left);
+                None
+            }
+        }
+    }
+
+    /// In the first stage of a hold, how many transactions run that began before it; `None` when the
+    /// gate is in no such stage.
+    pub fn older(&self) -> Option<u32> {
+        self.admission.older()
     }
 
     /// Gives a permit back.
@@ -169,6 +189,12 @@ impl Gate {
     #[inline]
     pub fn is_open(&self) -> bool {
         self.admission.is_open()
+    }
+
+    /// Whether a hold has ended of late, behind which tables may have changed.
+    #[inline]
+    pub fn opened_lately(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) != 0
     }
 
     /// How many permits are out.
@@ -245,6 +271,17 @@ impl Gate {
         }
     }
 
+    /// Waits until the first stage is over, or no transaction is left that is older. Cancel safe.
+    pub async fn no_older(&self) {
+        loop {
+            let notified = self.quiet.notified();
+            if self.older().unwrap_or(0) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
     /// When the last permit came back since the gate was closed; `None` if none was out then, or
     /// some still are.
     pub fn emptied_at(&self) -> Option<Instant> {
@@ -257,12 +294,19 @@ impl Gate {
             Left::Others => {}
             Left::Nobody => self.note_empty(),
             Left::Turn => self.pass_the_turn_on(),
+            Left::NobodyOlder => self.tell_quiet(),
         }
     }
 
     pub(super) fn note_empty(&self) {
         let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
         *emptied = Some(clock::now());
+        drop(emptied);
+        self.tell_quiet();
+    }
+
+    /// Wakes those who wait for permits to come back.
+    pub(super) fn tell_quiet(&self) {
         self.quiet.notify_waiters();
     }
 

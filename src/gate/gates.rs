@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::driver::{Common, Gate};
 use super::fence::Fences;
@@ -273,6 +273,7 @@ fn rest_of((spec, since): &(HoldSpec, Instant), now: Instant) -> Option<HoldSpec
         Then::Open if left.is_zero() => None,
         Then::Open | Then::Stay => Some(HoldSpec {
             duration: left,
+            first_stage: Duration::ZERO,
             ..spec.clone()
         }),
     }

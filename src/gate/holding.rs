@@ -1,7 +1,8 @@
 //! Closes a gate and opens it again, as its state decides, and tells of it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::{Flow, Left};
 use super::driver::{Control, Gate, OWN};
@@ -10,6 +11,9 @@ use super::state::{Effect, EndedBy, Event, Hold};
 use crate::audit::{Event as Told, Kind};
 use crate::clock;
 use crate::faults::{Fault, is_back};
+
+/// How long after a hold its sessions may find that tables have changed behind it.
+const LATELY: Duration = Duration::from_secs(15 * 60);
 
 impl Gate {
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
@@ -74,6 +78,9 @@ impl Gate {
         for effect in effects {
             match effect {
                 Effect::Close => self.close(&mut control),
+                Effect::CloseForBlocks { generation, at } => {
+                    self.close_for_blocks(&mut control, generation, at);
+                }
                 Effect::Open => self.open(&mut control),
                 Effect::Reject => self.queue.wake(self.number),
                 Effect::SetTimer {
@@ -93,6 +100,58 @@ impl Gate {
         self.tell_change();
     }
 
+    /// Transaction blocks start no more, others do. A gate that is not open to all, because it is capped
+    /// or still lets in who waited, closes for all at once.
+    fn close_for_blocks(
+        self: &Arc<Self>,
+        control: &mut Control,
+        generation: Generation,
+        at: Instant,
+    ) {
+        if !self.is_open() || control.caps.current().is_some() {
+            return self.cut_first_stage(control);
+        }
+        *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.admission.turn(Flow::Autocommit);
+        let gate = Arc::clone(self);
+        let stop = self.shared.tasks.shutdown_token();
+        self.shared.tasks.spawn("first stage", async move {
+            let end = Event::EndStage {
+                generation: Some(generation),
+            };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(at.into()) => {
+                    gate.apply(end);
+                }
+                () = gate.stage_gone() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Closes for all a gate whose first stage would let in more than may be.
+    pub(super) fn cut_first_stage(&self, control: &mut Control) {
+        let end = Event::EndStage { generation: None };
+        if !control.state.apply(end, clock::now()).is_empty() {
+            self.close(control);
+        }
+    }
+
+    async fn stage_gone(&self) {
+        let mut changes = self.changes();
+        while self.older().is_some() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the first stage, if the gate is in one: from now on nobody starts.
+    pub fn end_first_stage(self: &Arc<Self>) {
+        self.apply(Event::EndStage { generation: None });
+    }
+
     /// Nobody starts any more, those neither whose turn has just come.
     fn close(&self, control: &mut Control) {
         *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -102,16 +161,20 @@ impl Gate {
             self.queue
                 .call_back(|permit| match self.admission.release(permit) {
                     Left::Nobody => self.note_empty(),
-                    Left::Others | Left::Turn => {}
+                    Left::Others | Left::Turn | Left::NobodyOlder => {}
                 });
         }
+        self.tell_quiet();
     }
 
     /// Those who wait may start, in turn. Who waited at a gate of some clients now waits at that of the
     /// database, which may be closed.
     fn open(self: &Arc<Self>, control: &mut Control) {
         match &self.wide {
-            None => self.reopen(control),
+            None => {
+                self.note_opening();
+                self.reopen(control);
+            }
             Some(wide) => {
                 self.admission.turn(Flow::Open);
                 let mut control = wide.control();
@@ -124,6 +187,20 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// Before anybody is let in.
+    fn note_opening(self: &Arc<Self>) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let gate = Arc::clone(self);
+        let stop = self.shared.tasks.shutdown_token();
+        self.shared.tasks.spawn("opened of late", async move {
+            tokio::select! {
+                () = tokio::time::sleep(LATELY) => {}
+                () = stop.cancelled() => {}
+            }
+            gate.opened.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 
     fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {

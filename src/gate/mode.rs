@@ -48,6 +48,10 @@ pub struct HoldSpec {
     /// What a transaction that may not wait is told; 55P03 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<Sqlstate>,
+    /// For how long at most only transaction blocks are kept from starting, where the gate is open before.
+    /// Not written down: after a restart nobody is inside whom that would spare.
+    #[serde(skip)]
+    pub first_stage: Duration,
     /// How long one client waits at most.
     pub client_deadline: Duration,
     /// Who asked.

@@ -10,8 +10,14 @@
 //!              then = stay
 //! ```
 //!
-//! One such line per [`Holder`]; the gate is closed while any holder has a hold. Times are
-//! arguments: nothing here reads a clock.
+//! One such line per [`Holder`]; the gate is closed while any holder has a hold. The hold that closes it
+//! may ask for a first stage, in which transactions that begin no block still pass:
+//!
+//! ```text
+//!   (open) ──► First stage ── its time, a command, a hold without one ──► closed for all
+//! ```
+//!
+//! There is no way back into it. Times are arguments: nothing here reads a clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -70,6 +76,11 @@ pub enum Event {
         /// Which one the timer was set for.
         generation: Generation,
     },
+    /// The time of a first stage may have passed, or nothing is left that it waits for.
+    EndStage {
+        /// The hold that began it, if not whichever it is.
+        generation: Option<Generation>,
+    },
 }
 
 /// What is to be done about it, in this order.
@@ -77,6 +88,13 @@ pub enum Event {
 pub enum Effect {
     /// No transaction may start from now on.
     Close,
+    /// No transaction block may start from now on; tell this state [`Event::EndStage`] at that time.
+    CloseForBlocks {
+        /// Which hold began it.
+        generation: Generation,
+        /// When it is over at the latest.
+        at: Instant,
+    },
     /// Transactions may start: those that wait first.
     Open,
     /// Those who wait are refused from now on.
@@ -150,6 +168,8 @@ impl Standing {
 pub struct State {
     holds: BTreeMap<Holder, Hold>,
     last: Generation,
+    /// The hold whose first stage is on.
+    first_stage: Option<Generation>,
 }
 
 impl State {
@@ -201,18 +221,32 @@ impl State {
             Event::Timer { holder, generation } => {
                 self.timer(holder, generation, now, &mut effects);
             }
+            Event::EndStage { generation } => {
+                if generation.is_none() || generation == self.first_stage {
+                    self.end_stage(&mut effects);
+                }
+            }
         }
         effects
     }
 
     fn begin(&mut self, holder: Holder, spec: HoldSpec, now: Instant, effects: &mut Vec<Effect>) {
-        if self.holds.is_empty() {
-            effects.push(Effect::Close);
-        } else if spec.blocked == Blocked::Reject {
-            effects.push(Effect::Reject);
-        }
         self.last = Generation(self.last.0 + 1);
         let generation = self.last;
+        if self.holds.is_empty() && !spec.first_stage.is_zero() {
+            self.first_stage = Some(generation);
+            let at = now + spec.first_stage;
+            effects.push(Effect::CloseForBlocks { generation, at });
+        } else if self.holds.is_empty() {
+            effects.push(Effect::Close);
+        } else {
+            if spec.first_stage.is_zero() {
+                self.end_stage(effects);
+            }
+            if spec.blocked == Blocked::Reject {
+                effects.push(Effect::Reject);
+            }
+        }
         let until = now + spec.duration;
         let hold = Hold {
             generation,
@@ -237,9 +271,16 @@ impl State {
     fn end(&mut self, holder: Holder, why: EndedBy, effects: &mut Vec<Effect>) {
         if let Some(hold) = self.holds.remove(&holder) {
             if self.holds.is_empty() {
+                self.first_stage = None;
                 effects.push(Effect::Open);
             }
             effects.push(Effect::Ended { holder, hold, why });
+        }
+    }
+
+    fn end_stage(&mut self, effects: &mut Vec<Effect>) {
+        if self.first_stage.take().is_some() {
+            effects.push(Effect::Close);
         }
     }
 
@@ -287,6 +328,7 @@ mod tests {
             then,
             blocked: Blocked::Queue,
             sqlstate: None,
+            first_stage: Duration::ZERO,
             client_deadline: Duration::from_secs(30),
             by: "test".into(),
             reason: None,
@@ -359,6 +401,60 @@ mod tests {
             },
             late
         )));
+    }
+
+    #[test]
+    fn a_first_stage_ends_once_and_never_comes_back() {
+        let stage = Duration::from_secs(2);
+        let staged = || HoldSpec {
+            first_stage: stage,
+            ..spec(Then::Open)
+        };
+        let place =
+            |state: &mut State, holder, spec, now| state.apply(Event::Hold { holder, spec }, now);
+        let closes = |effects: &[Effect]| effects.contains(&Effect::Close);
+        let end = |generation| Event::EndStage { generation };
+        let now = Instant::now();
+
+        let mut state = State::default();
+        let effects = place(&mut state, Holder::Operator, staged(), now);
+        let first = state.hold(Holder::Operator).expect("placed").generation;
+        let begins = Effect::CloseForBlocks {
+            generation: first,
+            at: now + stage,
+        };
+        assert!(
+            effects.contains(&begins) && !closes(&effects),
+            "{effects:?}"
+        );
+        // Another hold with such a stage does not lengthen it; one without ends it.
+        let effects = place(&mut state, Holder::Everywhere, staged(), now);
+        assert!(
+            !closes(&effects) && !effects.contains(&begins),
+            "{effects:?}"
+        );
+        let effects = place(&mut state, Holder::Window, spec(Then::Stay), now);
+        assert!(closes(&effects), "{effects:?}");
+        assert_eq!(state.apply(end(Some(first)), now + stage), vec![]);
+        // Nothing brings it back while the gate is closed.
+        let effects = place(&mut state, Holder::Operator, staged(), now);
+        assert!(
+            !closes(&effects) && !effects.contains(&begins),
+            "{effects:?}"
+        );
+
+        // Its timer does not touch the stage of a later hold.
+        let mut state = State::default();
+        place(&mut state, Holder::Operator, staged(), now);
+        let old = state.hold(Holder::Operator).expect("placed").generation;
+        let (holder, generation) = (Holder::Operator, None);
+        assert!(opens(
+            &state.apply(Event::Release { holder, generation }, now)
+        ));
+        place(&mut state, Holder::Operator, staged(), now);
+        assert_eq!(state.apply(end(Some(old)), now + stage), vec![]);
+        assert_eq!(state.apply(end(None), now), vec![Effect::Close]);
+        assert_eq!(state.apply(end(None), now), vec![]);
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Gate {
         for effect in effects {
             match effect {
                 CapEffect::Pace => {
+                    self.cut_first_stage(&mut control);
                     self.pace(&mut control);
                     self.step_on(&mut control);
                 }

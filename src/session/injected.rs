@@ -39,6 +39,8 @@ pub(super) struct Answers {
     pub(super) completed: u32,
     /// The SQLSTATE of the error, if there was one.
     pub(super) error: Option<Vec<u8>>,
+    /// The body of the last row, if there was one and it was not too long.
+    pub(super) row: Option<Vec<u8>>,
     /// `ParameterStatus` messages, whole: what they tell is true for the client too.
     pub(super) settings: Vec<u8>,
 }
@@ -63,6 +65,7 @@ impl Answers {
             fate: Fate::Drop,
             completed: 0,
             error: None,
+            row: None,
             settings: Vec::new(),
         }
     }
@@ -102,7 +105,9 @@ impl Answers {
 
     /// Decides about a message by its header.
     fn fate_of(&mut self, header: Header, pass: &mut Vec<u8>) -> Result<Fate, BadLength> {
+        let length = usize::try_from(header.body).unwrap_or(usize::MAX);
         let fate = match (self.ours, header.tag) {
+            (Ours::All, tag::DATA_ROW) if length <= KEPT_MAX => Fate::Keep,
             (_, tag::READY_FOR_QUERY) | (Ours::All, tag::ERROR | tag::PARAMETER_STATUS) => {
                 Fate::Keep
             }
@@ -112,7 +117,6 @@ impl Answers {
                 Fate::Drop
             }
         };
-        let length = usize::try_from(header.body).unwrap_or(usize::MAX);
         if fate == Fate::Keep && length > KEPT_MAX {
             return Err(BadLength {
                 tag: header.tag,
@@ -140,6 +144,7 @@ impl Answers {
             (Fate::Keep, Some((header, body))) => match header[0] {
                 tag::READY_FOR_QUERY => return body.first().map(|byte| Status::from_byte(*byte)),
                 tag::PARAMETER_STATUS => self.settings.extend_from_slice(&message),
+                tag::DATA_ROW => self.row = Some(body.to_vec()),
                 // The server ends the connection: these are its last words to the client.
                 _ if is_fatal(body) => pass.extend_from_slice(&message),
                 _ => self.error = error_field(body, b'C').map(<[u8]>::to_vec),

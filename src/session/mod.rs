@@ -1,5 +1,6 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
+mod cached_plan;
 pub mod elsewhere;
 mod forwarded;
 pub mod inbox;

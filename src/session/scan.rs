@@ -6,6 +6,7 @@
 //! not in anybody's way.
 
 use crate::session::transaction::{Status, Tracker};
+use crate::session::verb::{Opens, opens};
 use crate::wire::backend::tag as from_server;
 use crate::wire::frame::{BadLength, Header, Scanner};
 use crate::wire::frontend::tag as from_client;
@@ -18,6 +19,14 @@ pub trait Door {
     fn admit(&mut self) -> bool;
     /// Whether the gate is open. A stale answer delays a closing by one chunk at most.
     fn is_open(&self) -> bool;
+    /// Whether a transaction that begins no block may start although the gate is not open.
+    fn lets_statements_in(&self) -> bool {
+        false
+    }
+    /// Asks for a permit for one; true when the session has one afterwards.
+    fn admit_statement(&mut self) -> bool {
+        false
+    }
 }
 
 /// Why the rest of a chunk may not go on yet.
@@ -27,6 +36,8 @@ pub enum Pause {
     Nothing,
     /// A unit has to be answered first: the gate is closed, or too many are unanswered.
     Answer,
+    /// Whether a transaction block would start shows when more of it is there.
+    Text,
     /// A transaction would start and the gate does not let it; `mid_message` when the server has
     /// part of its first message already.
     Gate {
@@ -94,12 +105,10 @@ impl ClientScan {
                     pause: Pause::Answer,
                 });
             }
-            if !door.has_permit() && !self.may_start(door, open, &bytes[at..]).map_err(nonsense)? {
-                let mid_message = !self.scanner.at_frame_start();
-                return Ok(Taken {
-                    bytes: at,
-                    pause: Pause::Gate { mid_message },
-                });
+            if !door.has_permit()
+                && let Some(pause) = self.may_start(door, open, &bytes[at..]).map_err(nonsense)?
+            {
+                return Ok(Taken { bytes: at, pause });
             }
             at += self.step(tracker, &bytes[at..]).map_err(nonsense)?;
         }
@@ -122,18 +131,37 @@ impl ClientScan {
         Ok(at)
     }
 
-    /// Without a permit: whether the message at the front of `rest` may go on as far as it is
+    /// Without a permit: what keeps the message at the front of `rest` from going on as far as it is
     /// there. Asks for the permit when its last byte is.
-    fn may_start(&self, door: &mut impl Door, open: bool, rest: &[u8]) -> Result<bool, BadLength> {
+    fn may_start(
+        &self,
+        door: &mut impl Door,
+        open: bool,
+        rest: &[u8],
+    ) -> Result<Option<Pause>, BadLength> {
         let tag = self.scanner.tag().unwrap_or(rest[0]);
         if !Tracker::starts_transaction(tag) {
-            return Ok(true);
+            return Ok(None);
         }
         let mut probe = self.scanner;
         let mut at = 0;
         let in_body = probe.in_body() || probe.header(rest, &mut at)?.is_some();
         let complete = in_body && probe.body(rest, &mut at);
-        Ok(if complete { door.admit() } else { open })
+        if if complete { door.admit() } else { open } {
+            return Ok(None);
+        }
+        let mid_message = !self.scanner.at_frame_start();
+        // Of a message whose front has gone on nobody reads the text any more.
+        let opens = match door.lets_statements_in() {
+            false => Opens::Block,
+            true if mid_message => Opens::Statement,
+            true => opens(rest),
+        };
+        Ok(match opens {
+            Opens::Statement if !complete || door.admit_statement() => None,
+            Opens::Statement | Opens::Block => Some(Pause::Gate { mid_message }),
+            Opens::More => Some(Pause::Text),
+        })
     }
 }
 
@@ -285,6 +313,7 @@ mod tests {
         open: bool,
         permit: bool,
         asked: u32,
+        statements: bool,
     }
 
     impl FakeDoor {
@@ -293,6 +322,7 @@ mod tests {
                 open,
                 permit: false,
                 asked: 0,
+                statements: false,
             }
         }
     }
@@ -308,6 +338,13 @@ mod tests {
         }
         fn is_open(&self) -> bool {
             self.open
+        }
+        fn lets_statements_in(&self) -> bool {
+            self.statements
+        }
+        fn admit_statement(&mut self) -> bool {
+            self.permit = self.statements;
+            self.permit
         }
     }
 
@@ -380,6 +417,30 @@ mod tests {
             }
         );
         assert_eq!(door.asked, 0);
+    }
+
+    #[test]
+    fn in_the_first_stage_blocks_wait_and_statements_go_on() {
+        let in_stage = |bytes: &[u8]| {
+            let mut door = FakeDoor {
+                statements: true,
+                ..FakeDoor::new(false)
+            };
+            let taken = take(&mut door, bytes);
+            (taken.bytes, taken.pause, door.permit)
+        };
+        let gate = Pause::Gate { mid_message: false };
+        let (select, begin) = (message(b'Q', b"SELECT 1\0"), message(b'Q', b"BEGIN\0"));
+        let batch = [message(b'P', b"\0BEGIN\0\0\0"), messages("BES")].concat();
+        assert_eq!(in_stage(&begin), (0, gate, false));
+        assert_eq!(in_stage(&batch), (0, gate, false));
+        assert_eq!(in_stage(&select), (select.len(), Pause::Nothing, true));
+        // One at a time: what comes behind it is looked at when it has been answered.
+        let both = [select.clone(), begin.clone()].concat();
+        assert_eq!(in_stage(&both), (select.len(), Pause::Answer, true));
+        // What has no text yet stays; a statement goes on as far as it is there, without a permit.
+        assert_eq!(in_stage(&begin[..7]), (0, Pause::Text, false));
+        assert_eq!(in_stage(&select[..8]), (8, Pause::Nothing, false));
     }
 
     #[test]

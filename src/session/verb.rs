@@ -52,6 +52,20 @@ pub enum Unit {
     Begins(Text),
 }
 
+/// Whether what stands at the front of what a client sent begins a transaction block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// Its first statement is `BEGIN` or `START TRANSACTION`.
+    Block,
+    /// Its first statement is another, or one that was prepared before and is not known.
+    Statement,
+    /// That cannot be told before more of it is there.
+    More,
+}
+
+/// With so much there a text that still cannot be told is taken for another.
+const OPENS_MAX: usize = 512;
+
 /// Words and signs of a statement.
 #[derive(Debug, PartialEq, Eq)]
 enum Token<'a> {
@@ -262,6 +276,111 @@ pub fn unit(bytes: &[u8], all: bool) -> Unit {
             _ => return batch.longer(),
         }
     }
+}
+
+/// Reads the unit at the front of `bytes`, which begin a message, as far as its first statement.
+#[must_use]
+pub fn opens(bytes: &[u8]) -> Opens {
+    match first_statement(bytes) {
+        Opens::More if bytes.len() >= OPENS_MAX => Opens::Statement,
+        opens @ (Opens::Block | Opens::Statement | Opens::More) => opens,
+    }
+}
+
+fn first_statement(bytes: &[u8]) -> Opens {
+    let mut at = 0;
+    loop {
+        let Some((header, rest)) = bytes[at..].split_first_chunk::<HEADER_LEN>() else {
+            return Opens::More;
+        };
+        let Ok(Header { tag, body }) = Header::parse(header) else {
+            // Whoever reads on says what is wrong with it.
+            return Opens::Statement;
+        };
+        let length = usize::try_from(body).unwrap_or(usize::MAX);
+        let (there, whole) = match rest.get(..length) {
+            Some(body) => (body, true),
+            None => (rest, false),
+        };
+        match (tag, until_zero(there)) {
+            (tag::QUERY, Some((sql, _))) => return begins(sql, true),
+            (tag::QUERY, None) => return begins(there, whole),
+            (tag::PARSE, Some((_name, rest))) => {
+                return match until_zero(rest) {
+                    Some((sql, _)) => begins(sql, true),
+                    None => begins(rest, whole),
+                };
+            }
+            (tag::PARSE, None) if !whole => return Opens::More,
+            (tag::CLOSE, _) if !whole => return Opens::More,
+            (tag::CLOSE, _) => at += HEADER_LEN + length,
+            (_, _) => return Opens::Statement,
+        }
+    }
+}
+
+/// The same of a text, behind its comments; `whole` when no more of it is to come.
+fn begins(text: &[u8], whole: bool) -> Opens {
+    let more = if whole { Opens::Statement } else { Opens::More };
+    let Some(text) = behind_comments(text) else {
+        return more;
+    };
+    let of_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$') || !b.is_ascii();
+    let end = text.iter().position(|b| !of_word(b));
+    let word = &text[..end.unwrap_or(text.len())];
+    let is = |begin: &&str| word.eq_ignore_ascii_case(begin.as_bytes());
+    let may_be = |begin: &&str| {
+        let front = begin.as_bytes().get(..word.len());
+        front.is_some_and(|front| word.eq_ignore_ascii_case(front))
+    };
+    match end {
+        None if !whole && BEGINS.iter().any(may_be) => Opens::More,
+        Some(_) | None if BEGINS.iter().any(is) => Opens::Block,
+        Some(_) | None => Opens::Statement,
+    }
+}
+
+/// Words that a statement begins with which begins a transaction block.
+const BEGINS: [&str; 2] = ["begin", "start"];
+
+/// What comes behind white space, semicolons and comments, which may be nested; `None` when nothing
+/// does.
+fn behind_comments(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = match text {
+            [] => return None,
+            [b';', rest @ ..] => rest,
+            [first, rest @ ..] if first.is_ascii_whitespace() || *first == 0x0b => rest,
+            [b'-', b'-', rest @ ..] => {
+                let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r'))?;
+                &rest[end..]
+            }
+            [b'/', b'*', rest @ ..] => behind_comment(rest)?,
+            // One sign that may be the first half of a comment's beginning.
+            [b'-' | b'/'] => return None,
+            _ => return Some(text),
+        };
+    }
+}
+
+/// Behind the comment that this is the inside of.
+fn behind_comment(mut text: &[u8]) -> Option<&[u8]> {
+    let mut depth = 1_u32;
+    while depth > 0 {
+        text = match text {
+            [] => return None,
+            [b'/', b'*', rest @ ..] => {
+                depth += 1;
+                rest
+            }
+            [b'*', b'/', rest @ ..] => {
+                depth -= 1;
+                rest
+            }
+            [_, rest @ ..] => rest,
+        };
+    }
+    Some(text)
 }
 
 /// A message that is not all there: its text may say enough.

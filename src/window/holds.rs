@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::{Bypass, Scope};
 use crate::drain::report::Outcome;
 use crate::gate::Gate;
-use crate::gate::mode::{Holder, Mode};
+use crate::gate::mode::{HoldSpec, Holder, Mode};
 use crate::session::inbox::Presumed;
 
 impl Target {
@@ -85,9 +85,11 @@ impl Controller {
         request: &HoldRequest,
     ) -> Vec<(Arc<Gate>, Draining)> {
         let held_at = clock::now();
-        let closed = self
-            .gates
-            .hold(target.database(), &request.scope, &request.spec);
+        let spec = HoldSpec {
+            first_stage: request.ladder.first_stage(),
+            ..request.spec.clone()
+        };
+        let closed = self.gates.hold(target.database(), &request.scope, &spec);
         let new = closed.iter().filter(|closed| closed.is_new);
         new.for_each(|closed| self.put_in_the_way(&closed.gate));
         let holder = target.holder();

@@ -321,6 +321,7 @@ mod tests {
             then: Then::Stay,
             blocked: Blocked::Queue,
             sqlstate: None,
+            first_stage: Duration::ZERO,
             client_deadline: Duration::from_secs(60),
             by: "anna".into(),
             reason: Some("new column".into()),

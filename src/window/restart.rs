@@ -89,6 +89,7 @@ impl Controller {
                 then: Then::Stay,
                 blocked: Blocked::Queue,
                 sqlstate: None,
+                first_stage: Duration::ZERO,
                 client_deadline: hold.client_deadline,
                 by: window.by.clone(),
                 reason: Some(format!("window {} of before the restart", window.id)),

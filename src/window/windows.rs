@@ -469,6 +469,7 @@ impl WindowRequest {
             then: Then::Stay,
             blocked: self.blocked,
             sqlstate: None,
+            first_stage: self.ladder.first_stage(),
             client_deadline: self.client_deadline,
             by: self.by.clone(),
             reason: self.reason.clone(),

@@ -22,6 +22,8 @@ pub mod tag {
     pub const COPY_BOTH: u8 = b'W';
     /// `CopyInResponse`.
     pub const COPY_IN: u8 = b'G';
+    /// `DataRow`.
+    pub const DATA_ROW: u8 = b'D';
     /// `EmptyQueryResponse`.
     pub const EMPTY_QUERY: u8 = b'I';
     /// `ErrorResponse`.

@@ -72,6 +72,24 @@ pub fn parse(statement: &str, sql: &str) -> Vec<u8> {
     )
 }
 
+/// A whole `Parse` with the types of its parameters. Neither text holds a zero.
+#[must_use]
+pub fn parse_typed(statement: &[u8], sql: &[u8], types: &[u32]) -> Vec<u8> {
+    let count = u16::try_from(types.len()).expect("a statement has at most 65535 parameters");
+    let mut body = [statement, &[0], sql, &[0], &count.to_be_bytes()].concat();
+    body.extend(types.iter().flat_map(|oid| oid.to_be_bytes()));
+    message(tag::PARSE, &body)
+}
+
+/// A whole `Bind` of a statement to a portal, with one parameter and results as text.
+#[must_use]
+pub fn bind_text(portal: &str, statement: &str, parameter: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(parameter.len()).expect("parameters of ours are short");
+    let names = [portal.as_bytes(), &[0], statement.as_bytes(), &[0]].concat();
+    let value = [&[0, 0, 0, 1], &length.to_be_bytes()[..], parameter, &[0, 0]].concat();
+    message(tag::BIND, &[names, value].concat())
+}
+
 /// A whole `Bind` of a statement to a portal, without parameters, results as text.
 #[must_use]
 pub fn bind(portal: &str, statement: &str) -> Vec<u8> {
@@ -88,11 +106,17 @@ pub fn execute(portal: &str) -> Vec<u8> {
 /// A whole `Close`.
 #[must_use]
 pub fn close(what: Named, name: &str) -> Vec<u8> {
+    close_bytes(what, name.as_bytes())
+}
+
+/// The same for a name of a client's, in whichever encoding. It holds no zero.
+#[must_use]
+pub fn close_bytes(what: Named, name: &[u8]) -> Vec<u8> {
     let what = match what {
         Named::Statement => b'S',
         Named::Portal => b'P',
     };
-    message(tag::CLOSE, &[&[what], name.as_bytes(), &[0]].concat())
+    message(tag::CLOSE, &[&[what], name, &[0]].concat())
 }
 
 /// A whole `CopyFail`.

@@ -82,7 +82,7 @@ impl<W: Word> Model<W> {
     fn note(&self, left: Left) {
         match left {
             // Nothing is paced in these models.
-            Left::Others | Left::Turn => {}
+            Left::Others | Left::Turn | Left::NobodyOlder => {}
             Left::Nobody => self.told.notify(),
         }
     }
@@ -141,6 +141,40 @@ fn a_session_and_windows_one_after_the_other_never_meet() {
 #[test]
 fn two_sessions_and_two_windows_never_meet() {
     try_all::<Admission>(&[1, 1], 2);
+}
+
+/// A gate that closes by way of a first stage; nobody here begins a block.
+#[derive(Default)]
+struct InStages(Admission);
+
+impl Word for InStages {
+    type Permit = Epoch;
+    fn admit(&self) -> Result<Epoch, Closed> {
+        match self.0.admit() {
+            Err(Closed(Left::Others)) => self.0.admit_autocommit(),
+            other => other,
+        }
+    }
+    fn release(&self, permit: Epoch) -> Left {
+        self.0.release(permit)
+    }
+    fn turn(&self, closed: bool) {
+        if closed {
+            self.0.turn(Flow::Autocommit);
+            self.0.turn(Flow::Closed);
+        } else {
+            self.0.turn(Flow::Open);
+        }
+    }
+    fn permits(&self) -> u32 {
+        self.0.permits()
+    }
+}
+
+#[test]
+fn statements_of_a_first_stage_and_a_window_never_meet() {
+    try_all::<InStages>(&[1, 1], 1);
+    try_all::<InStages>(&[2], 2);
 }
 
 /// Looks whether it is closed, and counts afterwards without looking again.
@@ -231,7 +265,7 @@ fn a_turn_is_passed_on_whoever_comes_back_and_whenever_the_gate_is_paced() {
             let turns = Arc::clone(&turns);
             thread::spawn(move || match turns.word.release(inside) {
                 Left::Turn => turns.next(),
-                Left::Others | Left::Nobody => {}
+                Left::Others | Left::Nobody | Left::NobodyOlder => {}
             })
         };
         let waiting = {

@@ -274,6 +274,7 @@ impl Relayed {
             } else {
                 Blocked::Reject
             },
+            first_stage: Duration::ZERO,
             client_deadline: Duration::from_secs(60),
             by: String::new(),
             reason: None,

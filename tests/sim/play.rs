@@ -87,6 +87,7 @@ impl World {
             then: ask.then,
             blocked: ask.blocked,
             sqlstate: None,
+            first_stage: Duration::ZERO,
             client_deadline: ask.client_deadline,
             by: "an operator".into(),
             reason: None,

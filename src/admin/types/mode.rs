@@ -77,6 +77,9 @@ pub struct HoldRequest {
     /// How far the drain goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ladder: Option<Preset>,
+    /// For how long at most only transaction blocks are kept from starting, before all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autocommit: Option<HumanDuration>,
     /// How long it waits for transactions to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<HumanDuration>,

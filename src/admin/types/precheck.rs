@@ -12,6 +12,9 @@ pub use crate::window::precheck::{Fate, Finding, FindingKind, Forecast, Precheck
 pub struct DrainRequest {
     /// How far the drain goes from now on.
     pub ladder: Option<Preset>,
+    /// For how long at most only transaction blocks are kept from starting, before all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autocommit: Option<HumanDuration>,
     /// How long it waits for transactions to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<HumanDuration>,

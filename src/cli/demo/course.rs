@@ -71,6 +71,7 @@ pub(super) async fn migrate(
         traffic: TrafficMode::Exclusive,
         window: None,
         ladder: None,
+        autocommit: None,
         stuck: None,
         abort: None,
         wait: None,

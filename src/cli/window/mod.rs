@@ -112,6 +112,7 @@ impl Wanted {
             connections: self.connections,
             blocked: self.blocked,
             ladder: self.ladder.ladder,
+            autocommit: self.ladder.autocommit,
             wait: self.ladder.wait,
             cancel: self.ladder.cancel,
             abort: self.ladder.abort,

@@ -89,6 +89,9 @@ pub struct MigrationRequest {
     /// How running transactions are ended.
     #[serde(default)]
     pub ladder: Option<Preset>,
+    /// For how long at most only transaction blocks are kept from starting, before all are.
+    #[serde(default)]
+    pub autocommit: Option<HumanDuration>,
     /// How long the drain waits for transactions.
     #[serde(default)]
     pub wait: Option<HumanDuration>,
@@ -163,6 +166,7 @@ impl MigrationRequest {
     pub(in crate::runner) fn drain(&self) -> AskedLadder {
         AskedLadder {
             preset: self.ladder,
+            autocommit: self.autocommit,
             wait: self.wait,
             cancel: self.cancel,
             stuck: self.stuck,

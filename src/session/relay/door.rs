@@ -143,6 +143,12 @@ impl GateDoor {
         }
     }
 
+    /// Whether a hold on the database has ended of late.
+    #[inline]
+    pub(super) fn opened_lately(&self) -> bool {
+        self.gate.opened_lately()
+    }
+
     /// Whether all gates are open to anybody.
     pub(super) fn stands_open(&self) -> bool {
         self.gate.is_open() && self.narrow_open()
@@ -163,10 +169,13 @@ impl GateDoor {
     }
 
     /// Asks every gate of a hold on some clients; gives all permits back if one says no.
-    fn admit_narrow(&mut self) -> bool {
+    fn admit_narrow(&mut self, statement: bool) -> bool {
         for narrow in &mut self.narrow {
             if narrow.permit.is_none() {
                 narrow.permit = narrow.gate.admit();
+                if statement && narrow.permit.is_none() {
+                    narrow.permit = narrow.gate.admit_autocommit();
+                }
             }
         }
         let all = self.narrow.iter().all(|narrow| narrow.permit.is_some());
@@ -174,6 +183,31 @@ impl GateDoor {
             self.release_narrow();
         }
         all
+    }
+
+    /// Asks all gates; for a `statement` those too that are in their first stage.
+    #[inline]
+    fn admit_as(&mut self, statement: bool) -> bool {
+        if self.permit.is_some() {
+            return true;
+        }
+        if self.life != Life::Serving {
+            return false;
+        }
+        if !self.narrow.is_empty() && !self.admit_narrow(statement) {
+            return false;
+        }
+        self.permit = match &self.place {
+            None => self.gate.admit(),
+            Some(place) => self.gate.admit_from(place),
+        };
+        if statement && self.permit.is_none() {
+            self.permit = self.gate.admit_autocommit();
+        }
+        if self.permit.is_none() && !self.narrow.is_empty() {
+            self.release_narrow();
+        }
+        self.permit.is_some()
     }
 }
 
@@ -185,23 +219,17 @@ impl Door for GateDoor {
 
     #[inline]
     fn admit(&mut self) -> bool {
-        if self.permit.is_some() {
-            return true;
-        }
-        if self.life != Life::Serving {
-            return false;
-        }
-        if !self.narrow.is_empty() && !self.admit_narrow() {
-            return false;
-        }
-        self.permit = match &self.place {
-            None => self.gate.admit(),
-            Some(place) => self.gate.admit_from(place),
-        };
-        if self.permit.is_none() && !self.narrow.is_empty() {
-            self.release_narrow();
-        }
-        self.permit.is_some()
+        self.admit_as(false)
+    }
+
+    fn lets_statements_in(&self) -> bool {
+        let narrow = self.narrow.iter().map(|narrow| &narrow.gate);
+        let mut gates = narrow.chain([&self.gate]);
+        self.life == Life::Serving && gates.all(|gate| gate.is_open() || gate.older().is_some())
+    }
+
+    fn admit_statement(&mut self) -> bool {
+        self.admit_as(true)
     }
 
     #[inline]

@@ -138,6 +138,19 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.note_flowing();
             return read;
         }
+        if self.again.is_some() {
+            let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+            let read = read.map_ok(|bytes| {
+                self.session.count_out(bytes.len());
+                if bytes.is_empty() {
+                    FromServer::Ended
+                } else {
+                    self.watch_answer(cx, &bytes)
+                }
+            });
+            self.note_flowing();
+            return read;
+        }
         let (server, mut down) = self.down();
         let read = read_scratch(server, cx, SCRATCH, |bytes, cx| {
             if bytes.is_empty() {
@@ -180,6 +193,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// The server is read no more. `why` is for a client that has not been told otherwise.
     pub(super) fn close(&mut self, end: End, why: Option<Refusal>) -> Step {
+        self.say_the_rest();
         let unsent = !self.kept.is_empty() && (self.tracker.at_boundary() || self.is_aborted());
         if self.server_is_ending() {
             // Of the message that it may be in the client has seen nothing.

@@ -36,6 +36,10 @@ pub(super) enum Purpose {
     SkipRest,
     /// A batch is undone.
     FailBatch,
+    /// The text of a statement whose result columns have changed.
+    AskForText,
+    /// That statement is made again under its name.
+    PrepareAnew,
 }
 
 /// The messages that execute one statement and leave nothing behind.
@@ -99,7 +103,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ) => {
                 self.tracker.ready(status);
                 self.session.answered();
-                self.down().1.leave_at_boundary();
+                if self.again.is_none() {
+                    self.down().1.leave_at_boundary();
+                }
                 self.carry_on(*injection);
                 match bytes.get(behind..) {
                     Some(rest) if !rest.is_empty() => self.injected(cx, rest),
@@ -120,6 +126,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Purpose::Sync => {}
             Purpose::SkipRest => self.skip_rest(),
             Purpose::FailBatch => self.batch_failed(&injection.answers),
+            Purpose::AskForText => self.text_known(&injection.answers),
+            Purpose::PrepareAnew => self.prepared_anew(&injection.answers),
         }
     }
 }

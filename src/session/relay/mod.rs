@@ -17,6 +17,7 @@
 //! is stored with the session.
 
 mod abort;
+mod again;
 mod backlog;
 mod door;
 mod down;
@@ -39,6 +40,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use self::abort::Aborted;
+use self::again::Again;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
 use self::held::Held;
@@ -147,6 +149,8 @@ pub struct Relay<C, S> {
     phase: Phase,
     /// Messages of ours that the server has not answered to their end.
     injection: Option<Box<Injection>>,
+    /// The batch that the server is at, if it may have to be sent again.
+    again: Option<Box<Again>>,
     /// The cancel request that is on its way to the server, if one is.
     cancelling: Weak<Cancelling>,
     /// Since when the client takes nothing.
@@ -191,6 +195,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             injection: None,
+            again: None,
             cancelling: Weak::new(),
             stalled: None,
             unread: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::again::Again;
 use super::leaving::Remains;
 use super::{Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
@@ -65,7 +66,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                     return Step::Moved;
                 }
                 Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
-                Ok(Pause::Answer) if self.kept.len() < before => return Step::Moved,
+                Ok(Pause::Answer | Pause::Text) if self.kept.len() < before => return Step::Moved,
+                // The client is read on.
+                Ok(Pause::Text) => {}
                 // Nobody wakes us when the gate opens: an answer will, unless it never comes.
                 Ok(Pause::Answer) => self.look_again(cx),
                 Err(error) => return self.client_misbehaved(error),
@@ -104,16 +107,25 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         } = self;
         let tracker = &mut self.tracker;
         let (door, scan, kept) = (&mut self.door, &mut self.client_scan, &mut self.kept);
+        let (again, most) = (&mut self.again, self.config.hold.bytes_per_client);
         let read = read_scratch(client, cx, limit, |bytes, cx| {
             session.count_in(bytes.len());
             if bytes.is_empty() {
                 return Ok(FromClient::Ended);
             }
+            if let Some(again) = again {
+                again.forgo();
+            }
             let mut good = Ok(0);
             if flows {
                 let before = (door.has_permit(), tracker.is_busy());
+                let alone =
+                    door.opened_lately() && tracker.at_boundary() && scan.at_message_start();
                 let taken = scan.take(tracker, door, bytes);
                 good = taken.map(|taken| taken.bytes);
+                if alone && good == Ok(bytes.len()) {
+                    *again = Again::of(bytes, most);
+                }
                 note_start(session, before, door.has_permit());
                 let now = good.unwrap_or_else(|nonsense| nonsense.after);
                 // An error of the server's socket shows again, and better, when it is read.
@@ -161,6 +173,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         bytes: &[u8],
     ) -> Result<Pause, BadLength> {
         let before = (self.door.has_permit(), self.tracker.is_busy());
+        let alone = self.door.opened_lately()
+            && self.tracker.at_boundary()
+            && self.client_scan.at_message_start();
         let taken = self
             .client_scan
             .take(&mut self.tracker, &mut self.door, bytes);
@@ -170,6 +185,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         // As above: a broken server shows when it is read.
         let _ = self.to_server.write_through(&mut self.server, cx, now);
         let taken = taken.map_err(|nonsense| nonsense.bad)?;
+        if alone && later.is_empty() {
+            self.again = Again::of(now, self.config.hold.bytes_per_client);
+        }
         self.kept.extend_from_slice(later);
         Ok(taken.pause)
     }

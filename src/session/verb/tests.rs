@@ -158,3 +158,65 @@ fn what_touches_no_transaction_passes() {
     }
     assert_eq!(unit(&message(b'X', b""), false), Unit::Terminate);
 }
+
+/// A message of this type.
+fn message_of(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).expect("test messages are short");
+    [&[tag][..], &length.to_be_bytes(), body].concat()
+}
+
+#[test]
+fn the_first_statement_says_whether_a_block_begins() {
+    let query = |sql: &str| message_of(b'Q', &[sql.as_bytes(), b"\0"].concat());
+    let parse = |sql: &str| message_of(b'P', &[b"s1\0", sql.as_bytes(), b"\0\0\0"].concat());
+    for sql in [
+        "BEGIN",
+        "begin;",
+        "  Start Transaction read only",
+        "BEGIN; UPDATE t SET a = 1; COMMIT",
+        ";; BEGIN",
+        "-- who asks\nBEGIN",
+        "/* who /* asks */ */ BEGIN",
+    ] {
+        assert_eq!(opens(&query(sql)), Opens::Block, "{sql}");
+        assert_eq!(opens(&parse(sql)), Opens::Block, "{sql}");
+        let closes_first = [message_of(b'C', b"Ss1\0"), parse(sql)].concat();
+        assert_eq!(opens(&closes_first), Opens::Block, "{sql}");
+    }
+    for sql in [
+        "",
+        "SELECT 1",
+        "beginning",
+        "begi",
+        "START_REPLICATION",
+        "UPDATE t SET a = 1; BEGIN",
+        "/* BEGIN",
+        "-",
+        "\"begin\"",
+    ] {
+        assert_eq!(opens(&query(sql)), Opens::Statement, "{sql}");
+        assert_eq!(opens(&parse(sql)), Opens::Statement, "{sql}");
+    }
+    for tags in [b'B', b'E', b'S', b'F', b'H'] {
+        assert_eq!(opens(&message_of(tags, b"BEGIN\0\0")), Opens::Statement);
+    }
+}
+
+#[test]
+fn of_a_cut_unit_is_said_what_its_front_says() {
+    let begin = message_of(b'Q', b"/* a */ BEGIN\0");
+    for cut in 0..begin.len() {
+        let opens = opens(&begin[..cut]);
+        assert!(
+            matches!(opens, Opens::More | Opens::Block),
+            "{cut}: {opens:?}"
+        );
+    }
+    assert_eq!(opens(&begin[..begin.len() - 1]), Opens::More);
+    let mut insert = message_of(b'Q', &[b' '; 4000]);
+    assert_eq!(opens(&insert[..100]), Opens::More);
+    assert_eq!(opens(&insert[..600]), Opens::Statement);
+    insert[5..12].copy_from_slice(b"INSERT ");
+    assert_eq!(opens(&insert[..5]), Opens::More);
+    assert_eq!(opens(&insert[..6]), Opens::Statement);
+}

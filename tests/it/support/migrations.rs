@@ -279,6 +279,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         ladder: None,
         wait: None,
         cancel: None,
+        autocommit: None,
         stuck: None,
         abort: None,
         terminate: None,
