@@ -39,7 +39,7 @@ pub struct Rooms {
 pub(super) const ASIDES_MAX: usize = 1000;
 
 /// How many clients that waited in front of a fence log in at once: they would all come together.
-const TURNS: usize = 32;
+const TURNS: usize = 16;
 
 /// Turns of those who waited for the same thing.
 #[derive(Debug)]

@@ -207,6 +207,48 @@ async fn nothing_is_changed_that_could_not_be_written_down() {
 }
 
 #[tokio::test]
+async fn one_that_the_server_refuses_is_taken_back() {
+    let (mut postgres, proxy) = scene().await;
+    let other = postgres.connect(DB).await;
+    let locks = "BEGIN; ALTER DATABASE shop CONNECTION LIMIT 5";
+    other.batch_execute(locks).await.expect("a lock");
+    let ran = proxy.run(&["hold", "shop", "--fence"]).await;
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("lock timeout"), "{ran:?}");
+    let gone = "ROLLBACK";
+    other.batch_execute(gone).await.expect("no lock");
+    until_forgotten(&proxy).await;
+    assert_eq!(limit(&mut postgres).await, 7);
+    assert_eq!(proxy.status("shop").await, Value::Null);
+    login(proxy.addr()).await.expect("let in");
+}
+
+#[tokio::test]
+async fn many_that_waited_are_let_in_and_take_no_place_of_the_window_s() {
+    let mut postgres = server().await;
+    let unlimited = "ALTER DATABASE shop CONNECTION LIMIT -1";
+    postgres.execute(unlimited).await;
+    let proxy = Proxy::start_set(&postgres, &[("LIMITS_LOGINS", "20")]).await;
+    let window = proxy.exclusive("shop", json!({"fence": true})).await;
+    let mut logins = JoinSet::new();
+    for _ in 0..60 {
+        logins.spawn(login(proxy.addr()));
+    }
+    until_parked(&proxy, 60).await;
+    let inside = proxy.through("shop", &window.key).await;
+    inside.expect("a place").execute("SELECT 1").await;
+    proxy.command_window(&window, "finish").await;
+    let mut sessions = Vec::new();
+    while let Some(ended) = logins.join_next().await {
+        sessions.push(ended.expect("no panic").expect("let in"));
+    }
+    for session in &mut sessions {
+        session.execute("SELECT 1").await;
+    }
+    assert_eq!(sessions.len(), 60);
+}
+
+#[tokio::test]
 async fn it_is_handed_over_with_the_hold() {
     let (mut postgres, mut proxy) = scene().await;
     let mut old = Wire::login(proxy.addr(), "app", "shop").await;
