@@ -150,7 +150,8 @@ async fn window(shop: &mut Shop, field: &Field, victim: Victim, delay: Duration)
     let backend = |filter: &str| {
         format!(
             "select count(pg_terminate_backend(pid)) from (select pid from pg_stat_activity \
-             where datname = current_database() and {filter} order by random() limit 1) one"
+             where datname = current_database() and pid <> pg_backend_pid() and {filter} \
+             order by random() limit 1) one"
         )
     };
     match victim {

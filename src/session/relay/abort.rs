@@ -85,7 +85,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Phase::Flowing | Phase::Discarding(_, Then::Ready)
         );
         let idle = idle && self.kept.is_empty();
-        if idle && self.door.has_permit() && !self.door.is_open() && self.may_inject() {
+        // Without a transaction there is nothing to end: the server is about to refuse what it was sent.
+        let inside = self.tracker.status() != Status::Idle;
+        if idle && inside && self.door.has_permit() && !self.door.is_open() && self.may_inject() {
             self.try_abort(1);
         }
     }
