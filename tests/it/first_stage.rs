@@ -214,17 +214,17 @@ async fn a_window_with_a_first_stage_is_alone_afterwards() {
     let (mut postgres, proxy) = with_table().await;
     let mut old = in_block(&proxy).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut clients = Vec::new();
+    let mut clients = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let (mut session, stop) = (proxy.session(DB).await, Arc::clone(&stop));
-        clients.push(tokio::spawn(async move {
+        clients.spawn(async move {
             let mut done = 0;
             while !stop.load(Ordering::Relaxed) {
                 session.execute("INSERT INTO t VALUES ('load')").await;
                 done += 1;
             }
             done
-        }));
+        });
     }
     let ordering = proxy.exclusive(DB, json!({"autocommit": "120s", "wait": "120s"}));
     let ending = async {
@@ -245,8 +245,8 @@ async fn a_window_with_a_first_stage_is_alone_afterwards() {
     stop.store(true, Ordering::Relaxed);
     proxy.command_window(&window, "finish").await;
     let mut acknowledged = 1;
-    for client in clients {
-        acknowledged += client.await.expect("nobody got an error");
+    while let Some(done) = clients.join_next().await {
+        acknowledged += done.expect("nobody got an error");
     }
     assert_eq!(postgres.count("SELECT count(*) FROM t").await, acknowledged);
 }
