@@ -1,6 +1,6 @@
 //! One gate at work: carries out what its state decides, and lets sessions in.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -22,6 +22,9 @@ use crate::tasks::Tasks;
 /// The gate of a whole database.
 pub(super) const OWN: GateNumber = GateNumber(0);
 
+/// For how many milliseconds after a hold its sessions may find that tables have changed behind it.
+const LATELY: u64 = 15 * 60 * 1000;
+
 /// The gate of one database, or of some clients in it.
 #[derive(Debug)]
 pub struct Gate {
@@ -36,8 +39,9 @@ pub struct Gate {
     pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
     pub(super) emptied: Mutex<Option<Instant>>,
-    /// How many holds have ended of late.
-    pub(super) opened: AtomicU32,
+    made: Instant,
+    /// Until when the last hold ended of late, in milliseconds since it was made; zero is never.
+    opened_until: AtomicU64,
     /// Told when the last permit comes back to the closed gate.
     quiet: Notify,
     /// Counts changes of the holds and of the cap.
@@ -98,7 +102,8 @@ impl Gate {
             queue,
             control: Mutex::default(),
             emptied: Mutex::default(),
-            opened: AtomicU32::new(0),
+            made: clock::now(),
+            opened_until: AtomicU64::new(0),
             quiet: Notify::new(),
             changes: watch::Sender::new(0),
             busiest: Mutex::default(),
@@ -194,7 +199,34 @@ impl Gate {
     /// Whether a hold has ended of late, behind which tables may have changed.
     #[inline]
     pub fn opened_lately(&self) -> bool {
-        self.opened.load(Ordering::Relaxed) != 0
+        match self.opened_until.load(Ordering::Relaxed) {
+            0 => false,
+            until => self.is_before(until),
+        }
+    }
+
+    fn is_before(&self, until: u64) -> bool {
+        let before = self.age() < until;
+        if !before {
+            // Unless another hold has ended meanwhile.
+            let relaxed = Ordering::Relaxed;
+            let _ = self
+                .opened_until
+                .compare_exchange(until, 0, relaxed, relaxed);
+        }
+        before
+    }
+
+    /// A hold has ended; to be called before anybody is let in.
+    pub(super) fn note_opening(&self) {
+        let until = self.age().saturating_add(LATELY);
+        self.opened_until.store(until, Ordering::Relaxed);
+    }
+
+    /// In milliseconds.
+    fn age(&self) -> u64 {
+        let age = clock::now().saturating_duration_since(self.made);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// How many permits are out.

@@ -1,8 +1,7 @@
 //! Closes a gate and opens it again, as its state decides, and tells of it.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::admission::{Flow, Left};
 use super::driver::{Control, Gate, OWN};
@@ -11,9 +10,6 @@ use super::state::{Effect, EndedBy, Event, Hold};
 use crate::audit::{Event as Told, Kind};
 use crate::clock;
 use crate::faults::{Fault, is_back};
-
-/// How long after a hold its sessions may find that tables have changed behind it.
-const LATELY: Duration = Duration::from_secs(15 * 60);
 
 impl Gate {
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
@@ -187,20 +183,6 @@ impl Gate {
                 }
             }
         }
-    }
-
-    /// Before anybody is let in.
-    fn note_opening(self: &Arc<Self>) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        let gate = Arc::clone(self);
-        let stop = self.shared.tasks.shutdown_token();
-        self.shared.tasks.spawn("opened of late", async move {
-            tokio::select! {
-                () = tokio::time::sleep(LATELY) => {}
-                () = stop.cancelled() => {}
-            }
-            gate.opened.fetch_sub(1, Ordering::Relaxed);
-        });
     }
 
     fn set_timer(self: &Arc<Self>, holder: Holder, generation: Generation, at: Instant) {

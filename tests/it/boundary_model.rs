@@ -113,7 +113,7 @@ fn turn() -> impl Strategy<Value = &'static str> {
         4 => prop::sample::select(vec!["}", ")", "]", ">"]),
         4 => prop::sample::select(vec!["{", "(", "[", "<"]),
         4 => prop::sample::select(vec![".", ","]),
-        1 => prop::sample::select(vec!["N", "h", "g", "|"]),
+        1 => prop::sample::select(vec!["N", "h", "j", "g", "|"]),
     ]
 }
 

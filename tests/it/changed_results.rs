@@ -156,3 +156,24 @@ async fn what_was_not_to_be_sent_again_is_not() {
     let answer = session.units(&described("5"), 1).await;
     assert_done(&answer, 4);
 }
+
+#[tokio::test]
+async fn a_driver_that_does_not_describe_has_to_prepare_anew_itself() {
+    let (mut postgres, proxy) = with_table().await;
+    postgres.execute("INSERT INTO t VALUES (1)").await;
+    let (client, connection) = tokio_postgres::connect(&proxy.url(DB), tokio_postgres::NoTls)
+        .await
+        .expect("a session");
+    let mut connections = tokio::task::JoinSet::new();
+    connections.spawn(connection);
+    let statement = client.prepare("SELECT * FROM t").await.expect("prepared");
+    client.query_one(&statement, &[]).await.expect("a row");
+    hold_and_change(&mut postgres, &proxy, "ALTER TABLE t ADD a text").await;
+    for _ in 0..2 {
+        let error = client.query_one(&statement, &[]).await.expect_err("0A000");
+        let code = error.code().map(tokio_postgres::error::SqlState::code);
+        assert_eq!(code, Some("0A000"), "{error}");
+    }
+    let row = client.query_one("SELECT * FROM t", &[]).await;
+    assert_eq!(row.expect("a row").len(), 2);
+}

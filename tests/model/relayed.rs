@@ -184,7 +184,8 @@ impl Relayed {
             }
             Instruction::Settle => self.settle(),
             Instruction::Mention(tag) => self.server.mention(tag),
-            Instruction::Hold(waits) => self.hold(waits),
+            Instruction::Hold(waits) => self.hold(waits, Duration::ZERO),
+            Instruction::Stage => self.hold(true, Duration::from_secs(3600)),
             Instruction::Open => {
                 self.gate.end_hold(Holder::Operator, None);
             }
@@ -263,7 +264,7 @@ impl Relayed {
         self.understood = self.server_said.len() - rest.len();
     }
 
-    fn hold(&mut self, waits: bool) {
+    fn hold(&mut self, waits: bool, first_stage: Duration) {
         self.refuses |= !waits;
         let spec = HoldSpec {
             sqlstate: None,
@@ -274,7 +275,7 @@ impl Relayed {
             } else {
                 Blocked::Reject
             },
-            first_stage: Duration::ZERO,
+            first_stage,
             client_deadline: Duration::from_secs(60),
             by: String::new(),
             reason: None,

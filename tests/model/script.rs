@@ -12,7 +12,7 @@
 //! | `. ,` | the server reads one message, or all |
 //! | <code>&#124;</code> | everybody goes on until nobody can |
 //! | `N A V` | the server sends a notice, a notification, a changed setting |
-//! | `h r g` | the gate closes and clients wait, or are refused; it opens |
+//! | `h r g j` | the gate closes and clients wait, or are refused; it opens; it closes for transaction blocks alone |
 //! | `t T` | 100 milliseconds, or 61 seconds pass |
 //! | `=` | from here on sockets keep what they take until they are flushed, as encrypted ones do |
 //! | `K p q` | a cancel request, the proxy's stop, an operator's kill |
@@ -40,6 +40,8 @@ pub(crate) enum Instruction {
     Mention(u8),
     /// The gate closes; true when clients wait.
     Hold(bool),
+    /// The gate begins a hold by keeping blocks alone; none of a model is seen to begin one.
+    Stage,
     /// The gate opens.
     Open,
     /// Milliseconds pass.
@@ -111,6 +113,7 @@ fn instruction(byte: u8, rest: &mut &[u8]) -> Option<Instruction> {
         b'V' => Instruction::Mention(b'S'),
         b'h' => Instruction::Hold(true),
         b'r' => Instruction::Hold(false),
+        b'j' => Instruction::Stage,
         b'g' => Instruction::Open,
         b't' => Instruction::Pass(100),
         b'T' => Instruction::Pass(61_000),

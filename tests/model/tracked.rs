@@ -84,7 +84,10 @@ impl Tracked {
             Instruction::Hold(_) => self.door.open = false,
             Instruction::Open => self.door.open = true,
             // What only a relay has.
-            Instruction::Pass(_) | Instruction::Signal(_) | Instruction::Collect => {}
+            Instruction::Stage
+            | Instruction::Pass(_)
+            | Instruction::Signal(_)
+            | Instruction::Collect => {}
         }
     }
 
