@@ -399,6 +399,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
             sqlstate: Some(body.sqlstate.unwrap_or(set.reject_sqlstate)),
             duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
+            read_only: false,
             blocked: body.blocked.unwrap_or(set.blocked),
             first_stage: Duration::ZERO,
             client_deadline: set.client_deadline,
@@ -423,7 +424,7 @@ fn begun(draining: &Draining, scope: &Option<Scope>) -> ModeResult {
 /// An exhausted drain has reopened, and one whose hold ended had been.
 fn mode_after(drain: &DrainReport) -> Mode {
     match drain.outcome {
-        Outcome::Draining | Outcome::Drained | Outcome::Unproved => Mode::Hold,
+        Outcome::Draining | Outcome::Drained | Outcome::Writable | Outcome::Unproved => Mode::Hold,
         Outcome::Exhausted | Outcome::Ended => Mode::Open,
     }
 }
@@ -434,7 +435,7 @@ fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResul
         let done = match drain.outcome {
             Outcome::Drained => true,
             Outcome::Unproved => unproved_will_do,
-            Outcome::Draining | Outcome::Exhausted | Outcome::Ended => false,
+            Outcome::Draining | Outcome::Writable | Outcome::Exhausted | Outcome::Ended => false,
         };
         (!done).then(|| format!("{}: {}", result.database, drain.detail))
     });

@@ -43,6 +43,9 @@ pub struct HoldSpec {
     pub duration: Duration,
     /// What happens when that time is over.
     pub then: Then,
+    /// Whether transactions that only read are let in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// What happens to what it blocks.
     pub blocked: Blocked,
     /// What a transaction that may not wait is told; 55P03 when absent.
