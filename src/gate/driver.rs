@@ -128,9 +128,19 @@ impl Gate {
         &self.database
     }
 
+    /// TEMP
+    pub fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Whom it is for within the database.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// The gate of the whole database, when this is one of some clients.
+    pub fn wide(&self) -> Option<&Arc<Gate>> {
+        self.wide.as_ref()
     }
 
     /// The database, and whom it is for if it is not for all, as logs tell it.

@@ -254,7 +254,10 @@ fn progress(view: &WindowView) -> String {
                 ),
             }
         }
-        (Stage::ReadOnly, _) => format!("window {id} of {}: reads go on, writes wait", plain(database)),
+        (Stage::ReadOnly, _) => format!(
+            "window {id} of {}: reads go on, writes wait",
+            plain(database)
+        ),
         (Stage::Queued | Stage::Capped | Stage::Exclusive | Stage::Ending | Stage::Closed, _) => {
             format!("window {id} of {}: {}", plain(database), view.state)
         }

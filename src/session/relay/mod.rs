@@ -255,6 +255,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 self.door.attach(presumed);
             }
         }
+        if signals.contains(Signals::READ_ONLY) && self.tracker.runs_alone() {
+            self.session.note_runs_alone();
+        }
         if signals.contains(Signals::CANCEL) {
             self.cancel();
         }

@@ -265,7 +265,9 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
             let detail = format!("in {name}: {}", theirs.detail);
             (Outcome::Exhausted, detail)
         }
-        (Outcome::Ended | Outcome::Exhausted | Outcome::Writable, _) => (ours.outcome, ours.detail.clone()),
+        (Outcome::Ended | Outcome::Exhausted | Outcome::Writable, _) => {
+            (ours.outcome, ours.detail.clone())
+        }
         (_, Err(why)) => (
             Outcome::Unproved,
             format!("held here, but nothing is known of {name}: {why}"),
