@@ -2,6 +2,7 @@
 
 mod cached_plan;
 pub mod elsewhere;
+mod enforcement;
 mod forwarded;
 pub mod inbox;
 mod injected;
