@@ -17,6 +17,7 @@ use crate::config::{Host, Upstream};
 use crate::tls::connector::{Attempt, Connector, NotEncrypted};
 use crate::tls::stream::Stream;
 use crate::tls::tcp::TcpOptions;
+use crate::wire::backend::error_field;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -106,8 +107,29 @@ pub enum NotOpened {
 }
 
 /// Connects and sends a start-up packet. If the server refuses it at once, the next way that
-/// `sslmode` knows is tried, encrypted or not, as libpq does. Not cancel safe.
+/// `sslmode` knows is tried, encrypted or not, as libpq does. A server that is starting up is asked
+/// again until `connect_retry` has passed, as one that is not there. Not cancel safe.
 pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
+    let give_up = Instant::now() + upstream.connect_retry;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let opened = open_once(upstream, startup).await?;
+        let again = Instant::now() + backoff;
+        if !is_starting(&opened.answer) || again >= give_up {
+            return Ok(opened);
+        }
+        sleep_until(again).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Whether a server said that it takes no connections yet (57P03, `cannot_connect_now`).
+fn is_starting(answer: &[u8]) -> bool {
+    let error = answer.strip_prefix(b"E").and_then(|rest| rest.get(4..));
+    error.and_then(|body| error_field(body, b'C')) == Some(b"57P03")
+}
+
+async fn open_once<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {
     let mut attempts = upstream.tls.attempts().iter().copied().peekable();
     let mut attempt = attempts.next().unwrap_or(Attempt::Plain);
     loop {

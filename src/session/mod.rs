@@ -3,6 +3,7 @@
 mod cached_plan;
 pub mod class;
 pub mod elsewhere;
+mod enforcement;
 mod forwarded;
 pub mod inbox;
 mod injected;

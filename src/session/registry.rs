@@ -10,10 +10,12 @@ use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
+use super::enforcement::Shared;
+pub use super::enforcement::{Counts, Enforcement};
 use super::inbox::{Inbox, Presumed};
 use super::passes::Pass;
 use crate::clock;
-use crate::config::Who;
+use crate::config::{Scope, Who};
 use crate::server::connect::{Endpoint, Route};
 use crate::tls::stream::Peer;
 use crate::wire::startup::{CancelKey, Replication};
@@ -90,6 +92,8 @@ impl Signals {
 
     /// Another gate is in its way: look into the inbox.
     pub const ATTACH: Signals = Signals(256);
+    /// Read-only mode begins or ends for it: see to it that the server enforces it, or does not.
+    pub const READ_ONLY: Signals = Signals(512);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -134,6 +138,7 @@ pub struct Session {
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
     inbox: Inbox,
+    enforcement: Shared,
 }
 
 /// Names what a server runs for a session, until it has answered.
@@ -227,6 +232,7 @@ impl Session {
             waker: Mutex::default(),
             cancels: Mutex::default(),
             inbox: Inbox::default(),
+            enforcement: Shared::default(),
         }
     }
 
@@ -255,6 +261,17 @@ impl Session {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.server_key.as_ref().map(|key| key.pid)
+    }
+
+    /// How far read-only mode is enforced for it.
+    #[must_use]
+    pub fn enforcement(&self) -> Enforcement {
+        self.enforcement.get()
+    }
+
+    /// Says how far. For its relay alone.
+    pub fn set_enforcement(&self, enforcement: Enforcement) {
+        self.enforcement.set(enforcement);
     }
 
     /// What it does now.
@@ -564,6 +581,21 @@ impl Sessions {
         found.retain(|session| session.database == database);
         found.sort_unstable_by_key(|session| session.id);
         found
+    }
+
+    /// How far a read-only mode has come in one database, among the sessions of a scope. It is asked
+    /// for while the mode is on: whoever has not looked yet is pending.
+    pub fn enforcements(&self, database: &str, scope: &Scope) -> Counts {
+        let mut counts = Counts::default();
+        let all = self.sessions.iter();
+        for session in all.filter(|it| it.database == database && scope.fits(it.who())) {
+            match session.enforcement() {
+                _ if !session.held_by_holds => counts.exempt += 1,
+                Enforcement::Enforced => counts.enforced += 1,
+                Enforcement::No | Enforcement::Pending => counts.pending += 1,
+            }
+        }
+        counts
     }
 
     /// How many there are.

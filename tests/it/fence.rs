@@ -231,10 +231,13 @@ async fn many_that_waited_are_let_in_and_take_no_place_of_the_window_s() {
     let proxy = Proxy::start_set(&postgres, &[("LIMITS_LOGINS", "20")]).await;
     let window = proxy.exclusive("shop", json!({"fence": true})).await;
     let mut logins = JoinSet::new();
-    for _ in 0..60 {
-        logins.spawn(login(proxy.addr()));
+    // More at once than there are places for those who have not spoken yet would push one another out.
+    for parked in (10..=60).step_by(10) {
+        for _ in 0..10 {
+            logins.spawn(login(proxy.addr()));
+        }
+        until_parked(&proxy, parked).await;
     }
-    until_parked(&proxy, 60).await;
     let inside = proxy.through("shop", &window.key).await;
     inside.expect("a place").execute("SELECT 1").await;
     proxy.command_window(&window, "finish").await;

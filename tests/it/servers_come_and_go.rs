@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use pgdrain::cli::demo::cluster::Shutdown;
 use serde_json::json;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
@@ -93,6 +95,33 @@ async fn a_server_that_comes_late_is_waited_for() {
     postgres.start().await.expect("a start");
     early.read_until_ready().await;
     assert_eq!(early.query_one("SELECT 'late'").await, "late");
+}
+
+#[tokio::test]
+async fn a_server_that_is_starting_up_is_waited_for() {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = server.local_addr().expect("an address");
+    let starting = error(b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0");
+    let full = error(b"SFATAL\0VFATAL\0C53300\0Msorry, too many clients already\0\0");
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        for answer in [&starting, &starting, &full] {
+            let (mut client, _) = server.accept().await.expect("a connection");
+            let mut startup = [0; 1024];
+            let read = client.read(&mut startup).await.expect("a start-up packet");
+            assert!(read > 0);
+            client.write_all(answer).await.expect("sent");
+        }
+    });
+    let url = format!("postgres://{addr}/{DB}?sslmode=disable");
+    let proxy = Proxy::before(&url, &[]).await;
+    assert_eq!(refused(&proxy, DB).await, "53300");
+    within("the last of them", SOON, serving.join_next()).await;
+}
+
+fn error(fields: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(fields.len() + 4).expect("short");
+    [b"E", &length.to_be_bytes()[..], fields].concat()
 }
 
 #[tokio::test]
