@@ -162,6 +162,7 @@ impl Api for AppApi {
             metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
             metrics.set_mode(match gate.holds().0 {
                 Mode::Open => ModeLabel::Open,
+                Mode::ReadOnly => ModeLabel::ReadOnly,
                 Mode::Hold => ModeLabel::Hold,
             });
             metrics.set_transactions(totals.transactions);

@@ -76,12 +76,13 @@ impl Drain {
             if !self.gate.is_held_by(self.holder, self.generation) {
                 return self.finish(progress, Outcome::Ended, "the hold ended first".into());
             }
-            if !named && self.gate.permits() == 0 {
+            if !named && self.permits() == 0 {
                 named = true;
                 self.name_obstacles(progress).await;
             }
             // Asked first: what was counted while transactions still started proves nothing.
-            let older = self.gate.older();
+            let in_first_stage = self.gate.is_in_first_stage();
+            let older = self.gate.older().filter(|_| in_first_stage);
             let look = self.look().await;
             let permits = look.permits;
             let proof = look.view.as_ref().map_or(Proof::Unknown, |it| it.proof);
@@ -112,10 +113,12 @@ impl Drain {
                 }
                 Verdict::Unproved => {
                     let why = look.view.and_then(|view| view.unknown);
-                    let why = why.unwrap_or_else(|| probe.detail());
-                    let detail = match look.reads {
-                        None => format!("held, proof unknown: {why}"),
-                        Some(_) => format!("read-only, not proved, and no write was tried: {why}"),
+                    let detail = match (look.reads, why) {
+                        (None, why) => format!("held, proof unknown: {}", why.unwrap_or_default()),
+                        (Some(_), Some(why)) => {
+                            format!("read-only, not proved, and no write was tried: {why}")
+                        }
+                        (Some(_), None) => format!("read-only, but {}", probe.detail()),
                     };
                     return self.finish(progress, Outcome::Unproved, detail);
                 }
@@ -166,6 +169,12 @@ impl Drain {
         look(database, whom, sessions, control, self.bypass).await
     }
 
+    /// The permits that are waited for: behind a read-only hold those that are older.
+    fn permits(&self) -> u32 {
+        let older = self.gate.older().filter(|_| self.gate.is_read_only());
+        older.unwrap_or_else(|| self.gate.permits())
+    }
+
     /// Puts into the report what it does nothing about. Who cannot be asked is told of by the proof.
     async fn name_obstacles(&self, progress: &watch::Sender<DrainReport>) {
         let database = self.gate.database();
@@ -189,7 +198,7 @@ impl Drain {
         let quiet = async {
             if self.prober.is_some() {
                 self.a_writer_fewer().await;
-            } else if self.gate.older().is_some() {
+            } else if self.gate.is_in_first_stage() {
                 self.gate.no_older().await;
             } else if permits > 0 {
                 self.gate.quiet().await;

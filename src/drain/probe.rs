@@ -338,3 +338,74 @@ impl Conversation {
         let _ = self.client.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).expect("short");
+        [&[tag][..], &length.to_be_bytes(), body].concat()
+    }
+
+    fn error(fields: &[&str]) -> Vec<u8> {
+        let fields: Vec<u8> = fields.iter().flat_map(|it| [it.as_bytes(), &[0]].concat()).collect();
+        message(tag::ERROR, &[&fields[..], &[0]].concat())
+    }
+
+    fn ready(status: u8) -> Vec<u8> {
+        message(tag::READY_FOR_QUERY, &[status])
+    }
+
+    /// What comes of a write that a server answers so, and what the server was sent in all.
+    async fn tried(answers: &[Vec<u8>]) -> (Result<(), Wrong>, Vec<u8>) {
+        let (client, mut server) = duplex(PIPE);
+        let all = [&[ready(b'I')], answers].concat().concat();
+        server.write_all(&all).await.expect("a pipe");
+        let mut client = Conversation { client };
+        let tried = client.try_a_write().await;
+        drop(client);
+        let mut sent = Vec::new();
+        server.read_to_end(&mut sent).await.expect("a pipe");
+        (tried, sent)
+    }
+
+    #[tokio::test]
+    async fn only_the_servers_own_refusal_of_writes_is_good() {
+        let refused = error(&["SERROR", "C25006", "Mcannot", "RPreventCommandIfReadOnly"]);
+        let (tried_so, sent) = tried(&[refused, ready(b'E'), ready(b'I')]).await;
+        assert!(tried_so.is_ok(), "{tried_so:?}");
+        let both = [frontend::query(WRITE), frontend::query(ROLL_BACK)].concat();
+        assert_eq!(sent, both);
+
+        let done = message(tag::COMMAND_COMPLETE, b"CREATE TABLE\0");
+        let by_us = error(&["SERROR", "C25006", "Mread-only"]);
+        let denied = error(&["SERROR", "C42501", "Mpermission denied", "Raclcheck_error"]);
+        let ended = error(&["SFATAL", "C57P01", "Mterminating", "RProcessInterrupts"]);
+        for (answers, through, says) in [
+            (vec![done, ready(b'I')], true, "was carried out"),
+            (vec![by_us, ready(b'I')], false, "read-only (25006)"),
+            (vec![denied, ready(b'E'), ready(b'I')], true, "temporary tables"),
+            (vec![ended, ready(b'I')], false, "57P01"),
+            (vec![], false, "no write could be tried"),
+        ] {
+            let silent = answers.is_empty();
+            let tried = timeout(Duration::from_millis(50), tried(&answers)).await;
+            let Ok((tried, _)) = tried else {
+                assert!(silent, "{says}");
+                continue;
+            };
+            let wrong = tried.expect_err(says);
+            assert_eq!(wrong.was_carried_out(), through, "{says}");
+            assert!(wrong.to_string().contains(says), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_start_up_packet_names_who_and_where() {
+        let startup = startup("anna", "shop").expect("a packet");
+        assert_eq!((startup.user(), startup.database()), ("anna", "shop"));
+        assert_eq!(startup.parameter("application_name"), Some(NAME));
+        assert!(startup.packet().ends_with(b"probe\0\0"));
+    }
+}

@@ -8,10 +8,13 @@ use crate::config::{Blocked, Then, words};
 use crate::wire::refusal::Sqlstate;
 
 words! {
-    /// What traffic is let through.
+    /// What traffic is let through: a stricter mode is greater.
+    #[derive(PartialOrd, Ord)]
     Mode {
         /// Everything passes.
         Open = "open",
+        /// Transactions that only read start, others do not.
+        ReadOnly = "read_only",
         /// No transaction starts.
         Hold = "hold",
     }
@@ -61,4 +64,16 @@ pub struct HoldSpec {
     pub by: String,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+}
+
+impl HoldSpec {
+    /// The mode of a gate with this hold alone.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        if self.read_only {
+            Mode::ReadOnly
+        } else {
+            Mode::Hold
+        }
+    }
 }

@@ -82,7 +82,10 @@ async fn a_writer_that_sits_idle_is_waited_for_and_then_aborted_in_place() {
     assert_eq!(drain["enforced"], 1, "{drain}");
     // What is left of its transaction keeps the server from being told; it can do nothing.
     assert_eq!(pids(&drain["not_enforced"]), [pid(&writer)], "{drain}");
-    assert_eq!(postgres.count("SELECT count(*) FROM t WHERE n = 10").await, 0);
+    assert_eq!(
+        postgres.count("SELECT count(*) FROM t WHERE n = 10").await,
+        0
+    );
 
     assert_eq!(reader.query_one("SELECT count(*) FROM t").await, "2");
     let refused = writer.query("COMMIT").await;
@@ -193,7 +196,10 @@ async fn what_may_write_is_waited_for_however_it_looks() {
         ("a batch without its end", None, unfinished),
     ] {
         let other = postgres.connect(DB).await;
-        other.batch_execute("SELECT pg_advisory_lock(1)").await.expect("the lock");
+        other
+            .batch_execute("SELECT pg_advisory_lock(1)")
+            .await
+            .expect("the lock");
         let mut session = proxy.session(DB).await;
         if let Some(begin) = begin_with {
             session.execute(begin).await;
@@ -210,7 +216,10 @@ async fn what_may_write_is_waited_for_however_it_looks() {
         // It was looked at more than once by now.
         session.assert_silent().await;
         assert_eq!(proxy.drain(DB).await["outcome"], "draining", "{what}");
-        other.batch_execute("SELECT pg_advisory_unlock(1)").await.expect("unlocked");
+        other
+            .batch_execute("SELECT pg_advisory_unlock(1)")
+            .await
+            .expect("unlocked");
         if begin_with.is_some() {
             session.read_until_ready().await;
             session.execute("COMMIT").await;
@@ -295,7 +304,9 @@ async fn some_clients_are_read_only_and_others_are_not() {
     anna.send(&message::query("DELETE FROM t")).await;
     until("her statement to be held", SOON, async || {
         let sessions = proxy.sessions(DB).await;
-        sessions.iter().any(|it| it["state"] == "held" && it["user"] == "anna")
+        sessions
+            .iter()
+            .any(|it| it["state"] == "held" && it["user"] == "anna")
     })
     .await;
     other.execute("INSERT INTO t VALUES (4)").await;

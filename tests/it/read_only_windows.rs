@@ -13,8 +13,8 @@ use crate::support::holds::DB;
 use crate::support::message;
 use crate::support::poll::{SOON, eventually, until};
 use crate::support::proxy::{Proxy, Ran};
-use crate::support::wire::Wire;
 use crate::support::windows::Ordered;
+use crate::support::wire::Wire;
 
 const COUNT: &str = "SELECT count(*) FROM t";
 
@@ -35,7 +35,10 @@ struct Reader {
 impl Reader {
     async fn start(proxy: &Proxy) -> Self {
         let mut session = proxy.session(DB).await;
-        let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, reads) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&reads));
         let task = tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
@@ -127,7 +130,10 @@ async fn an_index_is_built_while_reads_go_on_and_writes_wait() {
     })
     .await;
     let window = only_window(&proxy).await;
-    assert_eq!((&window["state"], &window["mode"]), (&json!("exclusive"), &json!("read_only")));
+    assert_eq!(
+        (&window["state"], &window["mode"]),
+        (&json!("exclusive"), &json!("read_only"))
+    );
     assert_eq!(proxy.status(DB).await["mode"], "read_only");
     let writer = held_write(&proxy, "INSERT INTO t VALUES (1001)").await;
     reader.goes_on().await;
@@ -157,7 +163,9 @@ async fn the_windows_locks_and_the_readers_do_not_wait_for_each_other() {
     reads_then_writes.execute("BEGIN").await;
     reads_then_writes.query_one(COUNT).await;
     // It needs the lock that the reader's transaction is in the way of.
-    inside.send(&message::query("ALTER TABLE t ADD c int")).await;
+    inside
+        .send(&message::query("ALTER TABLE t ADD c int"))
+        .await;
     postgres.until_somebody_waits().await;
     let refused = reads_then_writes.query("DELETE FROM t").await;
     assert_eq!(refused[0].sqlstate(), "40001", "{refused:?}");
@@ -188,9 +196,16 @@ async fn a_window_goes_from_stage_to_stage_and_traffic_never_flows_in_between() 
     let reader = Reader::start(&proxy).await;
     let window = proxy.order(DB, staged()).await;
     until_state(&proxy, &window, "capped").await;
-    proxy.session(DB).await.execute("INSERT INTO t VALUES (1001)").await;
+    proxy
+        .session(DB)
+        .await
+        .execute("INSERT INTO t VALUES (1001)")
+        .await;
     let view = until_state(&proxy, &window, "read_only").await;
-    assert!(view["left_ms"].as_u64().is_some_and(|left| left > 60_000), "{view}");
+    assert!(
+        view["left_ms"].as_u64().is_some_and(|left| left > 60_000),
+        "{view}"
+    );
     proxy.until_mode(DB, "read_only").await;
     let writer = held_write(&proxy, "INSERT INTO t VALUES (1002)").await;
     reader.goes_on().await;
@@ -227,7 +242,9 @@ async fn a_window_that_is_aborted_in_any_stage_reopens() {
         let window = proxy.order(DB, order).await;
         until_state(&proxy, &window, stage).await;
         let mut writer = proxy.session(DB).await;
-        writer.send(&message::query("INSERT INTO t VALUES (1)")).await;
+        writer
+            .send(&message::query("INSERT INTO t VALUES (1)"))
+            .await;
         if stage != "capped" {
             proxy.until_held(DB, 1).await;
         }
