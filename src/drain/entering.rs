@@ -110,9 +110,10 @@ pub(super) struct Tried {
 impl Tried {
     /// What is known of it now: one that could not be tried is due again after a while.
     pub(super) fn now(&self, now: Instant) -> escalation::Probe {
-        match self.probe {
-            escalation::Probe::Unknown if now >= self.at + TRY_AGAIN => escalation::Probe::Due,
-            probe => probe,
+        let unknown = self.probe == escalation::Probe::Unknown;
+        match unknown && now >= self.at + TRY_AGAIN {
+            true => escalation::Probe::Due,
+            false => self.probe,
         }
     }
 

@@ -349,7 +349,10 @@ mod tests {
     }
 
     fn error(fields: &[&str]) -> Vec<u8> {
-        let fields: Vec<u8> = fields.iter().flat_map(|it| [it.as_bytes(), &[0]].concat()).collect();
+        let fields: Vec<u8> = fields
+            .iter()
+            .flat_map(|it| [it.as_bytes(), &[0]].concat())
+            .collect();
         message(tag::ERROR, &[&fields[..], &[0]].concat())
     }
 
@@ -385,7 +388,11 @@ mod tests {
         for (answers, through, says) in [
             (vec![done, ready(b'I')], true, "was carried out"),
             (vec![by_us, ready(b'I')], false, "read-only (25006)"),
-            (vec![denied, ready(b'E'), ready(b'I')], true, "temporary tables"),
+            (
+                vec![denied, ready(b'E'), ready(b'I')],
+                true,
+                "temporary tables",
+            ),
             (vec![ended, ready(b'I')], false, "57P01"),
             (vec![], false, "no write could be tried"),
         ] {

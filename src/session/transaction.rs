@@ -575,6 +575,30 @@ mod tests {
     }
 
     #[test]
+    fn one_statement_outside_of_a_block_is_all_of_its_transaction() {
+        for (script, alone) in [
+            (">Q", true),
+            (">PBDES", true),
+            (">PBDES <12TD", true),
+            (">BES", true),
+            (">Q <CZI >Q", true),
+            // Nothing, half a batch, two of anything, a block, a COPY.
+            ("", false),
+            (">PBE", false),
+            (">PBEH <12", false),
+            (">QQ", false),
+            (">PBEBES", false),
+            (">PBES >Q", false),
+            (">PBEQ", false),
+            (">Q <CZT >Q", false),
+            (">Q <G", false),
+            (">Q <CZI", false),
+        ] {
+            assert_eq!(play(script).runs_alone(), alone, "{script}");
+        }
+    }
+
+    #[test]
     fn conversations_that_end_at_a_boundary() {
         for script in [
             "",
