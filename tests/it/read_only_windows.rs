@@ -5,6 +5,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pgdrain::tasks::Tasks;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -40,7 +41,7 @@ impl Reader {
             Arc::new(AtomicU64::new(0)),
         );
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&reads));
-        let task = tokio::spawn(async move {
+        let task = Tasks::new().spawn("reader", async move {
             while !stopped.load(Ordering::Relaxed) {
                 session.query_one(COUNT).await;
                 session.execute("BEGIN").await;
