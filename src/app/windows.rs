@@ -210,7 +210,10 @@ fn order(
         on_lost: body.on_lost.unwrap_or(After::Reopen),
         if_busy: body.if_busy.unwrap_or(IfBusy::Refuse),
         connections: body.connections,
-        blocked: body.blocked.unwrap_or(set.blocked),
+        blocked: body.blocked.unwrap_or(match body.mode {
+            Some(WindowMode::ReadOnly) => config.read_only.writes,
+            Some(WindowMode::Exclusive) | None => set.blocked,
+        }),
         client_deadline: set.client_deadline,
         ladder: Ladder::new(&set.ladder.with(&asked)),
         unproved: body.unproved,

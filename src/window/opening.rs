@@ -18,6 +18,7 @@ use crate::config::{Bypass, Then};
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::wire::refusal::Sqlstate;
 
 /// How a window that is being opened is watched and steered.
 pub struct Steering<A, G> {
@@ -157,7 +158,10 @@ impl Controller {
     fn close_for(&self, request: &WindowRequest, lets: Lets) -> Placed {
         let (held_at, gate) = (clock::now(), self.gates.of(&request.database));
         let spec = HoldSpec {
-            sqlstate: Some(self.config().hold.reject_sqlstate),
+            sqlstate: Some(match lets {
+                Lets::Reads => Sqlstate::READ_ONLY,
+                Lets::Nobody => self.config().hold.reject_sqlstate,
+            }),
             ..request.spec(lets)
         };
         let generation = gate.hold(Holder::Window, spec);
