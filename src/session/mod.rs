@@ -16,6 +16,7 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod scan;
+mod settings;
 pub mod silent;
 mod terminated;
 pub mod transaction;
