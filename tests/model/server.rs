@@ -58,12 +58,15 @@ impl Does {
 /// The name of the proxy's own statements and portals.
 const OURS: &[u8] = b"__pgdrain\0";
 
-/// What the proxy has the server do with the setting that makes it refuse writes.
+/// What the proxy has the server do between two transactions of its client: with the setting that makes it
+/// refuse writes, or nothing but answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Show,
     Reset,
     On,
+    /// About a prepared statement. The model's have no text: it fails.
+    Ask,
 }
 
 /// The order in a Parse of the proxy's own.
@@ -73,6 +76,7 @@ fn order(body: &[u8]) -> Option<Order> {
         b"SHOW default_transaction_read_only" => Order::Show,
         b"RESET default_transaction_read_only" => Order::Reset,
         b"SET default_transaction_read_only = on" => Order::On,
+        text if text.starts_with(b"SELECT ") => Order::Ask,
         _ => return None,
     })
 }
@@ -90,7 +94,7 @@ fn ours(tag: u8, body: &[u8], parsed: Does) -> Option<Does> {
     Some(match text.split(|byte| *byte == 0).next() {
         Some(b"ROLLBACK") => Does::Commit,
         Some(b"BEGIN") => Does::Begin,
-        _ if order(body).is_some() => Does::Succeed,
+        _ if order(body).is_some_and(|order| order != Order::Ask) => Does::Succeed,
         _ => Does::Fail,
     })
 }
@@ -382,7 +386,7 @@ impl Server {
             Some(Order::Show) => self.says.extend(tagged(b'D', b"\0\x01\0\0\0\x03off")),
             Some(Order::Reset) => self.read_only = false,
             Some(Order::On) => self.read_only = true,
-            None => {}
+            Some(Order::Ask) | None => {}
         }
         self.say(b'C');
     }
