@@ -231,6 +231,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if stand == Stand::Outside {
             guard.names.forget_portals();
         }
+        if stand != Stand::Batch {
+            guard.names.end_batch();
+        }
         let asks = !matches!(stand, Stand::Failed | Stand::Batch | Stand::Skipping);
         let mut unit = match look(&self.kept, full, &guard.names, asks) {
             Look::More => return Front::More,
@@ -238,6 +241,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
+        if self.session.probe {
+            // The server is to refuse it, and not we.
+            unit.class = Class::Reads;
+        }
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
@@ -459,9 +466,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.fail_batch_for_write()
     }
 
-    /// A transaction of this client was failed because it wrote late.
+    /// A transaction of this client was failed because it wrote late. Where writes wait, a second try
+    /// is to wait from its `BEGIN`; where they are refused, it is answered like the first.
     pub(super) fn expect_second_try(&mut self) {
-        if let Some(guard) = &mut self.guard {
+        let queues = self.gates().writes == Blocked::Queue;
+        if let Some(guard) = &mut self.guard
+            && queues
+        {
             guard.tries_again = Some(Instant::now() + TRIES_AGAIN);
         }
     }
