@@ -171,7 +171,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Takes the guard away when it has nothing to do any more.
     fn end_guard(&mut self) -> Option<Step> {
-        if self.door.wants_read_only() || self.has_deferred() {
+        // A transaction that began before the mode writes on: its session is not read-only yet.
+        let began_before = self.door.has_permit() && !self.is_enforced();
+        if self.has_deferred() || self.door.wants_read_only() && !began_before {
             return None;
         }
         if self.tracker.at_boundary() && !self.door.has_permit() {
