@@ -166,10 +166,8 @@ fn difference(
     answer: &[Message],
     (queue, passes): (bool, bool),
 ) -> Option<String> {
-    let known = |state: &String| match queue {
-        true => ["25006", "55P03", "40001"].contains(&state.as_str()),
-        false => state == "25006",
-    };
+    let known =
+        |state: &String| state == "25006" || queue && ["55P03", "40001"].contains(&state.as_str());
     let told = errors(answer).iter().any(known);
     if errors(direct).iter().any(|state| state == "25006") {
         return (!told).then(|| format!("refused by Postgres, but {answer:?}"));

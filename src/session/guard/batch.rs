@@ -78,9 +78,12 @@ impl<'a> Batch<'a> {
             // The server refuses it.
             return Ok(());
         };
-        let class = match shape(text) {
-            Shape::Executes(name) if self.may_be_there_now(name) => Class::Writes(Why::Unknown),
-            _ => self.unless_asked(meaning(text, self.names))?,
+        let class = if let Shape::Executes(name) = shape(text)
+            && self.may_be_there_now(name)
+        {
+            Class::Writes(Why::Unknown)
+        } else {
+            self.unless_asked(meaning(text, self.names))?
         };
         self.notes
             .push(Note::Statement(name.into(), Known::of(text)));
