@@ -22,6 +22,7 @@ use crate::audit::{self, Audit, Kind};
 use crate::clock;
 use crate::config::AskedCap;
 use crate::drain::report::DrainReport;
+use crate::gate::cap::Cap;
 use crate::session::passes::{Arrived, Hash, Passes};
 
 /// Connections that wait to be written down; the next waits for a place.
@@ -243,8 +244,8 @@ pub(super) struct Driver {
     granted: Option<Granted>,
     lost: Option<watch::Receiver<Option<String>>>,
     ending: Under<()>,
-    /// At how many transactions at once traffic was capped for it.
-    capped: Option<u32>,
+    /// Its cap on traffic.
+    capped: Option<Cap>,
 }
 
 impl Driver {
@@ -284,8 +285,8 @@ impl Driver {
         let (used, _) = self.passes.counts(id);
         self.window.inner().used = used;
         self.passes.forget(id);
-        if self.capped.is_some() {
-            self.cap_at(AskedCap::Off, Duration::ZERO).await;
+        if let Some(cap) = &self.capped {
+            self.controller.end_cap(database, cap.generation).await;
         }
         self.controller.windows.unqueue(database, id);
         self.window.tell();
@@ -360,19 +361,21 @@ impl Driver {
         }
     }
 
-    /// Leaves the same cap on for a while; before traffic flows, so that it does not come at once.
+    /// Leaves the same cap on for a while; before traffic flows, so that it does not come at once. Where
+    /// somebody has set another meanwhile, or taken it off, that is left as it is.
     async fn cap_after(&mut self) {
-        if let (Some(cap), Some(transactions)) = (self.window.order.cap, self.capped)
-            && !cap.after.is_zero()
+        let database = &self.window.order.database;
+        if let Some(asked) = self.window.order.cap.filter(|cap| !cap.after.is_zero())
+            && let Some(cap) = self.capped.take()
+            && self.controller.is_capped(database, cap.generation)
         {
             // As many as before: nothing has run lately that a part could be taken of.
-            self.cap_at(AskedCap::Transactions(transactions), cap.after)
-                .await;
-            self.capped = None;
+            let at = AskedCap::Transactions(cap.spec.transactions);
+            self.cap_at(at, asked.after).await;
         }
     }
 
-    async fn cap_at(&mut self, at: AskedCap, duration: Duration) -> Option<u32> {
+    async fn cap_at(&mut self, at: AskedCap, duration: Duration) -> Option<Cap> {
         let order = &self.window.order;
         let request = CapRequest {
             at,
@@ -381,7 +384,7 @@ impl Driver {
             reason: Some(format!("window {}", self.window.id)),
         };
         match self.controller.cap(&order.database, request).await {
-            Ok(set) => set.map(|set| set.transactions),
+            Ok(set) => set,
             Err(error) => {
                 // The window itself needs the journal too, and says so.
                 let error = &error as &dyn std::error::Error;
