@@ -41,6 +41,8 @@ pub(super) struct Answers {
     pub(super) error: Option<Vec<u8>>,
     /// The body of the last row, if there was one and it was not too long.
     pub(super) row: Option<Vec<u8>>,
+    /// That of the row before it.
+    pub(super) row_before: Option<Vec<u8>>,
     /// `ParameterStatus` messages, whole: what they tell is true for the client too.
     pub(super) settings: Vec<u8>,
 }
@@ -66,6 +68,7 @@ impl Answers {
             completed: 0,
             error: None,
             row: None,
+            row_before: None,
             settings: Vec::new(),
         }
     }
@@ -144,7 +147,7 @@ impl Answers {
             (Fate::Keep, Some((header, body))) => match header[0] {
                 tag::READY_FOR_QUERY => return body.first().map(|byte| Status::from_byte(*byte)),
                 tag::PARAMETER_STATUS => self.settings.extend_from_slice(&message),
-                tag::DATA_ROW => self.row = Some(body.to_vec()),
+                tag::DATA_ROW => self.row_before = self.row.replace(body.to_vec()),
                 // The server ends the connection: these are its last words to the client.
                 _ if is_fatal(body) => pass.extend_from_slice(&message),
                 _ => self.error = error_field(body, b'C').map(<[u8]>::to_vec),

@@ -21,6 +21,7 @@ mod again;
 mod backlog;
 mod door;
 mod down;
+mod enforce;
 mod held;
 mod inject;
 mod leaving;
@@ -43,6 +44,7 @@ use self::abort::Aborted;
 use self::again::Again;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
+use self::enforce::{Enforced, Unsettled};
 use self::held::Held;
 use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
@@ -149,6 +151,10 @@ pub struct Relay<C, S> {
     phase: Phase,
     /// Messages of ours that the server has not answered to their end.
     injection: Option<Box<Injection>>,
+    /// While the server refuses writes because it was told to.
+    enforced: Option<Box<Enforced>>,
+    /// When it did not do as it was told.
+    unsettled: Option<Box<Unsettled>>,
     /// The batch that the server is at, if it may have to be sent again.
     again: Option<Box<Again>>,
     /// The cancel request that is on its way to the server, if one is.
@@ -195,6 +201,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             injection: None,
+            enforced: None,
+            unsettled: None,
             again: None,
             cancelling: Weak::new(),
             stalled: None,
@@ -254,6 +262,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             for presumed in self.session.take_attached() {
                 self.door.attach(presumed);
             }
+        }
+        if signals.contains(Signals::READ_ONLY) {
+            self.read_only_changed();
         }
         if signals.contains(Signals::CANCEL) {
             self.cancel();
