@@ -412,6 +412,7 @@ impl Driver {
                 term: self.window.term(),
                 on_lost: order.on_lost,
                 backends: Vec::new(),
+                born: Vec::new(),
             }),
         };
         let (begun, draining) = oneshot::channel();
@@ -471,6 +472,19 @@ impl Driver {
         }));
     }
 
+    /// Has the birth of a backend written down beside the work: it does not wait for that.
+    fn ask_for_birth(&self, pid: i32) {
+        let (controller, window) = (Arc::clone(&self.controller), Arc::clone(&self.window));
+        let stop = controller.tasks.shutdown_token();
+        self.controller.tasks.spawn("window backend", async move {
+            let of = (window.order.database.as_str(), window.id.as_str());
+            tokio::select! {
+                () = controller.note_born(of, pid) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
     /// A connection has come: it may go on once its backend is written down.
     async fn arrived(&mut self, arrived: Arrived) {
         let window = &self.window;
@@ -486,7 +500,11 @@ impl Driver {
                     tracing::error!(error, "a window's connection is not let in");
                 }
                 window.inner().backends = backends;
-                noted.unwrap_or(false)
+                let noted = noted.unwrap_or(false);
+                if noted {
+                    self.ask_for_birth(pid);
+                }
+                noted
             }
             // Nobody could ever prove that it is gone.
             (Stage::Exclusive, None) => window.order.unproved,
