@@ -59,6 +59,8 @@ mod open_is_transparent;
 mod pings_through_holds;
 mod precheck;
 mod proxy_protocol;
+mod read_only_entered;
+mod read_only_windows;
 mod reopening;
 mod replication_and_holds;
 mod runner_applies;

@@ -12,7 +12,7 @@ use pgdrain::gate::mode::Holder;
 use pgdrain::session::passes::{Pass, Passes};
 use pgdrain::tasks::Tasks;
 use pgdrain::window::lease::Term;
-use pgdrain::window::steps::{After, Command, Denied, Stage};
+use pgdrain::window::steps::{After, Command, Denied, Stage, WindowMode};
 use pgdrain::window::{CapAround, Desk, IfBusy, Lent, NotTaken, Order};
 use pgdrain::wire::window_key::WindowKey;
 
@@ -74,6 +74,8 @@ pub(crate) struct Loan {
 fn order(database: &str, asks: Asks, ladder: Ladder, number: u64) -> Order {
     Order {
         database: database.into(),
+        mode: WindowMode::Exclusive,
+        read_only_first: None,
         duration: asks.lasts,
         lease: asks.lease,
         on_lost: asks.on_lost,
@@ -237,7 +239,7 @@ impl Loan {
 pub(crate) fn is_done(window: &Lent) -> bool {
     let reopens = window.end().is_some_and(|end| end.after == After::Reopen);
     let refused = window.drain().is_some_and(|drain| match drain.outcome {
-        Outcome::Exhausted | Outcome::Ended => true,
+        Outcome::Writable | Outcome::Exhausted | Outcome::Ended => true,
         Outcome::Unproved => !window.order.unproved,
         Outcome::Draining | Outcome::Drained => false,
     });

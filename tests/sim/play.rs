@@ -8,9 +8,11 @@ use pgdrain::drain::escalation::Ladder;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::gate::{Gate, Gates};
 use pgdrain::session::registry::Signals;
-use pgdrain::window::steps::After;
-use pgdrain::window::{CapRequest, Draining, HoldRequest, LeftWindow, Target, WindowRequest};
-use tokio::sync::oneshot;
+use pgdrain::window::steps::{After, WindowMode};
+use pgdrain::window::{
+    CapRequest, Draining, HoldRequest, LeftWindow, Steering, Target, WindowRequest,
+};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::lent::{Asks, Loan};
 use crate::promised::{Capped, Hold, Promised};
@@ -201,6 +203,8 @@ impl World {
         let request = WindowRequest {
             id: WindowRequest::new_id(),
             database: database.into(),
+            mode: WindowMode::Exclusive,
+            read_only_first: None,
             duration: ask.lasts,
             blocked: ask.blocked,
             client_deadline: ask.client_deadline,
@@ -212,7 +216,7 @@ impl World {
             reason: None,
             lent: None,
         };
-        let (begun, draining) = oneshot::channel();
+        let (begun, draining) = mpsc::unbounded_channel();
         let (wanted, given_up) = oneshot::channel::<()>();
         let answer = Arc::new(Mutex::new(None));
         let (controller, told) = (Arc::clone(&life.proxy.controller), Arc::clone(&answer));
@@ -221,7 +225,12 @@ impl World {
                 // Dropped is given up.
                 let _ = given_up.await;
             };
-            let came = controller.begin_window(request, begun, given_up).await;
+            let steering = Steering {
+                begun,
+                hold_all: std::future::pending(),
+                given_up,
+            };
+            let came = controller.begin_window(request, steering).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         });
         life.windows.push(Window {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::Lent;
-use super::waits::{Under, changed, lost, moved_on, told, under_way};
+use super::waits::{Under, changed, lost, moved_on, said, told, under_way};
 use crate::clock;
 use crate::config::AskedCap;
 use crate::drain::report::DrainReport;
@@ -19,6 +19,7 @@ use crate::window::controller::Controller;
 use crate::window::desk::IfBusy;
 use crate::window::drains::Draining;
 use crate::window::journal::LentRecord;
+use crate::window::opening::Steering;
 use crate::window::steps::{Effect, Event, Stage};
 use crate::window::windows::{Granted, Refused, WindowRequest};
 
@@ -34,7 +35,9 @@ pub(in crate::window) struct Driver {
     arrivals: (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>),
     opening: Under<Result<Granted, Refused>>,
     give_up: Option<oneshot::Sender<()>>,
-    begun: Option<oneshot::Receiver<Draining>>,
+    /// For one that lets reads go on first: that this is over.
+    hold_all: Option<oneshot::Sender<()>>,
+    begun: Option<mpsc::UnboundedReceiver<Draining>>,
     drain: Option<watch::Receiver<DrainReport>>,
     granted: Option<Granted>,
     lost: Option<watch::Receiver<Option<String>>>,
@@ -58,6 +61,7 @@ impl Driver {
             arrivals: mpsc::channel(ARRIVALS),
             opening: None,
             give_up: None,
+            hold_all: None,
             begun: None,
             drain: None,
             granted: None,
@@ -118,6 +122,12 @@ impl Driver {
         match effect {
             Effect::Cap => self.cap().await,
             Effect::Begin => self.begin(),
+            Effect::HoldAll => {
+                if let Some(hold_all) = self.hold_all.take() {
+                    // One that was refused meanwhile says so.
+                    let _ = hold_all.send(());
+                }
+            }
             Effect::GiveUp => {
                 if let Some(give_up) = self.give_up.take() {
                     // A drain that has ended needs no telling.
@@ -151,7 +161,8 @@ impl Driver {
     /// Caps traffic for as long as the window may take: it is taken off, or made shorter, at the end.
     async fn cap(&mut self) {
         if let Some(cap) = self.window.order.cap {
-            let time = cap.before + self.window.order.duration + cap.after;
+            let reads = self.window.order.read_only_first.unwrap_or_default();
+            let time = cap.before + reads + self.window.order.duration + cap.after;
             self.capped = self.cap_at(cap.at, time).await;
         }
     }
@@ -194,6 +205,8 @@ impl Driver {
         let request = WindowRequest {
             id: self.window.id.clone(),
             database: order.database.clone(),
+            mode: order.mode,
+            read_only_first: order.read_only_first,
             duration: order.duration,
             blocked: order.blocked,
             client_deadline: order.client_deadline,
@@ -210,22 +223,28 @@ impl Driver {
                 born: Vec::new(),
             }),
         };
-        let (begun, draining) = oneshot::channel();
-        let (give_up, given_up) = oneshot::channel::<()>();
+        let (begun, draining) = mpsc::unbounded_channel();
+        let (give_up, given_up) = oneshot::channel();
+        let (hold_all, reads_over) = oneshot::channel();
         let controller = Arc::clone(&self.controller);
         self.opening = Some(Box::pin(async move {
-            let given_up = async {
-                if given_up.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+            let steering = Steering {
+                begun,
+                hold_all: said(reads_over),
+                given_up: said(given_up),
             };
-            controller.begin_window(request, begun, given_up).await
+            controller.begin_window(request, steering).await
         }));
         (self.begun, self.give_up) = (Some(draining), Some(give_up));
+        self.hold_all = Some(hold_all);
     }
 
     fn begun(&mut self, draining: Draining) {
-        let end = clock::now() + self.window.order.duration;
+        let order = &self.window.order;
+        let mut end = clock::now() + order.duration;
+        if self.window.stage() == Stage::ReadOnly {
+            end += order.read_only_first.unwrap_or_default();
+        }
         let mut inner = self.window.inner();
         inner.life.ends_at(Some(end));
         inner.drain = Some(draining.report.clone());
@@ -304,7 +323,12 @@ impl Driver {
             // Nobody could ever prove that it is gone.
             (Stage::Exclusive, None) => window.order.unproved,
             (
-                Stage::Queued | Stage::Capped | Stage::Draining | Stage::Ending | Stage::Closed,
+                Stage::Queued
+                | Stage::Capped
+                | Stage::ReadOnly
+                | Stage::Draining
+                | Stage::Ending
+                | Stage::Closed,
                 _,
             ) => false,
         };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Lent;
 use crate::drain::report::DrainReport;
@@ -24,14 +24,22 @@ pub(super) async fn under_way<T>(task: &mut Under<T>) -> T {
     }
 }
 
-pub(super) async fn told<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
-    match receiver {
-        Some(waiting) => {
-            let told = waiting.await.ok();
-            *receiver = None;
-            told
-        }
+/// The next thing that is told, if there is anybody to tell it.
+pub(super) async fn told<T>(receiver: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
+    let told = match receiver {
+        Some(waiting) => waiting.recv().await,
         None => std::future::pending().await,
+    };
+    if told.is_none() {
+        *receiver = None;
+    }
+    told
+}
+
+/// Waits until this is said; for ever, if nobody is left to say it.
+pub(super) async fn said(word: oneshot::Receiver<()>) {
+    if word.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
