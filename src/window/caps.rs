@@ -39,6 +39,7 @@ impl Controller {
         let gate = self.gates.of(database);
         let Some(transactions) = request.at.of(gate.busiest()) else {
             gate.lift_cap(None);
+            self.cap_there(database, None).await;
             self.forget_ended().await;
             return Ok(None);
         };
@@ -59,6 +60,8 @@ impl Controller {
         write(&mut journal, note).await?;
         let until = clock::now() + spec.duration;
         let generation = gate.cap(spec.clone());
+        drop(journal);
+        self.cap_there(database, Some(spec.clone())).await;
         tracing::info!(database, transactions, by = spec.by, "capped");
         self.audit.tell(Event {
             by: Some(spec.by.clone()),
@@ -85,6 +88,7 @@ impl Controller {
         if let Some(gate) = self.gates.find(database)
             && gate.lift_cap(Some(generation))
         {
+            self.cap_there(database, None).await;
             self.forget_ended().await;
         }
     }
