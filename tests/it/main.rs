@@ -60,6 +60,7 @@ mod precheck;
 mod proxy_protocol;
 mod read_only_enforced;
 mod read_only_entered;
+mod read_only_traffic;
 mod read_only_windows;
 mod reopening;
 mod replication_and_holds;

@@ -128,6 +128,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Phase::Held(held) = &mut self.phase else {
             return Step::Moved;
         };
+        let whole = !held.mid_message && self.client_scan.at_message_start();
+        let guarded = whole && self.set_guard();
+        let Phase::Held(held) = &mut self.phase else {
+            return Step::Moved;
+        };
         self.door.look(cx);
         if self.door.is_evicted() {
             self.refuse(&Refusal::HeldEvicted);
@@ -143,9 +148,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Some(Standing {
             blocked: Blocked::Reject,
             sqlstate,
+            read_only,
             ..
         }) = self.door.standing(&self.config.hold)
             && !self.door.is_open()
+            // What is rejected where reads are let in, the guard says.
+            && !(read_only && guarded)
         {
             self.refuse(&Refusal::HoldRejects(sqlstate));
             return Step::Moved;
@@ -161,6 +169,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.injection.is_some() {
             // Behind it nothing goes on to the server.
             return Step::Stuck;
+        }
+        if guarded {
+            return self.look_at_front(cx);
         }
         match self.hear_out(cx) {
             Ok(None) => {}
@@ -260,6 +271,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Answers the unit at the front of `kept` by an error, and discards it.
     pub(super) fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
+        if let Some(guard) = &mut self.guard {
+            guard.refused();
+        }
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
                 self.common.metrics.refused(refusal.sqlstate().as_str());
@@ -300,7 +314,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let next = self.at_rest();
         self.phase = match std::mem::replace(&mut self.phase, next) {
             Phase::Discarding(_, Then::Ready) => {
-                let status = self.tracker.status().as_byte();
+                let status = self.shown_status();
                 self.ours.extend_from_slice(&ready_for_query(status));
                 return;
             }

@@ -11,7 +11,7 @@ use super::down::FromServer;
 use super::{Phase, Relay};
 use crate::session::injected::{Answers, Ours, Ready};
 use crate::tls::stream::Socket;
-use crate::wire::frontend::{Named, bind, close, execute, parse};
+use crate::wire::frontend::{Named, bind, close, execute, parse_typed};
 
 /// The name of our statements and portals; nobody else's begin so.
 pub(super) const NAME: &str = "__pgdrain";
@@ -40,6 +40,16 @@ pub(super) enum Purpose {
     AskForText,
     /// That statement is made again under its name.
     PrepareAnew,
+    /// The text of a statement of which nobody knows what it does.
+    AskWhatItDoes,
+    /// What a unit prepares gets a Sync, and the rest of the unit is answered by us.
+    AnswerFront,
+    /// A block begins of which the client knows already; it fails when the client goes back in it.
+    BeginDeferred { to_go_back: bool },
+    /// A transaction that reads is failed because it writes; which try it is.
+    FailLate { tries: u32 },
+    /// The same for a batch.
+    FailBatchLate,
     /// The server refuses writes from now on.
     Enforce,
     /// It does what the client has set.
@@ -48,8 +58,13 @@ pub(super) enum Purpose {
 
 /// The messages that execute one statement and leave nothing behind.
 pub(super) fn statement(sql: &str) -> Vec<u8> {
+    statement_bytes(sql.as_bytes())
+}
+
+/// The same of a text of the client's, in whichever encoding. It holds no zero.
+pub(super) fn statement_bytes(sql: &[u8]) -> Vec<u8> {
     [
-        parse(NAME, sql),
+        parse_typed(NAME.as_bytes(), sql, &[]),
         bind(NAME, NAME),
         execute(NAME),
         close(Named::Portal, NAME),
@@ -71,6 +86,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Sends messages of ours; [`Relay::injected`] gets the answers.
     pub(super) fn inject(&mut self, messages: &[u8], ours: Ours, purpose: Purpose) {
+        if ours == Ours::All && std::mem::take(&mut self.left_behind) {
+            self.to_server.push(&close(Named::Statement, NAME));
+        }
         self.to_server.push(messages);
         let answers = Answers::to(ours);
         self.injection = Some(Box::new(Injection { answers, purpose }));
@@ -135,6 +153,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let settings = std::mem::take(&mut injection.answers.settings);
             injection.answers.settings = self.own_settings(settings);
         }
+        // A statement whose execution failed is still there under its name.
+        let error = injection.answers.error.as_deref();
+        self.left_behind |= error.is_some_and(|error| error != b"42601");
         match injection.purpose {
             Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
             Purpose::RefuseCommit => self.commit_refused(&injection.answers),
@@ -143,6 +164,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Purpose::FailBatch => self.batch_failed(&injection.answers),
             Purpose::AskForText => self.text_known(&injection.answers),
             Purpose::PrepareAnew => self.prepared_anew(&injection.answers),
+            Purpose::AskWhatItDoes => self.known_what_it_does(&injection.answers),
+            Purpose::AnswerFront => self.front_answered(&injection.answers),
+            Purpose::BeginDeferred { to_go_back } => {
+                self.deferred_begun(&injection.answers, to_go_back);
+            }
+            Purpose::FailLate { tries } => self.transaction_failed(&injection.answers, tries),
+            Purpose::FailBatchLate => self.late_batch_failed(&injection.answers),
             Purpose::Enforce => self.told_to_refuse(&injection.answers),
             Purpose::Restore => self.told_to_obey(&injection.answers),
         }

@@ -18,12 +18,16 @@
 
 mod abort;
 mod again;
+mod ask;
 mod backlog;
+mod deferred;
 mod door;
 mod down;
 mod enforce;
+mod guarded;
 mod held;
 mod inject;
+mod late;
 mod leaving;
 mod stalled;
 mod stuck;
@@ -45,6 +49,7 @@ use self::again::Again;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
 use self::enforce::{Enforced, Unsettled};
+use self::guarded::Guard;
 use self::held::Held;
 use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
@@ -151,6 +156,10 @@ pub struct Relay<C, S> {
     phase: Phase,
     /// Messages of ours that the server has not answered to their end.
     injection: Option<Box<Injection>>,
+    /// While not every transaction may start, what is known of the client's conversation.
+    guard: Option<Box<Guard>>,
+    /// The last of them may have left a statement of ours behind.
+    left_behind: bool,
     /// While the server refuses writes because it was told to.
     enforced: Option<Box<Enforced>>,
     /// When it did not do as it was told.
@@ -201,6 +210,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             injection: None,
+            left_behind: false,
+            guard: None,
             enforced: None,
             unsettled: None,
             again: None,
@@ -364,6 +375,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Activity::Active
         } else if self.door.has_permit() {
             Activity::InTransaction
+        } else if self.has_deferred() {
+            Activity::Deferred
         } else {
             Activity::Idle
         };
