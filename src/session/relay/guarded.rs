@@ -238,6 +238,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
+        if self.session.probe && matches!(unit.class, Class::Writes(_)) {
+            // Ours: what refuses it is to be the server.
+            unit.class = Class::Reads;
+        }
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
