@@ -246,6 +246,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
         }
+        if self.session.probe && unit.class.writes() {
+            // It is ours, and it is the server that has to refuse it.
+            unit.class = Class::Reads;
+        }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
         if stand == Stand::Outside
             && begins
