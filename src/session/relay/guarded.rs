@@ -243,13 +243,17 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
-        if self.session.probe {
-            // The server is to refuse it, and not we.
+        if self.session.probe && matches!(unit.class, Class::Writes(_)) {
+            // Ours: what refuses it is to be the server.
             unit.class = Class::Reads;
         }
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
+        }
+        if self.session.probe && unit.class.writes() {
+            // It is ours, and it is the server that has to refuse it.
+            unit.class = Class::Reads;
         }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
         if stand == Stand::Outside
