@@ -171,7 +171,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Takes the guard away when it has nothing to do any more.
     fn end_guard(&mut self) -> Option<Step> {
-        if self.door.wants_read_only() || self.has_deferred() {
+        // A transaction that began before the mode writes on: its session is not read-only yet.
+        let began_before = self.door.has_permit() && !self.is_enforced();
+        if self.has_deferred() || self.door.wants_read_only() && !began_before {
             return None;
         }
         if self.tracker.at_boundary() && !self.door.has_permit() {
@@ -230,6 +232,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if stand == Stand::Outside {
             guard.names.forget_portals();
+        }
+        if stand != Stand::Batch {
+            guard.names.end_batch();
         }
         let asks = !matches!(stand, Stand::Failed | Stand::Batch | Stand::Skipping);
         let mut unit = match look(&self.kept, full, &guard.names, asks) {
@@ -467,9 +472,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.fail_batch_for_write()
     }
 
-    /// A transaction of this client was failed because it wrote late.
+    /// A transaction of this client was failed because it wrote late. Where writes wait, a second try
+    /// is to wait from its `BEGIN`; where they are refused, it is answered like the first.
     pub(super) fn expect_second_try(&mut self) {
-        if let Some(guard) = &mut self.guard {
+        let queues = self.gates().writes == Blocked::Queue;
+        if let Some(guard) = &mut self.guard
+            && queues
+        {
             guard.tries_again = Some(Instant::now() + TRIES_AGAIN);
         }
     }
