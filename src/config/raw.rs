@@ -229,6 +229,9 @@ section! {
     /// `[databases.NAME]`
     RawDatabase {
         upstream: Option<Secret>,
+        read_upstream: Option<Secret>,
+        read_lag_max: Option<HumanDuration>,
+        read_stateful: Option<Stateful>,
     }
 }
 
