@@ -1,6 +1,7 @@
 //! A client's life with its server connection: the relay between them, and what it knows.
 
 mod cached_plan;
+pub mod class;
 pub mod elsewhere;
 mod enforcement;
 mod forwarded;

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use pgdrain::gate::Gate;
+use pgdrain::gate::mode::Mode;
+use pgdrain::gate::{Gate, Gates};
 use pgdrain::session::registry::{Activity, Session, Sessions};
 use pgdrain::session::relay::End;
 
+use crate::inside::Turn;
 use crate::model::client::Client;
 use crate::model::pipe::Pipe;
 use crate::model::script::Act;
@@ -37,7 +39,7 @@ type Running = Pin<Box<dyn Future<Output = End>>>;
 pub(crate) struct Conn {
     pub(crate) database: &'static str,
     pub(crate) session: Arc<Session>,
-    gate: Arc<Gate>,
+    gates: Arc<Gates>,
     sessions: Arc<Sessions>,
     client: Client,
     near: Pipe,
@@ -63,7 +65,7 @@ pub(crate) struct Conn {
     cancelled: Option<Vec<u8>>,
     /// How much the proxy had read of it and passed on when it came to be held, or the gate changed
     /// for the last time.
-    held: Option<(u64, usize, usize)>,
+    held: Option<(Turn, usize, usize)>,
 }
 
 impl Conn {
@@ -71,13 +73,13 @@ impl Conn {
         database: &'static str,
         (near, far): (Pipe, Pipe),
         (session, sessions): (Arc<Session>, Arc<Sessions>),
-        gate: Arc<Gate>,
+        gates: Arc<Gates>,
         relay: Running,
     ) -> Self {
         Self {
             database,
             session,
-            gate,
+            gates,
             sessions,
             client: Client::new(),
             near,
@@ -96,6 +98,35 @@ impl Conn {
             cancelled: None,
             held: None,
         }
+    }
+
+    /// The gate of its database.
+    fn gate(&self) -> Arc<Gate> {
+        self.gates.of(self.database)
+    }
+
+    /// Whether it is one of those that this gate is for.
+    pub(crate) fn goes_through(&self, gate: &Gate) -> bool {
+        gate.database() == self.database && gate.scope().fits(self.session.who())
+    }
+
+    /// Whether all gates that it goes through are open to anybody.
+    fn stands_open(&self) -> bool {
+        let narrow = self.gates.narrow(self.database);
+        self.gate().is_open() && !narrow.iter().any(|gate| self.goes_through(gate))
+    }
+
+    /// Whether a hold is on it.
+    fn is_stopped(&self) -> bool {
+        let narrow = self.gates.narrow(self.database);
+        self.gate().holds().0 == Mode::Hold || narrow.iter().any(|gate| self.goes_through(gate))
+    }
+
+    /// Whether it waits for others alone: no hold is on it, and there is room for another transaction.
+    fn is_forgotten(&self) -> bool {
+        let gate = self.gate();
+        let cap = gate.capped().map_or(u32::MAX, |cap| cap.spec.transactions);
+        gate.permits() < cap && !self.is_stopped()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -258,6 +289,12 @@ impl Conn {
         !quiescent || self.server.readies != self.readies
     }
 
+    /// Whether the count of its permits follows from what it sent: see the known edge of a Sync in the
+    /// data of a COPY that fails.
+    pub(crate) fn is_countable(&self) -> bool {
+        self.client.orderly && !self.server.lost
+    }
+
     /// What must hold after every step.
     pub(crate) fn check(&mut self, kept_max: usize) {
         if let Some(most) = self.started_at_most {
@@ -271,17 +308,18 @@ impl Conn {
             assert!(!passed_on.any(is), "started after it was cancelled");
         }
         let seen_all = self.near.written().is_empty();
-        if self.gate.is_open() || !self.is_held() || !seen_all || self.was_refused() {
-            // Of what was refused nobody knows from outside how much was thrown away already.
+        if !self.is_stopped() || !self.is_held() || !seen_all || self.was_refused() {
+            // Whose turn has come at a paced gate reads on, which cannot be seen from outside. Of what was refused nobody knows from outside how much was thrown away already.
             self.held = None;
             return;
         }
         let read = self.delivered - self.near.unread();
         let written = self.server_got.len() + self.far.written().len();
-        let turn = *self.gate.changes().borrow();
+        let turn = Turn::of(&self.gate(), &self.gates.narrow(self.database));
         // While the gate was open, it may have read more.
-        self.held = self.held.filter(|(then, ..)| *then == turn);
-        let (_, read_then, written_then) = *self.held.get_or_insert((turn, read, written));
+        self.held = self.held.take().filter(|(then, ..)| *then == turn);
+        let held = self.held.get_or_insert((turn, read, written));
+        let (read_then, written_then) = (held.1, held.2);
         let kept = (read - read_then).saturating_sub(written - written_then);
         assert!(kept <= kept_max, "{kept} bytes are kept of a held client");
     }
@@ -290,7 +328,8 @@ impl Conn {
     /// at an open gate.
     pub(crate) fn check_at_rest(&self, wait_max: Duration) {
         if self.is_held() {
-            assert!(!self.gate.is_open(), "it waits at an open gate");
+            assert!(!self.stands_open(), "it waits at an open gate");
+            assert!(!self.is_forgotten(), "it waits although there is room");
             let waits = self.session.held_for().unwrap_or_default();
             assert!(waits <= wait_max, "it is held for {waits:?}");
         }
@@ -301,7 +340,7 @@ impl Conn {
         let (wrote, got) = (&self.client.wrote, &self.server_got);
         check_told(wrote, got, &self.client.read);
         assert!(self.woken.0.load(Ordering::Relaxed) || self.client.outbox.is_empty());
-        if self.gate.is_open() && !self.was_refused() {
+        if self.stands_open() && !self.was_refused() {
             // Open is transparent.
             assert!(got == wrote, "not all was sent on: {self:?}");
             let read = self.client.read == self.server_said;
@@ -309,10 +348,10 @@ impl Conn {
         }
     }
 
-    /// Whether something of it is still to be sent on although its gate is open.
+    /// Whether something of it is still to be sent on although nothing is in its way.
     pub(crate) fn lags(&self) -> bool {
         let all = self.server_got.len() == self.client.wrote.len();
-        !self.is_over() && !self.vanished && self.gate.is_open() && !all
+        !self.is_over() && !self.vanished && self.is_forgotten() && !all
     }
 
     /// In order, and each at most once.

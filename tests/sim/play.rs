@@ -3,23 +3,30 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgdrain::config::{Bypass, Scope, Then};
+use pgdrain::config::{AskedCap, Bypass, Then};
 use pgdrain::drain::escalation::Ladder;
+use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::session::registry::Signals;
-use pgdrain::window::{Draining, HoldRequest, Target, WindowRequest};
+use pgdrain::window::{CapRequest, Draining, HoldRequest, Target, WindowRequest};
 use tokio::sync::oneshot;
 
-use crate::promised::{Hold, Promised};
+use crate::promised::{Capped, Hold, Promised};
 use crate::step::{Ask, Step};
+use crate::whom::Whom;
 use crate::windows::Window;
 use crate::world::{Life, World};
 
 impl World {
     pub(crate) async fn play(&mut self, life: &mut Life, step: Step) {
         match step {
-            Step::Connect { database, collects } => {
-                life.conns.push(life.proxy.connect(database, collects));
+            Step::Connect {
+                database,
+                client,
+                collects,
+            } => {
+                let conn = life.proxy.connect(database, client, collects);
+                life.conns.push(conn);
                 life.gather(&mut self.promised, self.now);
             }
             Step::Say(conn, acts) => life.conns[conn].shall(acts),
@@ -39,10 +46,21 @@ impl World {
                 life.conns[conn].session.signal(Signals::KILL);
             }
             Step::LoseServer(conn) => life.conns[conn].lose_server(),
-            Step::Hold { database, ask } => self.hold(life, Some(database), ask).await,
-            Step::HoldEverywhere(ask) => self.hold(life, None, ask).await,
-            Step::Open { database, force } => self.open(life, Some(database), force).await,
-            Step::OpenEverywhere { force } => self.open(life, None, force).await,
+            Step::Hold {
+                database,
+                whom,
+                ask,
+            } => self.hold(life, database, whom, ask).await,
+            Step::Open {
+                database,
+                whom,
+                force,
+            } => self.open(life, database, whom, force).await,
+            Step::Cap {
+                database,
+                at,
+                lasts,
+            } => self.cap(life, database, at, lasts).await,
             Step::BreakGlass => {
                 life.gather(&mut self.promised, self.now);
                 life.proxy.controller.break_glass();
@@ -94,10 +112,11 @@ impl World {
         }
     }
 
-    async fn hold(&mut self, life: &mut Life, database: Option<&str>, ask: Ask) {
+    async fn hold(&mut self, life: &mut Life, database: Option<&str>, whom: Whom, ask: Ask) {
         life.gather(&mut self.promised, self.now);
+        let scope = whom.scope();
         let request = HoldRequest {
-            scope: Scope::default(),
+            scope: scope.clone(),
             spec: Self::spec(ask),
             ladder: Ladder::new(&self.config.hold.ladder),
             bypass: Bypass::Ignore,
@@ -109,27 +128,46 @@ impl World {
         let held = life.proxy.controller.hold(&target, request).await;
         let until = self.now + millis(ask.lasts);
         if holder == Holder::Everywhere {
-            self.promised.everywhere(until, ask.then);
+            self.promised.everywhere(&scope, until, ask.then);
         }
         for draining in held.expect("room on the disk") {
-            let hold = hold(&draining, until, ask.then);
-            self.promised.placed(&draining.database, holder, hold);
+            let gate = life.proxy.gates.find_scope(&draining.database, &scope);
+            let gate = gate.expect("it was just closed");
+            let hold = hold(gate, &draining, until, ask.then);
+            self.promised.placed(holder, hold);
         }
         life.gather(&mut self.promised, self.now);
     }
 
-    async fn open(&mut self, life: &mut Life, database: Option<&str>, force: bool) {
+    async fn open(&mut self, life: &mut Life, database: Option<&str>, whom: Whom, force: bool) {
         life.gather(&mut self.promised, self.now);
+        let scope = whom.scope();
         let target = database.map_or(Target::Everywhere, |name| Target::Database(name.into()));
         if life
             .proxy
             .controller
-            .open(&target, &Scope::default(), force)
+            .open(&target, &scope, force)
             .await
             .is_ok()
         {
-            self.promised.opened(database, force);
+            self.promised.opened(database, &scope, force);
         }
+    }
+
+    async fn cap(&mut self, life: &mut Life, database: &str, at: AskedCap, lasts: Duration) {
+        let request = CapRequest {
+            at,
+            duration: lasts,
+            by: "an operator".into(),
+            reason: None,
+        };
+        let set = life.proxy.controller.cap(database, request).await;
+        let set = set.expect("room on the disk").map(|spec| Capped {
+            transactions: spec.transactions,
+            until: self.now + millis(lasts),
+        });
+        self.promised.capped(database, set);
+        life.gather(&mut self.promised, self.now);
     }
 
     fn begin_window(&mut self, life: &mut Life, database: &'static str, ask: Ask) {
@@ -213,14 +251,15 @@ impl Life {
     /// Writes down the windows whose holds are on, and who works in one.
     pub(crate) fn gather(&mut self, promised: &mut Promised, now: u64) {
         for gate in self.proxy.gates.all() {
-            promised.seen(&gate, now);
+            promised.seen(&self.proxy.gates, &gate, now);
         }
         for window in &mut self.windows {
             if let Ok(draining) = window.begun.try_recv() {
                 window.generation = Some(draining.generation);
-                let mut hold = hold(&draining, u64::MAX, Then::Stay);
+                let gate = self.proxy.gates.of(window.database);
+                let mut hold = hold(gate, &draining, u64::MAX, Then::Stay);
                 hold.unwanted = window.wanted.is_none();
-                promised.placed(window.database, Holder::Window, hold);
+                promised.placed(Holder::Window, hold);
             }
             window.look();
             if window.wanted.is_none() && window.granted.is_some() {
@@ -241,8 +280,9 @@ fn unwanted(promised: &mut Promised, window: &Window) {
     }
 }
 
-fn hold(draining: &Draining, until: u64, then: Then) -> Hold {
+fn hold(gate: Arc<Gate>, draining: &Draining, until: u64, then: Then) -> Hold {
     Hold {
+        gate,
         generation: draining.generation,
         until,
         then,

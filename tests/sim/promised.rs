@@ -1,10 +1,9 @@
 //! What the operators were promised, kept apart from the product: which holds are on, and until when.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
 
-use pgdrain::clock;
-use pgdrain::config::{AfterRestart, Scope, Then};
+use pgdrain::config::{Scope, Then};
 use pgdrain::drain::report::{DrainReport, Outcome};
 use pgdrain::gate::mode::{Generation, Holder};
 use pgdrain::gate::{Gate, Gates};
@@ -13,6 +12,8 @@ use tokio::sync::watch;
 /// A hold as it was promised. Times are milliseconds of the simulation.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
+    /// The gate it closes. One for some clients is never closed again once it has opened.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) generation: Generation,
     pub(crate) until: u64,
     pub(crate) then: Then,
@@ -32,85 +33,117 @@ impl Hold {
     }
 
     /// Something has ended it, although it may still be on for a moment.
-    fn is_over(&self, now: u64) -> bool {
+    pub(crate) fn is_over(&self, now: u64) -> bool {
         self.has_passed(now) || self.unwanted || self.outcome() == Some(Outcome::Exhausted)
     }
 }
 
-/// A hold that a crash leaves behind, or may leave.
-#[derive(Debug)]
-struct Remains {
-    until: u64,
-    then: Then,
-    certain: bool,
+/// Which hold: of a database, for whom there, and whose.
+pub(crate) type Key = (String, Scope, Holder);
+
+/// A cap as it was promised, with its end in milliseconds of the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capped {
+    pub(crate) transactions: u32,
+    pub(crate) until: u64,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Promised {
-    holds: BTreeMap<(String, Holder), Hold>,
-    /// The hold on every database: its end, and what it does then.
-    everywhere: Option<(u64, Then)>,
+    pub(crate) holds: BTreeMap<Key, Hold>,
+    /// The holds on every database: their ends, and what they do then.
+    pub(crate) everywhere: BTreeMap<Scope, (u64, Then)>,
     /// What has been opened, and may still be in the journal: that is written later.
-    lingers: BTreeMap<(String, Holder), Hold>,
-    lingers_everywhere: Option<(u64, Then)>,
+    pub(crate) lingers: BTreeMap<Key, Hold>,
+    pub(crate) lingers_everywhere: BTreeMap<Scope, (u64, Then)>,
+    pub(crate) caps: BTreeMap<String, Capped>,
+    pub(crate) lingers_caps: BTreeMap<String, Capped>,
     /// The databases that have a gate.
-    seen: BTreeSet<String>,
+    pub(crate) seen: BTreeSet<String>,
 }
 
 impl Promised {
-    pub(crate) fn placed(&mut self, database: &str, holder: Holder, hold: Hold) {
-        self.holds.insert((database.to_owned(), holder), hold);
+    pub(crate) fn placed(&mut self, holder: Holder, hold: Hold) {
+        let gate = &hold.gate;
+        let key = (gate.database().to_owned(), gate.scope().clone(), holder);
+        self.holds.insert(key, hold);
     }
 
-    pub(crate) fn everywhere(&mut self, until: u64, then: Then) {
-        self.everywhere = Some((until, then));
+    pub(crate) fn everywhere(&mut self, scope: &Scope, until: u64, then: Then) {
+        self.everywhere.insert(scope.clone(), (until, then));
     }
 
-    /// A database may have a gate that it had not: the hold on every database closes it.
-    pub(crate) fn seen(&mut self, gate: &Gate, now: u64) {
+    /// `None` takes the cap off.
+    pub(crate) fn capped(&mut self, database: &str, cap: Option<Capped>) {
+        match cap {
+            Some(cap) => {
+                self.caps.insert(database.to_owned(), cap);
+            }
+            None => {
+                self.caps.remove(database);
+            }
+        }
+    }
+
+    /// A database may have a gate that it had not: the holds on every database close it, or another
+    /// one in it.
+    pub(crate) fn seen(&mut self, gates: &Gates, gate: &Gate, now: u64) {
         if !self.seen.insert(gate.database().to_owned()) {
             return;
         }
-        let on = |(until, then): &(u64, Then)| *then == Then::Stay || *until > now;
-        if let Some((until, then)) = self.everywhere.filter(on) {
-            let generation = generation(gate, Holder::Everywhere);
+        for (scope, (until, then)) in self.everywhere.clone() {
+            if then == Then::Open && until <= now {
+                continue;
+            }
+            let gate = gates.find_scope(gate.database(), &scope);
+            let gate = gate.expect("a new gate is held with all others");
+            let generation = generation(&gate, Holder::Everywhere);
             let hold = Hold {
                 generation: generation.expect("a new gate is held with all others"),
+                gate,
                 until,
                 then,
                 drain: None,
                 unwanted: false,
             };
-            self.placed(gate.database(), Holder::Everywhere, hold);
+            self.placed(Holder::Everywhere, hold);
         }
     }
 
-    /// A command has opened: one database, or all.
-    pub(crate) fn opened(&mut self, database: Option<&str>, force: bool) {
-        self.holds.retain(|(name, holder), _| match database {
-            Some(database) => name != database || (*holder == Holder::Everywhere && !force),
-            None => false,
+    /// A command has opened: one database, or all, and some clients, or all.
+    pub(crate) fn opened(&mut self, database: Option<&str>, scope: &Scope, force: bool) {
+        let everything = database.is_none() && scope.is_whole() && force;
+        self.holds.retain(|(name, of, holder), _| {
+            let there = database.is_none_or(|database| name == database) && of == scope;
+            let everywhere = *holder == Holder::Everywhere && database.is_some();
+            let by_force = force && scope.is_whole();
+            !everything && (!there || (everywhere && !by_force))
         });
-        if database.is_none() {
-            self.everywhere = None;
+        if everything {
+            self.everywhere.clear();
+        } else if database.is_none() {
+            self.everywhere.remove(scope);
         }
     }
 
     /// Everything was opened at once, without waiting for the journal.
     pub(crate) fn glass_broken(&mut self) {
         self.lingers.append(&mut self.holds);
-        self.lingers_everywhere = self.everywhere.take().or(self.lingers_everywhere);
+        self.lingers_everywhere.append(&mut self.everywhere);
+        self.lingers_caps.append(&mut self.caps);
     }
 
     /// The journal was written since.
     pub(crate) fn written(&mut self) {
         self.lingers.clear();
-        self.lingers_everywhere = None;
+        self.lingers_everywhere.clear();
+        self.lingers_caps.clear();
     }
 
     /// The window of this database is given back.
     pub(crate) fn unwanted(&mut self, database: &str, generation: Generation) {
-        let window = self.holds.get_mut(&(database.to_owned(), Holder::Window));
+        let key = (database.to_owned(), Scope::default(), Holder::Window);
+        let window = self.holds.get_mut(&key);
         if let Some(hold) = window.filter(|hold| hold.generation == generation) {
             hold.unwanted = true;
         }
@@ -123,25 +156,15 @@ impl Promised {
             self.written();
         }
         for gate in gates.all() {
-            let (_, on) = gate.holds();
-            if !on.is_empty() {
-                assert!(!gate.is_open(), "open under {on:?}");
-            } else if at_rest {
-                assert!(gate.is_open(), "closed under no hold");
+            self.check_gate(&gate, at_rest);
+            for narrow in gates.narrow(gate.database()) {
+                self.check_gate(&narrow, at_rest);
             }
-            for (holder, hold) in &on {
-                let key = (gate.database().to_owned(), *holder);
-                let promised = self.holds.get(&key).map(|promised| promised.generation);
-                assert_eq!(
-                    promised,
-                    Some(hold.generation),
-                    "held by nobody: {key:?} {hold:?}"
-                );
-            }
+            self.check_cap(&gate, now, at_rest);
         }
         let lingers = &mut self.lingers;
-        self.holds.retain(|key @ (database, holder), hold| {
-            let gate = gates.find(database).expect("it was held");
+        self.holds.retain(|key @ (database, _, holder), hold| {
+            let gate = &hold.gate;
             let on = gate.is_held_by(*holder, hold.generation);
             let over = hold.is_over(now);
             assert!(on || over, "ended by nobody: {database} {holder} {hold:?}");
@@ -159,85 +182,37 @@ impl Promised {
         });
     }
 
-    /// The process died: what the next one must hold, and may hold.
-    pub(crate) fn after_crash(&mut self, gates: &Gates, now: u64, policy: AfterRestart) {
-        let mut expected = BTreeMap::new();
-        let lingers = std::mem::take(&mut self.lingers).into_iter();
-        let lingers = lingers.map(|(key, hold)| (key, hold, true));
-        let holds = std::mem::take(&mut self.holds).into_iter();
-        let holds = holds.map(|(key, hold)| (key, hold, false));
-        for (key, hold, lingers) in lingers.chain(holds) {
-            let certain = !lingers && !hold.is_over(now);
-            let remains = match key.1 {
-                // The standing one decides.
-                Holder::Everywhere => None,
-                Holder::Operator => remains(hold.until, hold.then, now, policy),
-                Holder::Window => Some((u64::MAX, Then::Stay)),
-            };
-            if let Some((until, then)) = remains {
-                let remains = Remains {
-                    until,
-                    then,
-                    certain,
-                };
-                expected.insert(key, remains);
-            }
+    /// Its holds are those that were promised.
+    fn check_gate(&self, gate: &Gate, at_rest: bool) {
+        let (_, on) = gate.holds();
+        if !on.is_empty() {
+            assert!(!gate.is_open(), "open under {on:?}");
+        } else if at_rest && gate.capped().is_none() {
+            assert!(gate.is_open(), "closed under no hold");
         }
-        let standing = gates
-            .standing_hold(&Scope::default(), clock::now())
-            .is_some();
-        let lingers = self.lingers_everywhere.take().filter(|_| standing);
-        let everywhere = self.everywhere.take().or(lingers);
-        self.everywhere = everywhere.and_then(|(until, then)| remains(until, then, now, policy));
-        assert_eq!(standing, self.everywhere.is_some(), "everywhere");
-        self.seen.clear();
-        self.check_restart(gates, now, expected);
+        for (holder, hold) in &on {
+            let key = (gate.database().to_owned(), gate.scope().clone(), *holder);
+            let promised = self.holds.get(&key).map(|promised| promised.generation);
+            assert_eq!(
+                promised,
+                Some(hold.generation),
+                "held by nobody: {key:?} {hold:?}"
+            );
+        }
     }
 
-    fn check_restart(
-        &mut self,
-        gates: &Gates,
-        now: u64,
-        mut expected: BTreeMap<(String, Holder), Remains>,
-    ) {
-        for gate in gates.all() {
-            self.seen(&gate, now);
-            for (holder, hold) in gate.holds().1 {
-                if holder == Holder::Everywhere {
-                    continue;
-                }
-                let key = (gate.database().to_owned(), holder);
-                let Some(remains) = expected.remove(&key) else {
-                    panic!("left over after a restart: {key:?} {hold:?}");
-                };
-                let duration = Duration::from_millis(remains.until.saturating_sub(now));
-                if holder == Holder::Operator {
-                    let off = hold.spec.duration.abs_diff(duration);
-                    assert!(off.as_millis() < 50, "off by {off:?}: {key:?} {hold:?}");
-                    assert_eq!(hold.spec.then, remains.then, "{key:?}");
-                }
-                let hold = Hold {
-                    generation: hold.generation,
-                    until: remains.until,
-                    then: remains.then,
-                    drain: None,
-                    unwanted: false,
-                };
-                self.holds.insert(key, hold);
+    /// The cap is on that was promised, and none that was not.
+    fn check_cap(&self, gate: &Gate, now: u64, at_rest: bool) {
+        let promised = self.caps.get(gate.database());
+        let most = gate.capped().map(|cap| cap.spec.transactions);
+        match promised {
+            Some(cap) if now < cap.until => {
+                assert_eq!(most, Some(cap.transactions), "{cap:?} in {}", gate.name());
             }
+            // Its timer may be late.
+            Some(_) if !at_rest => {}
+            Some(_) | None => assert_eq!(most, None, "capped by nobody: {}", gate.name()),
         }
-        let forgotten = expected.iter().find(|(_, remains)| remains.certain);
-        assert!(forgotten.is_none(), "forgotten by a restart: {forgotten:?}");
-    }
-}
-
-/// What a restart makes of a command's hold: its end, and what it does then.
-fn remains(until: u64, then: Then, now: u64, policy: AfterRestart) -> Option<(u64, Then)> {
-    let has_passed = then == Then::Open && now >= until;
-    match policy {
-        AfterRestart::Open => None,
-        AfterRestart::Hold => (!has_passed).then_some((until, Then::Stay)),
-        AfterRestart::Resume => (!has_passed).then_some((until, then)),
     }
 }
 

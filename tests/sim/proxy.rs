@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pgdrain::audit::Audit;
-use pgdrain::config::{AfterRestart, Config, Preset, Shared, Source, Surroundings};
+use pgdrain::config::{AfterRestart, Config, Preset, Reopen, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
+use pgdrain::gate::reopen::Pace;
 use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
 use pgdrain::server::connect::{Endpoint, Route};
@@ -16,13 +17,14 @@ use pgdrain::server::own::OwnBackends;
 use pgdrain::session::registry::{Login, Sessions};
 use pgdrain::session::relay::{Common, Relay};
 use pgdrain::tasks::Tasks;
-use pgdrain::tls::stream::Peer;
 use pgdrain::window::journal::{Journal, Record};
 use pgdrain::window::{Controller, LeftWindow};
 
 use crate::conn::{Conn, ROOM};
 use crate::dice::Dice;
 use crate::model::pipe::Pipe;
+use crate::step::WAIT_MAX;
+use crate::whom::Client;
 
 pub(crate) struct Proxy {
     pub(crate) controller: Arc<Controller>,
@@ -54,6 +56,12 @@ pub(crate) fn settings(dice: &mut Dice) -> Config {
     config.hold.ladder.stuck = Duration::ZERO;
     config.hold.ladder.abort = Duration::ZERO;
     config.hold.ladder.terminate = Duration::from_millis(2_050);
+    config.hold.client_deadline = WAIT_MAX;
+    config.hold.reopen = Reopen {
+        rate: dice.one_of(&[10, 2_000]),
+        transactions: dice.one_of(&[1, 2, 512]),
+        longest: Duration::from_millis(dice.one_of(&[2_000, 10_000])),
+    };
     config.after_restart = dice.one_of(&[
         AfterRestart::Resume,
         AfterRestart::Resume,
@@ -75,6 +83,16 @@ impl Proxy {
         let (journal, record) = Journal::open(directory).expect("the last process is gone");
         let audit = Arc::new(Audit::in_memory());
         let gates = Arc::new(Gates::new(tasks.clone(), metrics(), Arc::clone(&audit)));
+        let Reopen {
+            rate,
+            transactions,
+            longest,
+        } = config.hold.reopen;
+        gates.set_pace(Pace {
+            rate,
+            transactions,
+            longest,
+        });
         let sessions = Arc::new(Sessions::default());
         let controller = Arc::new(Controller::new(
             Arc::clone(&gates),
@@ -104,12 +122,12 @@ impl Proxy {
 
     /// A client that has just logged in. With `collects` its sockets keep what they take until they
     /// are flushed, as encrypted ones do.
-    pub(crate) fn connect(&self, database: &'static str, collects: bool) -> Conn {
+    pub(crate) fn connect(&self, database: &'static str, client: Client, collects: bool) -> Conn {
         let session = self.sessions.add(Login {
             database: database.into(),
-            user: "u".into(),
-            application_name: String::new(),
-            client: Peer::Unix,
+            user: client.user.into(),
+            application_name: client.application.into(),
+            client: client.peer,
             replication: None,
             held_by_holds: true,
             route: Route::plain(Endpoint::Unix("/".into())),
@@ -127,7 +145,7 @@ impl Proxy {
             (near.clone(), BytesMut::new()),
             (far.clone(), BytesMut::new()),
             Arc::clone(&session),
-            (Arc::clone(&gate), narrow),
+            (gate, narrow),
             Arc::clone(&self.config),
             Arc::clone(&self.common),
         );
@@ -136,7 +154,7 @@ impl Proxy {
             database,
             (near, far),
             (session, sessions),
-            gate,
+            Arc::clone(&self.gates),
             Box::pin(relay.run()),
         )
     }

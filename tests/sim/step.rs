@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use pgdrain::config::{Blocked, Then};
+use pgdrain::config::{AskedCap, Blocked, Then};
 
 use crate::conversation;
 use crate::dice::Dice;
 use crate::model::script::Act;
+use crate::whom::{Client, Whom};
 
 /// The databases.
 pub(crate) const DATABASES: [&str; 2] = ["shop", "bank"];
@@ -16,6 +17,7 @@ pub(crate) const DATABASES: [&str; 2] = ["shop", "bank"];
 pub(crate) enum Step {
     Connect {
         database: &'static str,
+        client: Client,
         collects: bool,
     },
     Say(usize, Vec<Act>),
@@ -26,17 +28,22 @@ pub(crate) enum Step {
     Cancel(usize),
     Kill(usize),
     LoseServer(usize),
+    /// Of every database where none is named.
     Hold {
-        database: &'static str,
+        database: Option<&'static str>,
+        whom: Whom,
         ask: Ask,
     },
-    HoldEverywhere(Ask),
     Open {
-        database: &'static str,
+        database: Option<&'static str>,
+        whom: Whom,
         force: bool,
     },
-    OpenEverywhere {
-        force: bool,
+    /// At so many transactions at once.
+    Cap {
+        database: &'static str,
+        at: AskedCap,
+        lasts: Duration,
     },
     BreakGlass,
     BeginWindow {
@@ -75,12 +82,19 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often each step happens in one seed: a seed that has no windows, or hardly anything else,
 /// comes further than one that has a little of all.
 #[derive(Debug)]
-pub(crate) struct Habits([usize; 25]);
+pub(crate) struct Habits {
+    each: [usize; KINDS],
+    /// How many holds in a hundred are for some clients alone.
+    narrow: usize,
+}
+
+/// Kinds of steps.
+const KINDS: usize = 26;
 
 impl Habits {
     pub(crate) fn new(dice: &mut Dice) -> Self {
-        const USUAL: [usize; 25] = [
-            6, 20, 14, 10, 10, 2, 3, 1, 1, 6, 2, 5, 2, 1, 4, 2, 4, 1, 1, 2, 10, 14, 8, 1, 1,
+        const USUAL: [usize; KINDS] = [
+            6, 20, 14, 10, 10, 2, 3, 1, 1, 6, 2, 5, 2, 1, 4, 2, 4, 1, 1, 2, 10, 14, 8, 1, 1, 3,
         ];
         let mut habits = USUAL.map(|usual| usual * dice.one_of(&[0, 1, 1, 2, 4]));
         for needed in [0, 1, 2, 9, 22] {
@@ -88,7 +102,10 @@ impl Habits {
         }
         // Which crashes are many enough.
         habits[24] = habits[24].min(2);
-        Self(habits)
+        Self {
+            each: habits,
+            narrow: dice.one_of(&[0, 30, 70]),
+        }
     }
 
     /// What happens next among so many sessions and windows.
@@ -96,13 +113,15 @@ impl Habits {
         let session = dice.below(sessions.max(1));
         let window = dice.below(windows.max(1));
         let database = dice.one_of(&DATABASES);
-        match dice.weighted(&self.0) {
+        match dice.weighted(&self.each) {
             0 if sessions < 6 => Step::Connect {
                 database,
+                client: Client::new(dice),
                 collects: dice.percent(20),
             },
             1..=8 if sessions == 0 => Step::Connect {
                 database,
+                client: Client::new(dice),
                 collects: false,
             },
             1 => Step::Say(session, conversation::piece(dice)),
@@ -113,17 +132,15 @@ impl Habits {
             6 => Step::Cancel(session),
             7 => Step::Kill(session),
             8 => Step::LoseServer(session),
-            9 => Step::Hold {
-                database,
+            what @ (9 | 10) => Step::Hold {
+                database: (what == 9).then_some(database),
+                whom: Whom::new(dice, self.narrow),
                 ask: Ask::new(dice),
             },
-            10 => Step::HoldEverywhere(Ask::new(dice)),
-            11 => Step::Open {
-                database,
-                force: dice.percent(30),
-            },
-            12 => Step::OpenEverywhere {
-                force: dice.percent(50),
+            what @ (11 | 12) => Step::Open {
+                database: (what == 11).then_some(database),
+                whom: Whom::new(dice, self.narrow),
+                force: dice.percent(40),
             },
             13 => Step::BreakGlass,
             14 => Step::BeginWindow {
@@ -142,6 +159,16 @@ impl Habits {
             22 => Step::Rest,
             23 => Step::Upkeep,
             24 => Step::Crash,
+            25 => Step::Cap {
+                database,
+                at: dice.one_of(&[
+                    AskedCap::Transactions(1),
+                    AskedCap::Transactions(2),
+                    AskedCap::Percent(50),
+                    AskedCap::Off,
+                ]),
+                lasts: Duration::from_millis(dice.one_of(&[1_050, 10_050, 60_050])),
+            },
             _ => Step::Turn(dice.between(1, 6)),
         }
     }

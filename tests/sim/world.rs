@@ -3,14 +3,18 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgdrain::config::Config;
+use pgdrain::gate::Gate;
+use pgdrain::gate::mode::Mode;
 use pgdrain::window::LeftWindow;
 use tokio::time::Instant;
 
 use crate::conn::Conn;
 use crate::dice::Dice;
+use crate::inside::{Inside, Turn};
 use crate::promised::Promised;
 use crate::proxy::Proxy;
 use crate::step::{DATABASES, Habits, Step, WAIT_MAX};
@@ -49,13 +53,39 @@ pub(crate) struct Life {
     pub(crate) conns: Vec<Conn>,
     pub(crate) windows: Vec<Window>,
     pub(crate) left: Vec<LeftWindow>,
+    pub(crate) inside: Inside,
 }
 
 impl Life {
     /// How often gates have changed.
-    fn changes(&self) -> u64 {
+    fn changes(&self) -> Vec<Turn> {
         let gates = self.proxy.gates.all();
-        gates.iter().map(|gate| *gate.changes().borrow()).sum()
+        let turn = |gate: &Arc<Gate>| Turn::of(gate, &self.proxy.gates.narrow(gate.database()));
+        gates.iter().map(turn).collect()
+    }
+
+    /// Whether something is still to come when time passes: of a client, or at a gate that lets in who
+    /// waited.
+    fn goes_on(&self) -> bool {
+        let reopens = |gate: &Arc<Gate>| {
+            gate.holds().0 == Mode::Open && !gate.is_open() && gate.capped().is_none()
+        };
+        // Whose turn it is may have to be looked at once more.
+        let unused = |gate: &Arc<Gate>| self.has_unused(gate);
+        let gates = self.proxy.gates.all();
+        self.conns.iter().any(Conn::lags) || gates.iter().any(|it| reopens(it) || unused(it))
+    }
+
+    /// How many are at work that go through this gate.
+    fn busy(&self, gate: &Gate) -> usize {
+        let of_it = self.conns.iter().filter(|conn| conn.goes_through(gate));
+        of_it.filter(|conn| conn.is_busy()).count()
+    }
+
+    /// Whether permits are out that nobody is at work with.
+    fn has_unused(&self, gate: &Gate) -> bool {
+        let mut of_it = self.conns.iter().filter(|conn| conn.goes_through(gate));
+        of_it.all(Conn::is_countable) && gate.permits() as usize > self.busy(gate)
     }
 }
 
@@ -95,6 +125,7 @@ impl World {
             conns: Vec::new(),
             windows: Vec::new(),
             left,
+            inside: Inside::default(),
         };
         self.check(&mut life, false);
         while self.steps_left > 0 {
@@ -166,8 +197,9 @@ impl World {
     pub(crate) async fn rest(&mut self, life: &mut Life) {
         self.exchange(life).await;
         let (mut looks, mut changes) = (0, life.changes());
-        // Behind a gate that has opened some are looked at in a while only.
-        while looks < 3 && life.conns.iter().any(Conn::lags) {
+        let longest = self.config.hold.reopen.longest.as_secs();
+        // Behind a gate that has opened some are looked at in a while only, and let in step by step.
+        while looks < 3 + longest && life.goes_on() {
             self.pass(1_100).await;
             self.exchange(life).await;
             looks = if life.changes() == changes {
@@ -200,18 +232,26 @@ impl World {
         life.gather(&mut self.promised, self.now);
         let gates = &life.proxy.gates;
         self.promised.check(gates, self.now, at_rest);
+        life.inside
+            .check(gates, self.config.hold.reopen.transactions);
         for database in DATABASES {
             let Some(gate) = gates.find(database) else {
                 continue;
             };
-            let of_it = life.conns.iter().filter(|conn| conn.database == database);
-            let busy = of_it.filter(|conn| conn.is_busy()).count();
+            for gate in [&gate].into_iter().chain(&gates.narrow(database)) {
+                let (busy, permits) = (life.busy(gate), gate.permits() as usize);
+                assert!(
+                    busy <= permits,
+                    "{busy} at work in {} with {permits} permits",
+                    gate.name()
+                );
+                if at_rest {
+                    let nobodys = life.has_unused(gate);
+                    assert!(!nobodys, "permits of nobody in {}", gate.name());
+                }
+            }
             let permits = gate.permits() as usize;
-            assert!(
-                busy <= permits,
-                "{busy} at work in {database} with {permits} permits"
-            );
-            let waiting = gate.waiting().0;
+            let waiting = gate.waiting_in_database().0;
             assert!(waiting <= self.config.hold.clients_max, "{waiting} wait");
             let alone = life
                 .windows
