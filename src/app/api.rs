@@ -162,6 +162,7 @@ impl Api for AppApi {
             metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
             metrics.set_mode(match gate.holds().0 {
                 Mode::Open => ModeLabel::Open,
+                Mode::ReadOnly => ModeLabel::ReadOnly,
                 Mode::Hold => ModeLabel::Hold,
             });
             metrics.set_transactions(totals.transactions);
@@ -399,6 +400,7 @@ fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
             sqlstate: Some(body.sqlstate.unwrap_or(set.reject_sqlstate)),
             duration: body.duration.map_or(set.duration, Duration::from),
             then: body.then.unwrap_or(set.then),
+            read_only: false,
             blocked: body.blocked.unwrap_or(set.blocked),
             first_stage: Duration::ZERO,
             client_deadline: set.client_deadline,

@@ -49,10 +49,10 @@ impl AppApi {
         ModeResult {
             database: gate.database().to_owned(),
             scope: said(scope),
-            mode: match narrow.map_or(Mode::Open, |gate| gate.holds().0) {
-                Mode::Hold => Mode::Hold,
-                Mode::Open => gate.holds().0,
-            },
+            mode: gate
+                .holds()
+                .0
+                .max(narrow.map_or(Mode::Open, |gate| gate.holds().0)),
             generation: 0,
             drain: None,
         }

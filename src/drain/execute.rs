@@ -58,12 +58,13 @@ impl Drain {
             if !self.gate.is_held_by(self.holder, self.generation) {
                 return self.finish(&progress, Outcome::Ended, "the hold ended first".into());
             }
-            if !named && self.gate.permits() == 0 {
+            if !named && self.permits() == 0 {
                 named = true;
                 self.name_obstacles(&progress).await;
             }
             // Asked first: what was counted while transactions still started proves nothing.
-            let older = self.gate.older();
+            let in_first_stage = self.gate.is_in_first_stage();
+            let older = self.gate.older().filter(|_| in_first_stage);
             let (permits, view) = self.look().await;
             let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
             self.publish(&progress, &escalation, view.as_ref());
@@ -111,7 +112,7 @@ impl Drain {
 
     /// The server is asked only when the count is zero; until then the answer is known.
     async fn look(&self) -> (u32, Option<View>) {
-        let permits = self.gate.permits();
+        let permits = self.permits();
         if permits > 0 {
             return (permits, None);
         }
@@ -123,7 +124,13 @@ impl Drain {
             self.bypass,
         )
         .await;
-        (self.gate.permits(), Some(view))
+        (self.permits(), Some(view))
+    }
+
+    /// The permits that are waited for: behind a read-only hold those that are older.
+    fn permits(&self) -> u32 {
+        let older = self.gate.older().filter(|_| self.gate.is_read_only());
+        older.unwrap_or_else(|| self.gate.permits())
     }
 
     /// Puts into the report what it does nothing about. Who cannot be asked is told of by the proof.
@@ -147,7 +154,7 @@ impl Drain {
             }
         };
         let quiet = async {
-            if self.gate.older().is_some() {
+            if self.gate.is_in_first_stage() || (self.gate.is_read_only() && permits > 0) {
                 self.gate.no_older().await;
             } else if permits > 0 {
                 self.gate.quiet().await;

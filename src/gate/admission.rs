@@ -1,9 +1,9 @@
 //! One atomic word that says whether a transaction may start, and counts those that did.
 //!
 //! ```text
-//!   63       62      61 ........ 48   47 ......... 24   23 .......... 0
-//!   closed   paced   epoch (14 bit)   permits of odd     permits of even
-//!                                     epochs             epochs
+//!   63       62      61      60 ........ 48   47 ......... 24   23 .......... 0
+//!   closed   paced   reads   epoch (13 bit)   permits of odd     permits of even
+//!                                             epochs             epochs
 //! ```
 //!
 //! Taking a permit is one `fetch_add` on the hot path. Its answer says, in the same instant, whether
@@ -17,9 +17,12 @@
 //! A paced gate gives permits in turn: its driver takes them for those who wait, and nobody takes one
 //! for himself. Who gives one back learns from the same word that the next one's turn has come.
 //!
-//! A gate in its first stage has both bits: who says that he begins no transaction block takes a permit
+//! A gate in its first stage is closed and paced: who says that he begins no transaction block takes a permit
 //! as at an open gate, and nobody else does. Such a stage is an epoch of its own where its slot is free,
 //! so that those who began before it are counted for themselves.
+//!
+//! A gate that is read-only has the bit of its own: who says that he only reads takes a permit as at an
+//! open gate, and nobody else does. It is an epoch of its own in the same way.
 //!
 //! `crate::gate::sync` provides the atomic: the standard one here, loom's in the test that tries
 //! the interleavings.
@@ -28,29 +31,32 @@ use super::sync::{AtomicU64, Ordering};
 
 const CLOSED: u64 = 1 << 63;
 const PACED: u64 = 1 << 62;
-const SHUT: u64 = CLOSED | PACED;
+const READS: u64 = 1 << 61;
+const AUTOCOMMIT: u64 = CLOSED | PACED;
+/// The bits of the flow.
+const FLOW: u64 = CLOSED | PACED | READS;
 const EPOCH_SHIFT: u32 = 48;
-const EPOCH_MASK: u64 = 0x3fff;
+const EPOCH_MASK: u64 = 0x1fff;
 const SLOT_BITS: u32 = 24;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
-/// Which permits are meant: advances with every command to the gate, modulo 2^14.
+/// Which permits are meant: advances with every command to the gate, modulo 2^13.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u16);
 
 impl Epoch {
     fn of(word: u64) -> Epoch {
-        // Masked to 14 bits.
+        // Masked to 13 bits.
         Epoch(((word >> EPOCH_SHIFT) & EPOCH_MASK) as u16)
     }
 
     fn next(self) -> Epoch {
-        Epoch((self.0 + 1) & 0x3fff)
+        Epoch((self.0 + 1) & 0x1fff)
     }
 
     /// The one before; its slot is the other one.
     fn former(self) -> Epoch {
-        Epoch(self.0.wrapping_sub(1) & 0x3fff)
+        Epoch(self.0.wrapping_sub(1) & 0x1fff)
     }
 
     fn slot_shift(self) -> u32 {
@@ -76,7 +82,7 @@ pub enum Left {
     Nobody,
     /// The gate is paced: whoever is next may have a turn.
     Turn,
-    /// The gate is in its first stage, and this was the last permit older than that.
+    /// The gate is in its first stage or read-only, and this was the last permit older than that.
     NobodyOlder,
 }
 
@@ -89,6 +95,8 @@ pub enum Flow {
     Paced,
     /// Anybody who begins no transaction block.
     Autocommit,
+    /// Anybody who only reads.
+    ReadOnly,
     /// Nobody.
     Closed,
 }
@@ -98,7 +106,8 @@ impl Flow {
         match self {
             Flow::Open => 0,
             Flow::Paced => PACED,
-            Flow::Autocommit => SHUT,
+            Flow::Autocommit => AUTOCOMMIT,
+            Flow::ReadOnly => READS,
             Flow::Closed => CLOSED,
         }
     }
@@ -130,33 +139,39 @@ impl Admission {
     /// Takes a permit.
     #[inline]
     pub fn admit(&self) -> Result<Epoch, Closed> {
-        self.admit_in(Flow::Open)
+        self.admit_where(FLOW, Flow::Open)
     }
 
     /// The same in the first stage, for a transaction that begins no block.
     pub fn admit_autocommit(&self) -> Result<Epoch, Closed> {
-        self.admit_in(Flow::Autocommit)
+        self.admit_where(FLOW, Flow::Autocommit)
     }
 
-    /// Takes a permit while the flow is this one.
+    /// The same for a transaction that only reads, where the gate is read-only or open.
     #[inline]
-    fn admit_in(&self, flow: Flow) -> Result<Epoch, Closed> {
+    pub fn admit_read(&self) -> Result<Epoch, Closed> {
+        self.admit_where(FLOW & !READS, Flow::Open)
+    }
+
+    /// Takes a permit while the bits of the flow that matter are those of this one.
+    #[inline]
+    fn admit_where(&self, matter: u64, flow: Flow) -> Result<Epoch, Closed> {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
-            if seen & SHUT != flow.bits() {
+            if seen & matter != flow.bits() {
                 return Err(Closed(Left::Others));
             }
             let epoch = Epoch::of(seen);
             // Acquire pairs with the release of `turn`: what the command did is seen by whoever it
             // lets in.
             let before = self.word.fetch_add(epoch.one(), Ordering::Acquire);
-            if before & SHUT == flow.bits() && Epoch::of(before) == epoch {
+            if before & matter == flow.bits() && Epoch::of(before) == epoch {
                 return Ok(epoch);
             }
             // Taken too late: the gate was closed, or had been closed and opened again. If it is
             // closed now and somebody waits for this very permit, they must be told.
             match self.release(epoch) {
-                Left::Others if before & SHUT == flow.bits() => {}
+                Left::Others if before & matter == flow.bits() => {}
                 left @ (Left::Others | Left::Nobody | Left::Turn | Left::NobodyOlder) => {
                     return Err(Closed(left));
                 }
@@ -171,10 +186,10 @@ impl Admission {
         epoch
     }
 
-    /// The same for who may be inside since before the first stage, if the gate is in one.
+    /// The same for who may be inside since before the gate was in its first stage or read-only.
     pub fn admit_as_older(&self) -> Epoch {
         let seen = self.word.load(Ordering::Relaxed);
-        let epoch = if seen & SHUT == SHUT {
+        let epoch = if counts_older(seen) {
             Epoch::of(seen).former()
         } else {
             Epoch::of(seen)
@@ -190,17 +205,17 @@ impl Admission {
         // finds that none is left.
         let before = self.word.fetch_sub(epoch.one(), Ordering::Release);
         let after = before - epoch.one();
-        match after & SHUT {
+        match after & FLOW {
             PACED => Left::Turn,
             CLOSED if permits_in(after) == 0 => Left::Nobody,
-            SHUT if older_in(after) == 0 && older_in(before) > 0 => Left::NobodyOlder,
+            AUTOCOMMIT | READS if older_in(after) == 0 && older_in(before) > 0 => Left::NobodyOlder,
             // Open, or others are inside.
             _ => Left::Others,
         }
     }
 
-    /// Opens, paces or closes the gate; starts a new epoch where its slot is free.
-    pub fn turn(&self, flow: Flow) {
+    /// Opens, paces or closes the gate; starts a new epoch where its slot is free, and says whether it was.
+    pub fn turn(&self, flow: Flow) -> bool {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             let epoch = Epoch::of(seen);
@@ -215,7 +230,7 @@ impl Admission {
                 .word
                 .compare_exchange_weak(seen, word, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => return,
+                Ok(_) => return next != epoch,
                 Err(now) => seen = now,
             }
         }
@@ -224,25 +239,41 @@ impl Admission {
     /// Whether anybody may start a transaction now.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & SHUT == 0
+        self.word.load(Ordering::Relaxed) & FLOW == 0
     }
 
     /// Whether permits are given in turn.
     pub fn is_paced(&self) -> bool {
-        self.word.load(Ordering::Acquire) & SHUT == PACED
+        self.word.load(Ordering::Acquire) & FLOW == PACED
     }
 
-    /// In the first stage, how many permits are out that are older than it; `None` in any other flow.
-    /// Where the stage had to share a slot, those in it count as young: it may end sooner than it must.
+    /// Whether those alone may start that only read.
+    #[inline]
+    pub fn is_read_only(&self) -> bool {
+        self.word.load(Ordering::Acquire) & FLOW == READS
+    }
+
+    /// Whether those alone may start that begin no block.
+    pub fn is_autocommit(&self) -> bool {
+        self.word.load(Ordering::Acquire) & FLOW == AUTOCOMMIT
+    }
+
+    /// In the first stage, and while the gate is read-only, how many permits are out that are older;
+    /// `None` in any other flow. Where the epoch had to share a slot, those in it count as young.
     pub fn older(&self) -> Option<u32> {
         let seen = self.word.load(Ordering::Acquire);
-        (seen & SHUT == SHUT).then(|| older_in(seen))
+        counts_older(seen).then(|| older_in(seen))
     }
 
     /// Permits that are out, of all epochs. Momentarily counts permits that are being taken back.
     pub fn permits(&self) -> u32 {
         permits_in(self.word.load(Ordering::Acquire))
     }
+}
+
+/// Whether the flow is one in which older permits are counted apart.
+fn counts_older(word: u64) -> bool {
+    matches!(word & FLOW, AUTOCOMMIT | READS)
 }
 
 /// Permits of the epoch before the present one.

@@ -1,6 +1,6 @@
 //! One gate at work: carries out what its state decides, and lets sessions in.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -11,6 +11,7 @@ use super::admission::{Admission, Closed, Epoch, Left};
 use super::busiest::Busiest;
 use super::cap::Caps;
 use super::queue::{GateNumber, Looked, Place, Queue, Room, Waiters};
+use super::read_only::Listener;
 use super::reopen::{Pace, Pacing};
 use super::state::{Standing, State};
 use crate::audit::Audit;
@@ -39,11 +40,15 @@ pub struct Gate {
     pub(super) control: Mutex<Control>,
     /// When the last permit came back to the closed gate.
     pub(super) emptied: Mutex<Option<Instant>>,
+    /// Whether a hold on it is read-only, also while a stricter one closes it.
+    pub(super) wants_read_only: AtomicBool,
+    /// Whether permits older than the read-only epoch may be among those of it.
+    pub(super) shares: AtomicBool,
     made: Instant,
     /// Until when the last hold ended of late, in milliseconds since it was made; zero is never.
     opened_until: AtomicU64,
-    /// Told when the last permit comes back to the closed gate.
-    quiet: Notify,
+    /// Told when the last permit comes back to the closed gate, or the last older one to another.
+    pub(super) quiet: Notify,
     /// Counts changes of the holds and of the cap.
     changes: watch::Sender<u64>,
     /// The permits that were out at once, of late.
@@ -61,6 +66,8 @@ pub(super) struct Common {
     pub(super) pace: Mutex<Pace>,
     /// How many clients wait in all databases.
     pub(super) waiting: Arc<AtomicUsize>,
+    /// Told when a gate begins or ceases to want read-only.
+    pub(super) read_only: Listener,
 }
 
 /// What decides over a gate. Who holds its lock alone may turn the gate.
@@ -81,6 +88,7 @@ impl Common {
             audit,
             pace: Mutex::default(),
             waiting: Arc::default(),
+            read_only: Listener::default(),
         })
     }
 }
@@ -102,6 +110,8 @@ impl Gate {
             queue,
             control: Mutex::default(),
             emptied: Mutex::default(),
+            wants_read_only: AtomicBool::new(false),
+            shares: AtomicBool::new(false),
             made: clock::now(),
             opened_until: AtomicU64::new(0),
             quiet: Notify::new(),
@@ -142,7 +152,7 @@ impl Gate {
         }
     }
 
-    /// Takes a permit for a transaction, or `None` while the gate is closed or paced. Give it back with
+    /// Takes a permit for a transaction, or `None` unless the gate is open. Give it back with
     /// [`Gate::release`].
     #[inline]
     pub fn admit(&self) -> Option<Epoch> {
@@ -175,12 +185,6 @@ impl Gate {
                 None
             }
         }
-    }
-
-    /// In the first stage of a hold, how many transactions run that began before it; `None` when the
-    /// gate is in no such stage.
-    pub fn older(&self) -> Option<u32> {
-        self.admission.older()
     }
 
     /// Gives a permit back.
@@ -303,17 +307,6 @@ impl Gate {
         }
     }
 
-    /// Waits until the first stage is over, or no transaction is left that is older. Cancel safe.
-    pub async fn no_older(&self) {
-        loop {
-            let notified = self.quiet.notified();
-            if self.older().unwrap_or(0) == 0 {
-                return;
-            }
-            notified.await;
-        }
-    }
-
     /// When the last permit came back since the gate was closed; `None` if none was out then, or
     /// some still are.
     pub fn emptied_at(&self) -> Option<Instant> {
@@ -321,12 +314,12 @@ impl Gate {
     }
 
     #[inline]
-    fn note_left(&self, left: Left) {
+    pub(super) fn note_left(&self, left: Left) {
         match left {
             Left::Others => {}
             Left::Nobody => self.note_empty(),
             Left::Turn => self.pass_the_turn_on(),
-            Left::NobodyOlder => self.tell_quiet(),
+            Left::NobodyOlder => self.note_nobody_older(),
         }
     }
 

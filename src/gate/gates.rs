@@ -76,6 +76,12 @@ impl Gates {
             .unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
+    /// Who is told, from now on, when a gate begins or ceases to want read-only. It is called with no lock
+    /// held, after the gate was turned, and must not wait.
+    pub fn on_read_only(&self, listener: impl Fn(&Gate) + Send + Sync + 'static) {
+        self.shared.read_only.set(listener);
+    }
+
     /// The gate of a database, made on first use. Only for names that a server has accepted or an
     /// operator has given: others come from strangers, and gates are never removed.
     pub fn of(&self, database: &str) -> Arc<Gate> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::admission::{Flow, Left};
+use super::admission::Flow;
 use super::driver::{Control, Gate, OWN};
 use super::mode::{Generation, HoldSpec, Holder, Mode};
 use super::state::{Effect, EndedBy, Event, Hold};
@@ -15,26 +15,28 @@ impl Gate {
     /// Closes the gate for `holder`, or renews its hold; returns the number of the new hold.
     pub fn hold(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Generation {
         let mut control = self.control();
+        let before = control.state.mode();
         let effects = control
             .state
             .apply(Event::Hold { holder, spec }, clock::now());
         let generation = control.state.hold(holder);
         let generation = generation.map_or(Generation::default(), |hold| hold.generation);
-        self.carry_out(control, effects);
+        self.carry_out(control, before, effects);
         generation
     }
 
     /// The same, unless the gate is not held at all.
     pub(super) fn hold_too(self: &Arc<Self>, holder: Holder, spec: HoldSpec) -> Option<Generation> {
         let mut control = self.control();
-        if control.state.mode() == Mode::Open {
+        let before = control.state.mode();
+        if before == Mode::Open {
             return None;
         }
         let effects = control
             .state
             .apply(Event::Hold { holder, spec }, clock::now());
         let generation = control.state.hold(holder).map(|hold| hold.generation);
-        self.carry_out(control, effects);
+        self.carry_out(control, before, effects);
         generation
     }
 
@@ -62,21 +64,29 @@ impl Gate {
 
     fn apply(self: &Arc<Self>, event: Event) -> bool {
         let mut control = self.control();
+        let before = control.state.mode();
         let effects = control.state.apply(event, clock::now());
         let acted = !effects.is_empty();
-        self.carry_out(control, effects);
+        self.carry_out(control, before, effects);
         acted
     }
 
     /// Carries effects out while the state is still locked, so that two commands cannot turn the
     /// gate in another order than they changed the state. Nothing here waits.
-    fn carry_out(self: &Arc<Self>, mut control: MutexGuard<'_, Control>, effects: Vec<Effect>) {
+    fn carry_out(
+        self: &Arc<Self>,
+        mut control: MutexGuard<'_, Control>,
+        before: Mode,
+        effects: Vec<Effect>,
+    ) {
+        let news = self.note_wants(&control);
         for effect in effects {
             match effect {
                 Effect::Close => self.close(&mut control),
                 Effect::CloseForBlocks { generation, at } => {
                     self.close_for_blocks(&mut control, generation, at);
                 }
+                Effect::CloseForWrites => self.close_for_writes(&mut control),
                 Effect::Open => self.open(&mut control),
                 Effect::Reject => self.queue.wake(self.number),
                 Effect::SetTimer {
@@ -87,13 +97,18 @@ impl Gate {
                     self.set_timer(holder, generation, at);
                 }
                 Effect::Ended { holder, hold, why } => {
-                    self.ended(control.state.mode(), holder, &hold, why);
+                    self.ended((before, control.state.mode()), holder, &hold, why);
                 }
-                Effect::Alert { holder, generation } => self.overdue(holder, generation),
+                Effect::Alert { holder, generation } => {
+                    self.overdue(control.state.mode(), holder, generation);
+                }
             }
         }
         drop(control);
         self.tell_change();
+        if news {
+            self.tell_read_only();
+        }
     }
 
     /// Transaction blocks start no more, others do. A gate that is not open to all, because it is capped
@@ -108,7 +123,7 @@ impl Gate {
             return self.cut_first_stage(control);
         }
         *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.admission.turn(Flow::Autocommit);
+        self.turn(Flow::Autocommit);
         let gate = Arc::clone(self);
         let stop = self.shared.tasks.shutdown_token();
         self.shared.tasks.spawn("first stage", async move {
@@ -136,7 +151,7 @@ impl Gate {
 
     async fn stage_gone(&self) {
         let mut changes = self.changes();
-        while self.older().is_some() {
+        while self.is_in_first_stage() {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -152,14 +167,8 @@ impl Gate {
     fn close(&self, control: &mut Control) {
         *self.emptied.lock().unwrap_or_else(PoisonError::into_inner) = None;
         control.pacing.end();
-        self.admission.turn(Flow::Closed);
-        if self.wide.is_none() {
-            self.queue
-                .call_back(|permit| match self.admission.release(permit) {
-                    Left::Nobody => self.note_empty(),
-                    Left::Others | Left::Turn | Left::NobodyOlder => {}
-                });
-        }
+        self.turn(Flow::Closed);
+        self.call_back();
         self.tell_quiet();
     }
 
@@ -172,7 +181,7 @@ impl Gate {
                 self.reopen(control);
             }
             Some(wide) => {
-                self.admission.turn(Flow::Open);
+                self.turn(Flow::Open);
                 let mut control = wide.control();
                 self.queue.move_all(self.number, OWN);
                 if control.state.mode() == Mode::Open {
@@ -211,7 +220,7 @@ impl Gate {
         }
     }
 
-    fn overdue(&self, holder: Holder, generation: Generation) {
+    fn overdue(&self, mode: Mode, holder: Holder, generation: Generation) {
         tracing::error!(
             database = self.database,
             ?holder,
@@ -220,7 +229,7 @@ impl Gate {
         );
         self.shared.audit.tell(Told {
             from: Some("timer".into()),
-            after: Some(Mode::Hold.to_string()),
+            after: Some(mode.to_string()),
             outcome: Some(format!(
                 "the hold by {holder}{} is past its end and stays",
                 self.on()
@@ -229,7 +238,7 @@ impl Gate {
         });
     }
 
-    fn ended(&self, mode: Mode, holder: Holder, hold: &Hold, why: EndedBy) {
+    fn ended(&self, (before, after): (Mode, Mode), holder: Holder, hold: &Hold, why: EndedBy) {
         let lasted = clock::now().saturating_duration_since(hold.since);
         self.shared.metrics.hold_ended(lasted);
         tracing::info!(
@@ -248,8 +257,8 @@ impl Gate {
         self.shared.audit.tell(Told {
             by,
             from,
-            before: Some(Mode::Hold.to_string()),
-            after: Some(mode.to_string()),
+            before: Some(before.to_string()),
+            after: Some(after.to_string()),
             outcome: Some(format!(
                 "the hold by {holder} of {}{} ended after {} ms",
                 hold.spec.by,

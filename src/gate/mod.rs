@@ -13,6 +13,7 @@ mod gates;
 mod holding;
 pub mod mode;
 mod queue;
+mod read_only;
 pub mod reopen;
 pub mod state;
 mod sync;

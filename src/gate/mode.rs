@@ -8,10 +8,13 @@ use crate::config::{Blocked, Then, words};
 use crate::wire::refusal::Sqlstate;
 
 words! {
-    /// What traffic is let through.
+    /// What traffic is let through: a stricter mode is greater.
+    #[derive(PartialOrd, Ord)]
     Mode {
         /// Everything passes.
         Open = "open",
+        /// Transactions that only read start, others do not.
+        ReadOnly = "read_only",
         /// No transaction starts.
         Hold = "hold",
     }
@@ -43,6 +46,9 @@ pub struct HoldSpec {
     pub duration: Duration,
     /// What happens when that time is over.
     pub then: Then,
+    /// Whether transactions that only read are let in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// What happens to what it blocks.
     pub blocked: Blocked,
     /// What a transaction that may not wait is told; 55P03 when absent.
@@ -58,4 +64,16 @@ pub struct HoldSpec {
     pub by: String,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+}
+
+impl HoldSpec {
+    /// The mode of a gate with this hold alone.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        if self.read_only {
+            Mode::ReadOnly
+        } else {
+            Mode::Hold
+        }
+    }
 }

@@ -17,7 +17,14 @@
 //!   (open) ──► First stage ── its time, a command, a hold without one ──► closed for all
 //! ```
 //!
-//! There is no way back into it. Times are arguments: nothing here reads a clock.
+//! There is no way back into it. A hold may be read-only: then transactions that only read pass. The
+//! stricter of two holds decides, whoever came first:
+//!
+//! ```text
+//!   no hold: open     read-only ones alone: read-only     any other: closed, or in its first stage
+//! ```
+//!
+//! From each of them the gate goes to each other at once, without being another thing in between. Times are arguments: nothing here reads a clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -95,6 +102,8 @@ pub enum Effect {
         /// When it is over at the latest.
         at: Instant,
     },
+    /// Only transactions that read may start from now on. Those who wait look whether they are such.
+    CloseForWrites,
     /// Transactions may start: those that wait first.
     Open,
     /// Those who wait are refused from now on.
@@ -146,12 +155,20 @@ pub struct Standing {
     pub deadline: Duration,
     /// What it is told if it may not wait; 55P03 if nothing else was asked for.
     pub sqlstate: Option<Sqlstate>,
+    /// Whether it would have been let in, had it only read.
+    pub read_only: bool,
 }
 
 impl Standing {
-    /// What happens where both are on: one that rejects decides, and the nearer deadline counts.
+    /// What happens where both are on: one that stops reads too decides alone; of two of a kind one that
+    /// rejects decides, and the nearer deadline counts.
     #[must_use]
     pub fn stricter(self, other: Standing) -> Standing {
+        match (self.read_only, other.read_only) {
+            (true, false) => return other,
+            (false, true) => return self,
+            (true, true) | (false, false) => {}
+        }
         let first = match (self.blocked, other.blocked) {
             (Blocked::Queue, Blocked::Reject) => other,
             (Blocked::Reject, _) | (Blocked::Queue, Blocked::Queue) => self,
@@ -173,14 +190,22 @@ pub struct State {
 }
 
 impl State {
-    /// Open while there is no hold.
+    /// Open while there is no hold, and read-only while there is none but such.
     #[must_use]
     pub fn mode(&self) -> Mode {
         if self.holds.is_empty() {
             Mode::Open
+        } else if self.holds.values().all(|hold| hold.spec.read_only) {
+            Mode::ReadOnly
         } else {
             Mode::Hold
         }
+    }
+
+    /// Whether one of the holds is read-only, whatever the others are.
+    #[must_use]
+    pub fn wants_read_only(&self) -> bool {
+        self.holds.values().any(|hold| hold.spec.read_only)
     }
 
     /// The holds, widest first.
@@ -194,14 +219,15 @@ impl State {
         self.holds.get(&holder)
     }
 
-    /// What happens to a blocked client: the stricter of the holds decides, and the nearer of their
-    /// deadlines counts. `None` while there is no hold.
+    /// What happens to a blocked client: the stricter of the holds decides, and of equally strict ones
+    /// the nearer of their deadlines counts. `None` while there is no hold.
     #[must_use]
     pub fn blocked(&self) -> Option<Standing> {
         let holds = self.holds.values().map(|hold| Standing {
             blocked: hold.spec.blocked,
             deadline: hold.spec.client_deadline,
             sqlstate: hold.spec.sqlstate,
+            read_only: hold.spec.read_only,
         });
         holds.reduce(Standing::stricter)
     }
@@ -232,50 +258,61 @@ impl State {
 
     fn begin(&mut self, holder: Holder, spec: HoldSpec, now: Instant, effects: &mut Vec<Effect>) {
         self.last = Generation(self.last.0 + 1);
-        let generation = self.last;
-        if self.holds.is_empty() && !spec.first_stage.is_zero() {
-            self.first_stage = Some(generation);
-            let at = now + spec.first_stage;
-            effects.push(Effect::CloseForBlocks { generation, at });
-        } else if self.holds.is_empty() {
-            effects.push(Effect::Close);
-        } else {
-            if spec.first_stage.is_zero() {
-                self.end_stage(effects);
-            }
-            if spec.blocked == Blocked::Reject {
-                effects.push(Effect::Reject);
-            }
-        }
+        let (generation, before) = (self.last, self.mode());
+        let (stage, rejects) = (spec.first_stage, spec.blocked == Blocked::Reject);
         let until = now + spec.duration;
+        let ends_stage = spec.read_only || stage.is_zero();
         let hold = Hold {
             generation,
             spec,
             since: now,
             phase: Phase::Running { until },
         };
-        if let Some(old) = self.holds.insert(holder, hold) {
-            effects.push(Effect::Ended {
-                holder,
-                hold: old,
-                why: EndedBy::Replaced,
-            });
+        let replaced = self.holds.insert(holder, hold);
+        match (before, self.mode()) {
+            (Mode::Open, Mode::Hold) if !stage.is_zero() => {
+                self.first_stage = Some(generation);
+                let at = now + stage;
+                effects.push(Effect::CloseForBlocks { generation, at });
+            }
+            (Mode::Open | Mode::ReadOnly, Mode::Hold) => effects.push(Effect::Close),
+            (Mode::Open | Mode::Hold, Mode::ReadOnly) => self.close_for_writes(effects),
+            (Mode::Hold, Mode::Hold) if ends_stage => self.end_stage(effects),
+            (Mode::Hold, Mode::Hold) | (Mode::ReadOnly, Mode::ReadOnly) | (_, Mode::Open) => {}
         }
+        if before != Mode::Open && rejects {
+            effects.push(Effect::Reject);
+        }
+        if let Some(hold) = replaced {
+            let why = EndedBy::Replaced;
+            effects.push(Effect::Ended { holder, hold, why });
+        }
+        let at = until;
         effects.push(Effect::SetTimer {
             holder,
             generation,
-            at: until,
+            at,
         });
     }
 
     fn end(&mut self, holder: Holder, why: EndedBy, effects: &mut Vec<Effect>) {
+        let before = self.mode();
         if let Some(hold) = self.holds.remove(&holder) {
-            if self.holds.is_empty() {
-                self.first_stage = None;
-                effects.push(Effect::Open);
+            match (before, self.mode()) {
+                (_, Mode::Open) => {
+                    self.first_stage = None;
+                    effects.push(Effect::Open);
+                }
+                (Mode::Hold, Mode::ReadOnly) => self.close_for_writes(effects),
+                (_, Mode::Hold) | (Mode::Open | Mode::ReadOnly, Mode::ReadOnly) => {}
             }
             effects.push(Effect::Ended { holder, hold, why });
         }
+    }
+
+    fn close_for_writes(&mut self, effects: &mut Vec<Effect>) {
+        self.first_stage = None;
+        effects.push(Effect::CloseForWrites);
     }
 
     fn end_stage(&mut self, effects: &mut Vec<Effect>) {
@@ -319,207 +356,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(then: Then) -> HoldSpec {
-        HoldSpec {
-            duration: Duration::from_secs(60),
-            then,
-            blocked: Blocked::Queue,
-            sqlstate: None,
-            first_stage: Duration::ZERO,
-            client_deadline: Duration::from_secs(30),
-            by: "test".into(),
-            reason: None,
-        }
-    }
-
-    fn hold(state: &mut State, holder: Holder, then: Then, now: Instant) -> Generation {
-        state.apply(
-            Event::Hold {
-                holder,
-                spec: spec(then),
-            },
-            now,
-        );
-        state.hold(holder).expect("just placed").generation
-    }
-
-    fn opens(effects: &[Effect]) -> bool {
-        effects.contains(&Effect::Open)
-    }
-
-    #[test]
-    fn a_gate_opens_when_its_last_hold_ends() {
-        let (mut state, now) = (State::default(), Instant::now());
-        hold(&mut state, Holder::Everywhere, Then::Open, now);
-        hold(&mut state, Holder::Window, Then::Open, now);
-        let release = |holder| Event::Release {
-            holder,
-            generation: None,
-        };
-        assert!(!opens(&state.apply(release(Holder::Everywhere), now)));
-        assert_eq!(state.mode(), Mode::Hold);
-        assert!(opens(&state.apply(release(Holder::Window), now)));
-        assert_eq!(state.mode(), Mode::Open);
-    }
-
-    #[test]
-    fn an_old_timer_never_touches_a_new_hold() {
-        let (mut state, now) = (State::default(), Instant::now());
-        let holder = Holder::Operator;
-        let old = hold(&mut state, holder, Then::Open, now);
-        state.apply(
-            Event::Release {
-                holder,
-                generation: None,
-            },
-            now,
-        );
-        let new = hold(&mut state, holder, Then::Open, now);
-        let late = now + Duration::from_secs(3600);
-        assert_eq!(
-            state.apply(
-                Event::Timer {
-                    holder,
-                    generation: old
-                },
-                late
-            ),
-            vec![]
-        );
-        let by_old = Event::Release {
-            holder,
-            generation: Some(old),
-        };
-        assert_eq!(state.apply(by_old, late), vec![]);
-        assert!(opens(&state.apply(
-            Event::Timer {
-                holder,
-                generation: new
-            },
-            late
-        )));
-    }
-
-    #[test]
-    fn a_first_stage_ends_once_and_never_comes_back() {
-        let stage = Duration::from_secs(2);
-        let staged = || HoldSpec {
-            first_stage: stage,
-            ..spec(Then::Open)
-        };
-        let place =
-            |state: &mut State, holder, spec, now| state.apply(Event::Hold { holder, spec }, now);
-        let closes = |effects: &[Effect]| effects.contains(&Effect::Close);
-        let end = |generation| Event::EndStage { generation };
-        let now = Instant::now();
-
-        let mut state = State::default();
-        let effects = place(&mut state, Holder::Operator, staged(), now);
-        let first = state.hold(Holder::Operator).expect("placed").generation;
-        let begins = Effect::CloseForBlocks {
-            generation: first,
-            at: now + stage,
-        };
-        assert!(
-            effects.contains(&begins) && !closes(&effects),
-            "{effects:?}"
-        );
-        // Another hold with such a stage does not lengthen it; one without ends it.
-        let effects = place(&mut state, Holder::Everywhere, staged(), now);
-        assert!(
-            !closes(&effects) && !effects.contains(&begins),
-            "{effects:?}"
-        );
-        let effects = place(&mut state, Holder::Window, spec(Then::Stay), now);
-        assert!(closes(&effects), "{effects:?}");
-        assert_eq!(state.apply(end(Some(first)), now + stage), vec![]);
-        // Nothing brings it back while the gate is closed.
-        let effects = place(&mut state, Holder::Operator, staged(), now);
-        assert!(
-            !closes(&effects) && !effects.contains(&begins),
-            "{effects:?}"
-        );
-
-        // Its timer does not touch the stage of a later hold.
-        let mut state = State::default();
-        place(&mut state, Holder::Operator, staged(), now);
-        let old = state.hold(Holder::Operator).expect("placed").generation;
-        let (holder, generation) = (Holder::Operator, None);
-        assert!(opens(
-            &state.apply(Event::Release { holder, generation }, now)
-        ));
-        place(&mut state, Holder::Operator, staged(), now);
-        assert_eq!(state.apply(end(Some(old)), now + stage), vec![]);
-        assert_eq!(state.apply(end(None), now), vec![Effect::Close]);
-        assert_eq!(state.apply(end(None), now), vec![]);
-    }
-
-    #[test]
-    fn an_early_timer_is_set_again() {
-        let (mut state, now) = (State::default(), Instant::now());
-        let holder = Holder::Operator;
-        let generation = hold(&mut state, holder, Then::Open, now);
-        let at = now + Duration::from_secs(60);
-        let effects = state.apply(Event::Timer { holder, generation }, now);
-        assert_eq!(
-            effects,
-            vec![Effect::SetTimer {
-                holder,
-                generation,
-                at
-            }]
-        );
-    }
-
-    #[test]
-    fn a_hold_that_stays_alerts_once_and_is_ended_by_a_command() {
-        let (mut state, now) = (State::default(), Instant::now());
-        let holder = Holder::Operator;
-        let generation = hold(&mut state, holder, Then::Stay, now);
-        let late = now + Duration::from_secs(61);
-        let timer = Event::Timer { holder, generation };
-        assert_eq!(
-            state.apply(timer.clone(), late),
-            vec![Effect::Alert { holder, generation }]
-        );
-        assert_eq!(state.apply(timer, late), vec![]);
-        assert_eq!(state.mode(), Mode::Hold);
-        assert!(opens(&state.apply(
-            Event::Release {
-                holder,
-                generation: None
-            },
-            late
-        )));
-    }
-
-    #[test]
-    fn the_stricter_of_two_holds_decides_what_the_blocked_get() {
-        let (mut state, now) = (State::default(), Instant::now());
-        hold(&mut state, Holder::Everywhere, Then::Open, now);
-        let strict = HoldSpec {
-            blocked: Blocked::Reject,
-            client_deadline: Duration::from_secs(5),
-            ..spec(Then::Open)
-        };
-        let effects = state.apply(
-            Event::Hold {
-                holder: Holder::Operator,
-                spec: strict,
-            },
-            now,
-        );
-        assert_eq!(
-            state.blocked(),
-            Some(Standing {
-                blocked: Blocked::Reject,
-                deadline: Duration::from_secs(5),
-                sqlstate: None,
-            })
-        );
-        assert!(effects.contains(&Effect::Reject), "{effects:?}");
-    }
-}
+mod tests;

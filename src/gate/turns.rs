@@ -127,11 +127,11 @@ impl Gate {
     /// Calls whose turn it is; opens when nothing is left to pace. While the gate is held nobody is
     /// called.
     fn pace(&self, control: &mut Control) -> Option<Instant> {
-        if control.state.mode() == Mode::Hold {
+        if control.state.mode() != Mode::Open {
             return None;
         }
         if !self.admission.is_paced() {
-            self.admission.turn(Flow::Paced);
+            self.turn(Flow::Paced);
         }
         loop {
             let (waiting, _) = self.queue.waiting_at(OWN);
@@ -146,7 +146,7 @@ impl Gate {
                     self.queue.call(OWN, most, || self.admission.admit_anyway());
                 }
                 Turn::Open => {
-                    self.admission.turn(Flow::Open);
+                    self.turn(Flow::Open);
                     self.queue.wake(OWN);
                     return None;
                 }

@@ -53,6 +53,7 @@ pub struct DatabaseMetrics {
     held: Gauge,
     permits: Gauge,
     open: Gauge,
+    read_only: Gauge,
     hold: Gauge,
     transactions: Counter,
     bytes_in: Counter,
@@ -64,6 +65,8 @@ pub struct DatabaseMetrics {
 pub enum ModeLabel {
     /// Transactions start at will.
     Open,
+    /// Transactions that only read start, others wait at the gate.
+    ReadOnly,
     /// Transactions wait at the gate.
     Hold,
 }
@@ -208,6 +211,7 @@ impl DatabaseMetrics {
             held: gauge(recorder, names::HELD, &only),
             permits: gauge(recorder, names::PERMITS, &only),
             open: mode("open"),
+            read_only: mode("read_only"),
             hold: mode("hold"),
             transactions: counter(recorder, names::TRANSACTIONS, &only),
             bytes_in: bytes("in"),
@@ -221,6 +225,7 @@ impl DatabaseMetrics {
             held: Gauge::noop(),
             permits: Gauge::noop(),
             open: Gauge::noop(),
+            read_only: Gauge::noop(),
             hold: Gauge::noop(),
             transactions: Counter::noop(),
             bytes_in: Counter::noop(),
@@ -245,12 +250,13 @@ impl DatabaseMetrics {
 
     /// The mode now.
     pub fn set_mode(&self, mode: ModeLabel) {
-        let (open, hold) = match mode {
-            ModeLabel::Open => (1.0, 0.0),
-            ModeLabel::Hold => (0.0, 1.0),
-        };
-        self.open.set(open);
-        self.hold.set(hold);
+        for (label, gauge) in [
+            (ModeLabel::Open, &self.open),
+            (ModeLabel::ReadOnly, &self.read_only),
+            (ModeLabel::Hold, &self.hold),
+        ] {
+            gauge.set(if label == mode { 1.0 } else { 0.0 });
+        }
     }
 
     /// All transactions that ended since the start; a smaller total than before is ignored.
@@ -357,6 +363,7 @@ mod tests {
             "pgdrain_permits{database=\"shop\"} 2",
             "pgdrain_mode{database=\"shop\",mode=\"hold\"} 1",
             "pgdrain_mode{database=\"shop\",mode=\"open\"} 0",
+            "pgdrain_mode{database=\"shop\",mode=\"read_only\"} 0",
             "pgdrain_transactions_total{database=\"shop\"} 100",
             "pgdrain_bytes_total{database=\"shop\",direction=\"in\"} 10",
             "pgdrain_bytes_total{database=\"shop\",direction=\"out\"} 20",

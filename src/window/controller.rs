@@ -20,7 +20,7 @@ use crate::gate::mode::HoldSpec;
 use crate::metrics::Metrics;
 use crate::server::control::Control;
 use crate::server::own::OwnBackends;
-use crate::session::registry::Sessions;
+use crate::session::registry::{Sessions, Signals};
 use crate::tasks::{Tasks, blocking};
 
 /// What a command is about.
@@ -122,6 +122,7 @@ impl Controller {
         tasks: Tasks,
         (metrics, audit): (Arc<Metrics>, Arc<Audit>),
     ) -> Controller {
+        tell_sessions_of_read_only(&gates, &sessions);
         Controller {
             gates,
             sessions,
@@ -216,6 +217,22 @@ impl Controller {
             tracing::error!(error, "the journal does not say that holds stay");
         }
     }
+}
+
+/// Lets every session look that a gate is for, whenever that begins or ceases to want read-only: a command,
+/// a timer and a window end a hold alike.
+fn tell_sessions_of_read_only(gates: &Gates, sessions: &Arc<Sessions>) {
+    let sessions = Arc::downgrade(sessions);
+    gates.on_read_only(move |gate| {
+        let Some(sessions) = sessions.upgrade() else {
+            return;
+        };
+        for session in sessions.held_with(gate.database()) {
+            if gate.scope().fits(session.who()) {
+                session.signal(Signals::READ_ONLY);
+            }
+        }
+    });
 }
 
 /// Writes the changed record, off the threads that relay; keeps the old one if that fails.

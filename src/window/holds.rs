@@ -3,6 +3,7 @@
 //! Who is held by two holds goes on when both are open: each opening ends one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::controller::{Controller, HoldRequest, OpenRefused, Target, write};
 use super::drains::{Beginning, Draining};
@@ -14,6 +15,7 @@ use crate::drain::report::Outcome;
 use crate::gate::Gate;
 use crate::gate::mode::{HoldSpec, Holder, Mode};
 use crate::session::inbox::Presumed;
+use crate::session::registry::Signals;
 
 impl Target {
     pub(super) fn database(&self) -> Option<&str> {
@@ -86,7 +88,11 @@ impl Controller {
     ) -> Vec<(Arc<Gate>, Draining)> {
         let held_at = clock::now();
         let spec = HoldSpec {
-            first_stage: request.ladder.first_stage(),
+            // Only to read is allowed from the first moment on, in transaction blocks too.
+            first_stage: match request.spec.read_only {
+                true => Duration::ZERO,
+                false => request.ladder.first_stage(),
+            },
             ..request.spec.clone()
         };
         let closed = self.gates.hold(target.database(), &request.scope, &spec);
@@ -120,6 +126,10 @@ impl Controller {
         for session in self.sessions.held_with(gate.database()) {
             if gate.scope().fits(session.who()) {
                 session.attach(Presumed::inside(gate));
+                if gate.wants_read_only() {
+                    // It was told when the gate was not its own yet.
+                    session.signal(Signals::READ_ONLY);
+                }
             }
         }
     }

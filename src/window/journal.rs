@@ -319,6 +319,7 @@ mod tests {
         HoldRecord::beginning(HoldSpec {
             duration: Duration::from_secs(300),
             then: Then::Stay,
+            read_only: false,
             blocked: Blocked::Queue,
             sqlstate: None,
             first_stage: Duration::ZERO,

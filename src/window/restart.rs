@@ -87,6 +87,7 @@ impl Controller {
             HoldSpec {
                 duration: hold.duration,
                 then: Then::Stay,
+                read_only: false,
                 blocked: Blocked::Queue,
                 sqlstate: None,
                 first_stage: Duration::ZERO,

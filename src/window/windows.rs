@@ -467,6 +467,7 @@ impl WindowRequest {
         HoldSpec {
             duration: self.duration,
             then: Then::Stay,
+            read_only: false,
             blocked: self.blocked,
             sqlstate: None,
             first_stage: self.ladder.first_stage(),

@@ -177,6 +177,87 @@ fn statements_of_a_first_stage_and_a_window_never_meet() {
     try_all::<InStages>(&[2], 2);
 }
 
+/// A gate that lets reads in for a while and is then closed for all: who writes is waited for before
+/// anybody relies on it that nothing is written, who reads before somebody works alone.
+#[derive(Default)]
+struct ReadOnly {
+    word: Admission,
+    told: Notify,
+    /// What the writer writes, and what the reader reads in peace once the gate is read-only.
+    written: UnsafeCell<()>,
+    /// Touched by the reader alone, and by whom works alone.
+    read: UnsafeCell<()>,
+}
+
+impl ReadOnly {
+    fn note(&self, left: Left) {
+        match left {
+            Left::Others | Left::Turn => {}
+            Left::Nobody | Left::NobodyOlder => self.told.notify(),
+        }
+    }
+
+    fn write(&self) {
+        match self.word.admit() {
+            Ok(permit) => {
+                self.written.with_mut(|_| ());
+                self.note(self.word.release(permit));
+            }
+            Err(Closed(left)) => self.note(left),
+        }
+    }
+
+    fn read(&self) {
+        match self.word.admit_read() {
+            Ok(permit) => {
+                self.read.with_mut(|_| ());
+                self.note(self.word.release(permit));
+            }
+            Err(Closed(left)) => self.note(left),
+        }
+    }
+}
+
+/// A writer and a reader with that many transactions, beside a gate that becomes read-only, and closed.
+#[expect(
+    clippy::arc_with_non_send_sync,
+    reason = "loom lets one of its threads run at a time"
+)]
+fn try_read_only(writes: usize, reads: usize) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        let gate = Arc::new(ReadOnly::default());
+        let writer = Arc::clone(&gate);
+        let writer = thread::spawn(move || (0..writes).for_each(|_| writer.write()));
+        let reader = Arc::clone(&gate);
+        let reader = thread::spawn(move || (0..reads).for_each(|_| reader.read()));
+        assert!(gate.word.turn(Flow::ReadOnly), "the slot is free");
+        while gate.word.older() != Some(0) {
+            gate.told.wait();
+        }
+        // From here on nobody writes, whoever reads.
+        gate.written.with_mut(|_| ());
+        gate.word.turn(Flow::Closed);
+        while gate.word.permits() != 0 {
+            gate.told.wait();
+        }
+        gate.written.with_mut(|_| ());
+        gate.read.with_mut(|_| ());
+        gate.word.turn(Flow::Open);
+        writer.join().expect("no panic");
+        reader.join().expect("no panic");
+        assert_eq!(gate.word.permits(), 0, "every permit came back");
+    });
+}
+
+#[test]
+fn writers_are_gone_when_a_read_only_gate_says_so_and_readers_when_it_is_closed() {
+    try_read_only(1, 1);
+    try_read_only(2, 1);
+    try_read_only(1, 2);
+}
+
 /// Looks whether it is closed, and counts afterwards without looking again.
 #[derive(Default)]
 struct LooksOnce {

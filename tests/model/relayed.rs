@@ -270,6 +270,7 @@ impl Relayed {
             sqlstate: None,
             duration: Duration::from_secs(3600),
             then: Then::Open,
+            read_only: false,
             blocked: if waits {
                 Blocked::Queue
             } else {

@@ -110,6 +110,6 @@ fn allowed(gate: &Gate, at_once: u32) -> Allowed {
             let cap = gate.capped().map(|cap| cap.spec.transactions);
             Allowed::AtOnce(cap.unwrap_or(at_once))
         }
-        Mode::Hold | Mode::Open => Allowed::Anything,
+        Mode::Hold | Mode::ReadOnly | Mode::Open => Allowed::Anything,
     }
 }

@@ -103,6 +103,7 @@ impl World {
         HoldSpec {
             duration: ask.lasts,
             then: ask.then,
+            read_only: false,
             blocked: ask.blocked,
             sqlstate: None,
             first_stage: Duration::ZERO,

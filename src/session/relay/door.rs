@@ -21,6 +21,18 @@ pub(super) enum Life {
     Stopping,
 }
 
+/// What is known of a transaction that is to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Any,
+    /// It begins no block.
+    Statement,
+    /// It only reads.
+    #[allow(dead_code, reason = "as those that ask for it")]
+    Read,
+}
+
 /// What a session has of its gates, given back when it is dropped. To a session that is to stop they
 /// are closed.
 #[derive(Debug)]
@@ -96,6 +108,7 @@ impl GateDoor {
             blocked: Blocked::Queue,
             deadline: config.client_deadline,
             sqlstate: None,
+            read_only: false,
         };
         closed
             .map(|gate| gate.blocked().unwrap_or(waits))
@@ -154,13 +167,52 @@ impl GateDoor {
         self.gate.is_open() && self.narrow_open()
     }
 
-    /// The first gate that is closed, or that of the database.
+    /// Whether a hold on any of its gates is read-only, also behind one that lets nothing in.
+    #[allow(
+        dead_code,
+        reason = "asked by what decides over units in read-only mode"
+    )]
+    #[inline]
+    pub(super) fn wants_read_only(&self) -> bool {
+        self.gate.wants_read_only()
+            || (!self.narrow.is_empty()
+                && self
+                    .narrow
+                    .iter()
+                    .any(|narrow| narrow.gate.wants_read_only()))
+    }
+
+    /// Whether a transaction that only reads may start now.
+    #[allow(
+        dead_code,
+        reason = "asked by what decides over units in read-only mode"
+    )]
+    pub(super) fn lets_reads_in(&self) -> bool {
+        let lets = |gate: &Gate| gate.is_open() || gate.is_read_only();
+        self.life == Life::Serving
+            && self.narrow.iter().all(|narrow| lets(&narrow.gate))
+            && (lets(&self.gate) || self.is_called())
+    }
+
+    /// Asks all gates for a transaction that only reads; true when the session has a permit afterwards.
+    #[allow(
+        dead_code,
+        reason = "asked by what decides over units in read-only mode"
+    )]
+    pub(super) fn admit_read(&mut self) -> bool {
+        self.admit_as(Kind::Read)
+    }
+
+    /// The first gate that lets nobody in, or else the first that lets in only some, or that of the
+    /// database. So who waits is at a gate that, when it opens, wakes it.
     fn in_the_way(&self) -> &Arc<Gate> {
-        let gates = self.narrow.iter().map(|narrow| &narrow.gate);
-        gates
-            .into_iter()
-            .find(|gate| !gate.is_open())
-            .unwrap_or(&self.gate)
+        let gates = || {
+            let narrow = self.narrow.iter().map(|narrow| &narrow.gate);
+            narrow.chain([&self.gate])
+        };
+        let shut = gates().find(|gate| !gate.is_open() && !gate.is_read_only());
+        let closed = || gates().find(|gate| !gate.is_open());
+        shut.or_else(closed).unwrap_or(&self.gate)
     }
 
     #[inline]
@@ -169,11 +221,14 @@ impl GateDoor {
     }
 
     /// Asks every gate of a hold on some clients; gives all permits back if one says no.
-    fn admit_narrow(&mut self, statement: bool) -> bool {
+    fn admit_narrow(&mut self, kind: Kind) -> bool {
         for narrow in &mut self.narrow {
             if narrow.permit.is_none() {
-                narrow.permit = narrow.gate.admit();
-                if statement && narrow.permit.is_none() {
+                narrow.permit = match kind {
+                    Kind::Read => narrow.gate.admit_read(),
+                    Kind::Any | Kind::Statement => narrow.gate.admit(),
+                };
+                if kind == Kind::Statement && narrow.permit.is_none() {
                     narrow.permit = narrow.gate.admit_autocommit();
                 }
             }
@@ -185,23 +240,25 @@ impl GateDoor {
         all
     }
 
-    /// Asks all gates; for a `statement` those too that are in their first stage.
+    /// Asks all gates; those that let in only some are asked for a transaction of this kind.
     #[inline]
-    fn admit_as(&mut self, statement: bool) -> bool {
+    fn admit_as(&mut self, kind: Kind) -> bool {
         if self.permit.is_some() {
             return true;
         }
         if self.life != Life::Serving {
             return false;
         }
-        if !self.narrow.is_empty() && !self.admit_narrow(statement) {
+        if !self.narrow.is_empty() && !self.admit_narrow(kind) {
             return false;
         }
-        self.permit = match &self.place {
-            None => self.gate.admit(),
-            Some(place) => self.gate.admit_from(place),
+        self.permit = match (&self.place, kind) {
+            (None, Kind::Any | Kind::Statement) => self.gate.admit(),
+            (Some(place), Kind::Any | Kind::Statement) => self.gate.admit_from(place),
+            (None, Kind::Read) => self.gate.admit_read(),
+            (Some(place), Kind::Read) => self.gate.admit_read_from(place),
         };
-        if statement && self.permit.is_none() {
+        if kind == Kind::Statement && self.permit.is_none() {
             self.permit = self.gate.admit_autocommit();
         }
         if self.permit.is_none() && !self.narrow.is_empty() {
@@ -219,17 +276,17 @@ impl Door for GateDoor {
 
     #[inline]
     fn admit(&mut self) -> bool {
-        self.admit_as(false)
+        self.admit_as(Kind::Any)
     }
 
     fn lets_statements_in(&self) -> bool {
         let narrow = self.narrow.iter().map(|narrow| &narrow.gate);
         let mut gates = narrow.chain([&self.gate]);
-        self.life == Life::Serving && gates.all(|gate| gate.is_open() || gate.older().is_some())
+        self.life == Life::Serving && gates.all(|gate| gate.is_open() || gate.is_in_first_stage())
     }
 
     fn admit_statement(&mut self) -> bool {
-        self.admit_as(true)
+        self.admit_as(Kind::Statement)
     }
 
     #[inline]
