@@ -39,6 +39,10 @@ pub(super) struct Answers {
     pub(super) completed: u32,
     /// The SQLSTATE of the error, if there was one.
     pub(super) error: Option<Vec<u8>>,
+    /// The error as a whole message, if there was one.
+    pub(super) refusal: Vec<u8>,
+    /// Whether there was an error, also one that the client has got.
+    pub(super) failed: bool,
     /// The body of the last row, if there was one and it was not too long.
     pub(super) row: Option<Vec<u8>>,
     /// `ParameterStatus` messages, whole: what they tell is true for the client too.
@@ -65,6 +69,8 @@ impl Answers {
             fate: Fate::Drop,
             completed: 0,
             error: None,
+            refusal: Vec::new(),
+            failed: false,
             row: None,
             settings: Vec::new(),
         }
@@ -106,6 +112,7 @@ impl Answers {
     /// Decides about a message by its header.
     fn fate_of(&mut self, header: Header, pass: &mut Vec<u8>) -> Result<Fate, BadLength> {
         let length = usize::try_from(header.body).unwrap_or(usize::MAX);
+        self.failed |= header.tag == tag::ERROR;
         let fate = match (self.ours, header.tag) {
             (Ours::All, tag::DATA_ROW) if length <= KEPT_MAX => Fate::Keep,
             (_, tag::READY_FOR_QUERY) | (Ours::All, tag::ERROR | tag::PARAMETER_STATUS) => {
@@ -147,7 +154,10 @@ impl Answers {
                 tag::DATA_ROW => self.row = Some(body.to_vec()),
                 // The server ends the connection: these are its last words to the client.
                 _ if is_fatal(body) => pass.extend_from_slice(&message),
-                _ => self.error = error_field(body, b'C').map(<[u8]>::to_vec),
+                _ => {
+                    self.error = error_field(body, b'C').map(<[u8]>::to_vec);
+                    self.refusal = message;
+                }
             },
             (Fate::Keep | Fate::Pass | Fate::Drop, _) => {}
         }

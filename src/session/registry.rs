@@ -40,6 +40,8 @@ pub enum Activity {
     Closing = 4,
     /// Its transaction was aborted in place, and it has not ended it yet.
     Aborted = 5,
+    /// It was told that its transaction block has begun, and the server does not know of it yet.
+    Deferred = 6,
 }
 
 impl Activity {
@@ -50,6 +52,7 @@ impl Activity {
             2 => Activity::InTransaction,
             3 => Activity::Held,
             5 => Activity::Aborted,
+            6 => Activity::Deferred,
             _ => Activity::Closing,
         }
     }
@@ -64,6 +67,7 @@ impl Activity {
             Activity::Held => "held",
             Activity::Closing => "closing",
             Activity::Aborted => "aborted",
+            Activity::Deferred => "deferred",
         }
     }
 }

@@ -80,6 +80,16 @@ impl ClientScan {
         self.scanner.at_frame_start()
     }
 
+    /// How many bytes at the front of `bytes` belong to a message whose front has gone on already.
+    #[must_use]
+    pub fn rest_of_message(&self, bytes: &[u8]) -> usize {
+        let (mut probe, mut at) = (self.scanner, 0);
+        if probe.in_body() {
+            probe.body(bytes, &mut at);
+        }
+        at
+    }
+
     /// Takes from the front of `bytes` what may be forwarded now, and records it as sent.
     #[inline]
     pub fn take(

@@ -163,6 +163,8 @@ pub struct Tracker {
     lost_count: bool,
     status: Status,
     copy: Copy,
+    /// How many errors the server has sent, modulo 2^32.
+    errors: u32,
 }
 
 impl Default for Tracker {
@@ -177,6 +179,7 @@ impl Default for Tracker {
             lost_count: false,
             status: Status::Idle,
             copy: Copy::No,
+            errors: 0,
         }
     }
 }
@@ -186,6 +189,12 @@ impl Tracker {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// Counts the errors that the server has sent.
+    #[must_use]
+    pub fn errors(&self) -> u32 {
+        self.errors
     }
 
     /// Nothing runs, nothing is owed, and no message without a Sync is outstanding: a transaction
@@ -401,6 +410,7 @@ impl Tracker {
     /// An error in an extended message makes the server skip to the next Sync; one in a Query is
     /// followed by its own `ReadyForQuery`.
     fn error(&mut self) {
+        self.errors = self.errors.wrapping_add(1);
         // Which of the Syncs in the data were read in front of the error, and so ignored, nobody can
         // tell.
         self.lost_count |= self.doubtful > 0;

@@ -340,6 +340,15 @@ fn begins(text: &[u8], whole: bool) -> Opens {
     }
 }
 
+/// The first word of a text, behind white space, semicolons and comments.
+#[must_use]
+pub fn first_word(text: &[u8]) -> Option<&[u8]> {
+    match Tokens(behind_comments(text)?).next() {
+        Some(Token::Word(word)) => Some(word),
+        Some(Token::Quoted(_) | Token::Semicolon | Token::Else) | None => None,
+    }
+}
+
 /// Words that a statement begins with which begins a transaction block.
 const BEGINS: [&str; 2] = ["begin", "start"];
 

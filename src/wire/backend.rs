@@ -75,6 +75,17 @@ pub fn ready_for_query(status: u8) -> [u8; 6] {
     [tag::READY_FOR_QUERY, 0, 0, 0, 5, status]
 }
 
+/// A whole `CommandComplete` with this tag, which is short and holds no zero.
+#[must_use]
+pub fn command_complete(command: &str) -> Vec<u8> {
+    let length = u32::try_from(command.len() + 5).expect("tags are short");
+    let mut message = vec![tag::COMMAND_COMPLETE];
+    message.extend(length.to_be_bytes());
+    message.extend(command.bytes());
+    message.push(0);
+    message
+}
+
 /// A field of the body of an `ErrorResponse` or `NoticeResponse`, by its code.
 #[must_use]
 pub fn error_field(body: &[u8], code: u8) -> Option<&[u8]> {

@@ -46,6 +46,12 @@ pub enum Refusal {
     HeldEvicted,
     /// The client cancelled a statement that was still held.
     HeldCancelled,
+    /// Traffic is read-only, and writes are refused: what kind of statement it is.
+    WriteRejected(&'static str),
+    /// The transaction had begun to read while traffic was read-only, and then wrote.
+    LateWrite,
+    /// The client began the transaction as read-only, and then wrote.
+    WriteInReadOnly,
     /// The transaction sat idle, and was aborted in place by a drain.
     AbortedInPlace,
     /// The same as the server says of each further statement of a failed transaction.
@@ -251,6 +257,21 @@ impl Refusal {
                 .hint("The connection is intact: run the transaction again later."),
             Self::HeldCancelled => {
                 error("57014", "canceling statement due to user request").detail(NOT_EXECUTED)
+            }
+            Self::WriteRejected(what) => error("25006", "traffic is read-only for maintenance")
+                .detail(what)
+                .hint("The connection is intact: run the transaction again later."),
+            Self::LateWrite => error(
+                "40001",
+                "could not write in a transaction that began while traffic was read-only",
+            )
+            .detail("Traffic is read-only for maintenance. The statement was not executed.")
+            .hint(
+                "Nothing of the transaction was committed: run the whole transaction again. It \
+                 waits until it may write.",
+            ),
+            Self::WriteInReadOnly => {
+                error("25006", "cannot write in a read-only transaction").detail(NOT_EXECUTED)
             }
             Self::AbortedInPlace => error("40001", "the transaction was aborted for maintenance")
                 .detail("It had been idle while a drain waited for it.")

@@ -37,13 +37,13 @@ use crate::wire::frontend::{SYNC, parse};
 use crate::wire::refusal::Refusal;
 
 /// A statement that fails before it touches anything. The server's log shows it.
-const FAILS: &str = "pgdrain aborted this idle transaction";
+pub(super) const FAILS: &str = "pgdrain aborted this idle transaction";
 
 /// A statement that is known to be one of ours is shorter.
 const UNIT_MAX: usize = 512;
 
 /// A cancel request that is late may hit a message of ours.
-const TRIES_MAX: u32 = 3;
+pub(super) const TRIES_MAX: u32 = 3;
 
 /// A session whose transaction was aborted, from then on until its server is idle.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// What a session does that has nothing else to do.
     pub(super) fn at_rest(&self) -> Phase {
-        if self.is_aborted() {
+        if self.is_aborted() && self.guard.is_none() {
             self.session.set_activity(Activity::Aborted);
             Phase::Aborted(Box::new(Aborted {
                 told: Told::Yes,
@@ -167,7 +167,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return Step::Stuck;
         }
         let told = aborted.told;
-        if self.tracker.status() == Status::Idle || (told == Told::Yes && self.door.is_open()) {
+        if self.tracker.status() == Status::Idle || (told == Told::Yes && (self.door.is_open() || self.guard.is_some()))
+        {
             self.phase = Phase::Flowing;
             self.note_activity();
             return Step::Moved;
@@ -236,7 +237,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// The unit at the front starts nothing: it needs no permit. What is behind it waits for the
     /// answer.
-    fn let_pass(&mut self, cx: &mut Context<'_>, bytes: usize) -> Step {
+    pub(super) fn let_pass(&mut self, cx: &mut Context<'_>, bytes: usize) -> Step {
         let rest = self.kept.split_off(bytes.min(self.kept.len()));
         let now = std::mem::replace(&mut self.kept, rest);
         match self.client_scan.take(&mut self.tracker, &mut Exempt, &now) {

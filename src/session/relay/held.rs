@@ -128,6 +128,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Phase::Held(held) = &mut self.phase else {
             return Step::Moved;
         };
+        let whole = !held.mid_message && self.client_scan.at_message_start();
+        let guarded = whole && self.set_guard();
+        let Phase::Held(held) = &mut self.phase else {
+            return Step::Moved;
+        };
         self.door.look(cx);
         if self.door.is_evicted() {
             self.refuse(&Refusal::HeldEvicted);
@@ -157,6 +162,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let waited = self.session.held_for().unwrap_or_default();
             self.ours.extend_from_slice(&notice_held(waited));
             return Step::Moved;
+        }
+        if guarded {
+            return self.look_at_front(cx);
         }
         match self.hear_out(cx) {
             Ok(None) => {}
@@ -256,6 +264,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Answers the unit at the front of `kept` by an error, and discards it.
     pub(super) fn turn_away(&mut self, refusal: &Refusal, mid_message: bool) {
+        if let Some(guard) = &mut self.guard {
+            guard.refused();
+        }
         match self.kept.first() {
             Some(first_tag) if !mid_message => {
                 self.common.metrics.refused(refusal.sqlstate().as_str());
@@ -296,7 +307,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let next = self.at_rest();
         self.phase = match std::mem::replace(&mut self.phase, next) {
             Phase::Discarding(_, Then::Ready) => {
-                let status = self.tracker.status().as_byte();
+                let status = self.shown_status();
                 self.ours.extend_from_slice(&ready_for_query(status));
                 return;
             }

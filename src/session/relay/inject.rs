@@ -11,7 +11,7 @@ use super::down::FromServer;
 use super::{Phase, Relay};
 use crate::session::injected::{Answers, Ours, Ready};
 use crate::tls::stream::Socket;
-use crate::wire::frontend::{Named, bind, close, execute, parse};
+use crate::wire::frontend::{Named, bind, close, execute, parse_typed};
 
 /// The name of our statements and portals; nobody else's begin so.
 pub(super) const NAME: &str = "__pgdrain";
@@ -40,12 +40,27 @@ pub(super) enum Purpose {
     AskForText,
     /// That statement is made again under its name.
     PrepareAnew,
+    /// The text of a statement of which nobody knows what it does.
+    AskWhatItDoes,
+    /// What a unit prepares gets a Sync, and the rest of the unit is answered by us.
+    AnswerFront,
+    /// A block begins of which the client knows already; it fails when the client goes back in it.
+    BeginDeferred { to_go_back: bool },
+    /// A transaction that reads is failed because it writes; which try it is.
+    FailLate { tries: u32 },
+    /// The same for a batch.
+    FailBatchLate,
 }
 
 /// The messages that execute one statement and leave nothing behind.
 pub(super) fn statement(sql: &str) -> Vec<u8> {
+    statement_bytes(sql.as_bytes())
+}
+
+/// The same of a text of the client's, in whichever encoding. It holds no zero.
+pub(super) fn statement_bytes(sql: &[u8]) -> Vec<u8> {
     [
-        parse(NAME, sql),
+        parse_typed(NAME.as_bytes(), sql, &[]),
         bind(NAME, NAME),
         execute(NAME),
         close(Named::Portal, NAME),
@@ -128,6 +143,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Purpose::FailBatch => self.batch_failed(&injection.answers),
             Purpose::AskForText => self.text_known(&injection.answers),
             Purpose::PrepareAnew => self.prepared_anew(&injection.answers),
+            Purpose::AskWhatItDoes => self.known_what_it_does(&injection.answers),
+            Purpose::AnswerFront => self.front_answered(&injection.answers),
+            Purpose::BeginDeferred { to_go_back } => {
+                self.deferred_begun(&injection.answers, to_go_back);
+            }
+            Purpose::FailLate { tries } => self.transaction_failed(&injection.answers, tries),
+            Purpose::FailBatchLate => self.late_batch_failed(&injection.answers),
         }
     }
 }

@@ -18,11 +18,15 @@
 
 mod abort;
 mod again;
+mod ask;
 mod backlog;
+mod deferred;
 mod door;
 mod down;
+mod guarded;
 mod held;
 mod inject;
+mod late;
 mod leaving;
 mod stalled;
 mod stuck;
@@ -43,6 +47,7 @@ use self::abort::Aborted;
 use self::again::Again;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
+use self::guarded::Guard;
 use self::held::Held;
 use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
@@ -149,6 +154,8 @@ pub struct Relay<C, S> {
     phase: Phase,
     /// Messages of ours that the server has not answered to their end.
     injection: Option<Box<Injection>>,
+    /// While not every transaction may start, what is known of the client's conversation.
+    guard: Option<Box<Guard>>,
     /// The batch that the server is at, if it may have to be sent again.
     again: Option<Box<Again>>,
     /// The cancel request that is on its way to the server, if one is.
@@ -195,6 +202,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             injection: None,
+            guard: None,
             again: None,
             cancelling: Weak::new(),
             stalled: None,
@@ -350,6 +358,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Activity::Active
         } else if self.door.has_permit() {
             Activity::InTransaction
+        } else if self.has_deferred() {
+            Activity::Deferred
         } else {
             Activity::Idle
         };

@@ -56,6 +56,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     #[inline]
     fn poll_flowing(&mut self, cx: &mut Context<'_>) -> Step {
+        if self.guard.is_some() {
+            return self.poll_guarded(cx);
+        }
         if !self.kept.is_empty() {
             let kept = std::mem::take(&mut self.kept);
             let before = kept.len();
@@ -65,6 +68,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                     self.phase = self.at_rest();
                     return Step::Moved;
                 }
+                Ok(Pause::Gate { mid_message: false }) if self.set_guard() => return Step::Moved,
                 Ok(Pause::Gate { mid_message }) => return self.park(cx, mid_message),
                 Ok(Pause::Answer | Pause::Text) if self.kept.len() < before => return Step::Moved,
                 // The client is read on.
@@ -97,7 +101,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.poll_unread(cx);
         }
         // The closure needs all of the relay but its client socket.
-        let flows = matches!(self.phase, Phase::Flowing) && self.kept.is_empty();
+        let flows = matches!(self.phase, Phase::Flowing)
+            && self.kept.is_empty()
+            && self.guard.is_none();
         let Relay {
             client,
             session,
@@ -217,7 +223,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
 /// Records that a transaction or a statement has begun.
 #[inline]
-fn note_start(
+pub(super) fn note_start(
     session: &crate::session::registry::Session,
     (had_permit, was_busy): (bool, bool),
     has_permit: bool,
