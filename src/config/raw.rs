@@ -15,8 +15,8 @@ use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
-    WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
+    Stateful, Then, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 

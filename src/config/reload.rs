@@ -122,9 +122,7 @@ const DATABASE_ROWS: &[Row] = &[
     Row {
         key: "databases.NAME.upstream",
         applies: Applies::Restart,
-        same: |a, b| {
-            !differ(a, b, |here, there| here.upstream == there.upstream)
-        },
+        same: |a, b| !differ(a, b, |here, there| here.upstream == there.upstream),
         keep: |new, old| {
             for (name, database) in &mut new.databases {
                 if let Some(old) = old.databases.get(name) {

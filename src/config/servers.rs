@@ -149,9 +149,8 @@ impl Check<'_> {
         databases: &BTreeMap<String, Database>,
         rules: &[Rule],
     ) {
-        let terminates = |rule: &Rule| {
-            !matches!(rule.method, AuthMethod::PassThrough | AuthMethod::Reject)
-        };
+        let terminates =
+            |rule: &Rule| !matches!(rule.method, AuthMethod::PassThrough | AuthMethod::Reject);
         if rules.iter().any(terminates) {
             return;
         }

@@ -15,7 +15,8 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::users::Users;
 use super::words::{
-    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Stateful, Then,
+    WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;

@@ -11,6 +11,8 @@ pub(super) struct Query {
     pub(super) writes: Option<Why>,
     /// It calls functions, or has something that looks like it.
     pub(super) calls: bool,
+    /// Functions among them that are the session's, or the server's that it is on.
+    pub(super) personal: bool,
     /// Where the first `TO` or `FROM` outside parentheses points: of use for COPY alone.
     pub(super) copies: Option<Copies>,
 }
@@ -100,6 +102,7 @@ pub(super) fn read(tokens: &mut Tokens<'_>) -> Query {
         query: Query {
             writes: None,
             calls: false,
+            personal: false,
             copies: None,
         },
     };
@@ -226,6 +229,8 @@ impl<'a> Reader<'a> {
             _ => return Ok(Last::Edge),
         };
         self.query.calls = true;
+        self.query.personal |=
+            matches!(self.last, Last::Name(name) if functions::is_personal(name));
         match effect {
             Effect::Reads => Ok(Last::Edge),
             Effect::Writes => Err(Why::Write),

@@ -23,7 +23,10 @@ pub(super) enum Kind<'a> {
 }
 
 /// Touches session state, or reads without any call.
-const PASSES: Kind<'_> = Kind::Reads { calls: false };
+const PASSES: Kind<'_> = Kind::Reads {
+    calls: false,
+    anywhere: false,
+};
 const UNKNOWN: Kind<'_> = Kind::Writes(Why::Unknown);
 
 /// What the first word of a statement promises.
@@ -137,7 +140,11 @@ pub(super) fn read<'a>(first: Token<'a>, tokens: &mut Tokens<'a>) -> Kind<'a> {
         Verb::Commit => rest.ends(Ends::Commit),
         Verb::Copy => rest.copy(),
         Verb::Ddl => Kind::Writes(Why::Ddl),
-        Verb::Declare | Verb::Query => rest.query(),
+        Verb::Query => rest.query(),
+        Verb::Declare => match rest.query() {
+            Kind::Reads { .. } => PASSES,
+            writes => writes,
+        },
         Verb::Discard => rest.discard(),
         Verb::Execute => rest.execute(),
         Verb::Explain => rest.explain(),
@@ -192,7 +199,10 @@ impl<'a> Rest<'a, '_> {
         let query = query::read(self.0);
         match query.writes {
             Some(why) => Kind::Writes(why),
-            None => Kind::Reads { calls: query.calls },
+            None => Kind::Reads {
+                calls: query.calls,
+                anywhere: !query.personal,
+            },
         }
     }
 
@@ -201,7 +211,10 @@ impl<'a> Rest<'a, '_> {
         let query = query::read(self.0);
         match (query.writes, query.copies) {
             (Some(why), _) => Kind::Writes(why),
-            (None, Some(Copies::ToClient)) => Kind::Reads { calls: query.calls },
+            (None, Some(Copies::ToClient)) => Kind::Reads {
+                calls: query.calls,
+                anywhere: !query.personal,
+            },
             (None, Some(Copies::ToServer | Copies::From)) => Kind::Writes(Why::Write),
             (None, None) => UNKNOWN,
         }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::abort::Exempt;
 use super::again::Again;
+use super::away::Whither;
 use super::up::{FromClient, note_start};
 use super::{Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
@@ -83,6 +84,8 @@ struct Plan {
     answers: Vec<u8>,
     block: Block,
     notes: Vec<Note>,
+    /// It is a whole read in no transaction.
+    may_go_away: bool,
     why: Why,
 }
 
@@ -179,6 +182,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return None;
         }
         self.guard = None;
+        self.stay_home();
         Some(Step::Moved)
     }
 
@@ -361,10 +365,28 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         };
         match start {
             Start::Yes if plan.stand == Stand::Deferred => self.begin_deferred(false),
+            Start::Yes if plan.may_go_away => self.read_somewhere(cx, plan),
             Start::Yes => self.pass_unit(cx, plan),
             Start::No => self.wait(cx, false),
             Start::Later(step) => step,
         }
+    }
+
+    /// Sends a read to a standby, if there is one that it can go to.
+    fn read_somewhere(&mut self, cx: &mut Context<'_>, plan: Plan) -> Step {
+        match self.whither(plan.bytes) {
+            Whither::Asked(step) => return step,
+            Whither::Waits => {
+                self.door.release();
+                if let Some(guard) = &mut self.guard {
+                    guard.waits = true;
+                }
+                return Step::Moved;
+            }
+            Whither::Standby => self.go_away(plan.bytes),
+            Whither::Server => {}
+        }
+        self.pass_unit(cx, plan)
     }
 
     /// Sends the unit to the server.
@@ -373,13 +395,18 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if plan.bytes == 0 {
             return Step::Stuck;
         }
+        if !plan.may_go_away {
+            self.forget_what_is_held();
+        }
         self.again = plan
             .again
             .filter(|_from| self.tracker.at_boundary())
             .map(|from| Again::for_write(&self.kept[..plan.bytes], from));
         if let Some(guard) = &mut self.guard {
             guard.flushed = false;
-            plan.notes.into_iter().for_each(|note| guard.names.note(note));
+            plan.notes
+                .into_iter()
+                .for_each(|note| guard.names.note(note));
         }
         let busy = self.tracker.is_busy();
         let began = self.tracker.at_boundary();
@@ -405,7 +432,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Some(guard) = &mut self.guard else {
             return Step::Moved;
         };
-        plan.notes.into_iter().for_each(|note| guard.names.note(note));
+        plan.notes
+            .into_iter()
+            .for_each(|note| guard.names.note(note));
         if unit.is_empty() {
             guard.block = plan.block;
             self.ours.extend_from_slice(&plan.answers);
@@ -458,7 +487,8 @@ impl Plan {
         gates: Gates,
     ) -> Plan {
         let (answers, after) = spoken(decision, &unit, block, kept);
-        let outside = stand == Stand::Outside && gates.writes == Blocked::Queue;
+        let outside_of_all = stand == Stand::Outside;
+        let outside = outside_of_all && gates.writes == Blocked::Queue;
         let single = unit.alone && matches!(unit.end, End::Query | End::Sync);
         let reads = matches!(unit.class, Class::Reads);
         let may_be_again = outside && single && reads && unit.plain && unit.bytes <= AGAIN_MAX;
@@ -479,6 +509,7 @@ impl Plan {
                 Class::Writes(why) => why,
                 _ => Why::Unknown,
             },
+            may_go_away: outside_of_all && reads && unit.is_whole(),
             notes: unit.notes,
         }
     }

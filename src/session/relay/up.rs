@@ -37,6 +37,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if !self.to_server.is_empty() || self.server.has_unsent() {
             match self.to_server.poll_drain(&mut self.server, cx) {
                 Poll::Pending => return self.poll_leaving(cx),
+                Poll::Ready(Err(_)) if self.falls_back(&[]) => return Step::Moved,
                 Poll::Ready(Err(_)) => return self.server_broke(),
                 Poll::Ready(Ok(())) => {}
             }
@@ -101,9 +102,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.poll_unread(cx);
         }
         // The closure needs all of the relay but its client socket.
-        let flows = matches!(self.phase, Phase::Flowing)
-            && self.kept.is_empty()
-            && self.guard.is_none();
+        let flows =
+            matches!(self.phase, Phase::Flowing) && self.kept.is_empty() && self.guard.is_none();
         let Relay {
             client,
             session,
