@@ -9,8 +9,6 @@ use super::lexer::{Token, Tokens};
 pub(super) struct Query {
     /// Why it is a write, if it is one.
     pub(super) writes: Option<Why>,
-    /// It calls functions, or has something that looks like it.
-    pub(super) calls: bool,
     /// Where the first `TO` or `FROM` outside parentheses points: of use for COPY alone.
     pub(super) copies: Option<Copies>,
 }
@@ -99,7 +97,6 @@ pub(super) fn read(tokens: &mut Tokens<'_>) -> Query {
         depth: 0,
         query: Query {
             writes: None,
-            calls: false,
             copies: None,
         },
     };
@@ -172,6 +169,10 @@ impl<'a> Reader<'a> {
         if matches!(self.last, Last::Dot | Last::Keyword(Keyword::As)) {
             return Ok(Last::Name(word));
         }
+        // What escapes then is another character.
+        if self.last == Last::EscapedName && word.eq_ignore_ascii_case(b"uescape") {
+            return Err(Why::Unknown);
+        }
         let Some(keyword) = keyword(word) else {
             return self.name(Last::Name(word));
         };
@@ -225,7 +226,6 @@ impl<'a> Reader<'a> {
             Last::EscapedName => Effect::Unknown,
             _ => return Ok(Last::Edge),
         };
-        self.query.calls = true;
         match effect {
             Effect::Reads => Ok(Last::Edge),
             Effect::Writes => Err(Why::Write),
