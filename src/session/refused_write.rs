@@ -34,7 +34,8 @@ pub(super) fn answer(bytes: &[u8], from_bind: bool) -> Answer {
         if !may_come(tag) {
             return Answer::Other;
         }
-        let Some((body, behind)) = behind.split_at_checked(usize::try_from(body).unwrap_or(usize::MAX))
+        let Some((body, behind)) =
+            behind.split_at_checked(usize::try_from(body).unwrap_or(usize::MAX))
         else {
             return Answer::More;
         };

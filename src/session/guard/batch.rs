@@ -77,7 +77,8 @@ impl<'a> Batch<'a> {
             return Ok(());
         };
         let class = self.unless_asked(meaning(text, self.names))?;
-        self.notes.push(Note::Statement(name.into(), Known::of(text)));
+        self.notes
+            .push(Note::Statement(name.into(), Known::of(text)));
         self.parsed.push(Parsed { name, text, class });
         Ok(())
     }

@@ -82,9 +82,18 @@ fn a_batch_is_what_it_executes() {
         ("P - select 1; B - -; D P -; E -; S", "Reads"),
         ("P - begin; B - -; E -; S", "Begins(Default)"),
         // The first statement of a transaction decides for both.
-        ("P - begin; B - -; E -; P - select 1; B - -; E -; S", "Reads"),
-        ("P - begin; B - -; E -; P - delete from t; B - -; E -; S", "Writes(Write)"),
-        ("P a begin; B - a; E -; P - select 1; B - -; E -; S", "Reads"),
+        (
+            "P - begin; B - -; E -; P - select 1; B - -; E -; S",
+            "Reads",
+        ),
+        (
+            "P - begin; B - -; E -; P - delete from t; B - -; E -; S",
+            "Writes(Write)",
+        ),
+        (
+            "P a begin; B - a; E -; P - select 1; B - -; E -; S",
+            "Reads",
+        ),
         // What is prepared and not executed harms nobody, unless the server has it open.
         ("P a delete from t; D S a; S", "Nothing"),
         ("P a delete from t; D S a; H", "Writes(Write)"),
@@ -97,8 +106,14 @@ fn a_batch_is_what_it_executes() {
         // Nobody knows what the unnamed statement was before.
         ("B - -; E -; S", "Writes(Unknown)"),
         ("P - reset all; B - -; E -; S", "ResetsAll"),
-        ("P - reset all; B - -; E -; P - select 1; B - -; E -; S", "Writes(Escape)"),
-        ("P - set transaction read write; B - -; E -; S", "Writes(Escape)"),
+        (
+            "P - reset all; B - -; E -; P - select 1; B - -; E -; S",
+            "Writes(Escape)",
+        ),
+        (
+            "P - set transaction read write; B - -; E -; S",
+            "Writes(Escape)",
+        ),
     ] {
         assert_eq!(class(&batch(script)), wanted, "{script}");
     }
@@ -165,15 +180,30 @@ fn a_name_that_is_not_known_is_asked_for_and_remembered() {
         ("begin", b'f', Known::Text(b"begin"[..].into())),
         ("prepare a as select 1", b't', Known::Reads),
         ("prepare a (int, text) as select $1", b't', Known::Reads),
-        ("prepare a as delete from t", b't', Known::Writes(Why::Unknown)),
-        ("prepare \"as select\" as delete from t", b't', Known::Writes(Why::Unknown)),
+        (
+            "prepare a as delete from t",
+            b't',
+            Known::Writes(Why::Unknown),
+        ),
+        (
+            "prepare \"as select\" as delete from t",
+            b't',
+            Known::Writes(Why::Unknown),
+        ),
     ] {
-        assert_eq!(Known::of_row(&row(text.as_bytes(), from_sql)), wanted, "{text}");
+        assert_eq!(
+            Known::of_row(&row(text.as_bytes(), from_sql)),
+            wanted,
+            "{text}"
+        );
     }
     let too_long = [&[0, 2, 0xff, 0xff, 0xff, 0xff][..], &[0, 0, 0, 1, b'f']].concat();
     assert_eq!(Known::of_row(&too_long), Known::Writes(Why::Unknown));
     names.learn(b"a", Known::Text(b"begin"[..].into()));
-    assert_eq!(unit(&bytes, &names).class, Class::Begins(Access::Default, b"begin"));
+    assert_eq!(
+        unit(&bytes, &names).class,
+        Class::Begins(Access::Default, b"begin")
+    );
     // A name that is taken keeps its meaning, and one that failed is not believed.
     names.note(Note::Statement(b"a"[..].into(), Known::Reads));
     assert_eq!(unit(&bytes, &names).begins_block, true);
@@ -255,7 +285,11 @@ fn the_table() {
         (Failed, QUEUE, "insert into t values (1)", InFailed),
         (Failed, QUEUE, "select 1", Forward),
     ] {
-        assert_eq!(decided(stand, gates, &query(sql)), wanted, "{stand:?} {sql}");
+        assert_eq!(
+            decided(stand, gates, &query(sql)),
+            wanted,
+            "{stand:?} {sql}"
+        );
     }
 }
 
@@ -270,8 +304,16 @@ fn the_table_for_batches() {
         // Its Parse cannot be given an end without the client's seeing it.
         (Outside, "P - begin; B - -; E -; H", Forward),
         (Outside, "P a begin; B - a; E -; C S a; S", Forward),
-        (Outside, "P - begin; B - -; E -; P - select 1; B - -; E -; S", Forward),
-        (Outside, "P - begin; B - -; E -; P - delete from t; B - -; E -; S", Wait),
+        (
+            Outside,
+            "P - begin; B - -; E -; P - select 1; B - -; E -; S",
+            Forward,
+        ),
+        (
+            Outside,
+            "P - begin; B - -; E -; P - delete from t; B - -; E -; S",
+            Wait,
+        ),
         (Outside, "P a delete from t; S", Forward),
         (Deferred, "P a delete from t; D S a; S", AnswerEnd),
         (Deferred, "S", AnswerEnd),

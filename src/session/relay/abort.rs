@@ -167,7 +167,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return Step::Stuck;
         }
         let told = aborted.told;
-        if self.tracker.status() == Status::Idle || (told == Told::Yes && (self.door.is_open() || self.guard.is_some()))
+        if self.tracker.status() == Status::Idle
+            || (told == Told::Yes && (self.door.is_open() || self.guard.is_some()))
         {
             self.phase = Phase::Flowing;
             self.note_activity();

@@ -25,9 +25,7 @@ use crate::wire::frontend::{SYNC, parse, tag};
 impl<C: Socket, S: Socket> Relay<C, S> {
     /// Sends the front of a unit, whose end is ours. What answers the rest of it is kept with the guard.
     pub(super) fn send_front(&mut self, front: &[u8]) -> Step {
-        let taken = self
-            .client_scan
-            .take(&mut self.tracker, &mut Exempt, front);
+        let taken = self.client_scan.take(&mut self.tracker, &mut Exempt, front);
         if let Err(nonsense) = taken {
             return self.client_misbehaved(nonsense.bad);
         }

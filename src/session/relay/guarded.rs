@@ -392,7 +392,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Some(guard) = &mut self.guard {
             guard.flushed = false;
             guard.declared = if outside { declared } else { guard.declared };
-            plan.notes.into_iter().for_each(|note| guard.names.note(note));
+            plan.notes
+                .into_iter()
+                .for_each(|note| guard.names.note(note));
         }
         let busy = self.tracker.is_busy();
         let began = self.tracker.at_boundary();
@@ -418,7 +420,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Some(guard) = &mut self.guard else {
             return Step::Moved;
         };
-        plan.notes.into_iter().for_each(|note| guard.names.note(note));
+        plan.notes
+            .into_iter()
+            .for_each(|note| guard.names.note(note));
         if unit.is_empty() {
             guard.block = plan.block;
             self.ours.extend_from_slice(&plan.answers);

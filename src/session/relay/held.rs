@@ -148,9 +148,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Some(Standing {
             blocked: Blocked::Reject,
             sqlstate,
+            read_only,
             ..
         }) = self.door.standing(&self.config.hold)
             && !self.door.is_open()
+            // What is rejected where reads are let in, the guard says.
+            && !(read_only && guarded)
         {
             self.refuse(&Refusal::HoldRejects(sqlstate));
             return Step::Moved;

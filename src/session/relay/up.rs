@@ -101,9 +101,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.poll_unread(cx);
         }
         // The closure needs all of the relay but its client socket.
-        let flows = matches!(self.phase, Phase::Flowing)
-            && self.kept.is_empty()
-            && self.guard.is_none();
+        let flows =
+            matches!(self.phase, Phase::Flowing) && self.kept.is_empty() && self.guard.is_none();
         let Relay {
             client,
             session,
