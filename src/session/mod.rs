@@ -18,6 +18,7 @@ pub mod registry;
 pub mod relay;
 pub mod room;
 pub mod scan;
+mod settings;
 pub mod silent;
 mod terminated;
 pub mod transaction;

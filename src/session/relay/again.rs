@@ -150,7 +150,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     fn ask_for_text(&mut self, mut again: Box<Again>, beside: &[u8], refusal: Vec<u8>) {
         // Every message in it was seen to be whole, so that no length of it is nonsense.
         let _ = self.server_scan.read(&mut self.tracker, &again.unsaid);
-        self.to_client.push(beside);
+        let beside = self.own_settings(beside.to_vec());
+        self.to_client.push(&beside);
         again.unsaid = refusal;
         let statement = match &again.kind {
             Kind::Changed(statement) if self.may_inject() => statement,

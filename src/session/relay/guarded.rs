@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::again::Again;
+use super::enforce::Settled;
 use super::up::{FromClient, note_start};
 use super::{Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
@@ -549,21 +550,4 @@ fn spoken(decision: Decision, unit: &Unit<'_>, block: &Block, kept: &[u8]) -> (V
         _ => unit.front,
     };
     (answers(&kept[behind..unit.bytes], command, status), after)
-}
-
-/// Whether the server's session is as its gates want it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
-    Done,
-    UnderWay,
-    Impossible,
-}
-
-impl<C: Socket, S: Socket> Relay<C, S> {
-    pub(super) fn settle_read_only(&mut self) -> Settled {
-        Settled::Done
-    }
-    pub(super) fn is_enforced(&self) -> bool {
-        false
-    }
 }

@@ -166,6 +166,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.ours.extend_from_slice(&notice_held(waited));
             return Step::Moved;
         }
+        if self.injection.is_some() {
+            // Behind it nothing goes on to the server.
+            return Step::Stuck;
+        }
         if guarded {
             return self.look_at_front(cx);
         }
