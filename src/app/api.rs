@@ -474,6 +474,7 @@ fn view(session: &Session) -> SessionView {
             Activity::Held => SessionState::Held,
             Activity::Closing => SessionState::Closing,
             Activity::Aborted => SessionState::Aborted,
+            Activity::Deferred => SessionState::Deferred,
         },
         connected_at: Timestamp::try_from(session.connected_at).unwrap_or(Timestamp::UNIX_EPOCH),
         transaction_age_ms: session.transaction_age().map(millis),

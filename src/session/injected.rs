@@ -45,6 +45,8 @@ pub(super) struct Answers {
     pub(super) failed: bool,
     /// The body of the last row, if there was one and it was not too long.
     pub(super) row: Option<Vec<u8>>,
+    /// That of the row before it.
+    pub(super) row_before: Option<Vec<u8>>,
     /// `ParameterStatus` messages, whole: what they tell is true for the client too.
     pub(super) settings: Vec<u8>,
 }
@@ -72,6 +74,7 @@ impl Answers {
             refusal: Vec::new(),
             failed: false,
             row: None,
+            row_before: None,
             settings: Vec::new(),
         }
     }
@@ -151,7 +154,7 @@ impl Answers {
             (Fate::Keep, Some((header, body))) => match header[0] {
                 tag::READY_FOR_QUERY => return body.first().map(|byte| Status::from_byte(*byte)),
                 tag::PARAMETER_STATUS => self.settings.extend_from_slice(&message),
-                tag::DATA_ROW => self.row = Some(body.to_vec()),
+                tag::DATA_ROW => self.row_before = self.row.replace(body.to_vec()),
                 // The server ends the connection: these are its last words to the client.
                 _ if is_fatal(body) => pass.extend_from_slice(&message),
                 _ => {

@@ -82,7 +82,6 @@ mod tests {
         for sql in [
             "select 1",
             "select count(*) from t",
-            "explain select 1",
             "copy t to stdout",
         ] {
             assert!(is_portable(&query(sql)), "{sql}");

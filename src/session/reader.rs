@@ -1,13 +1,13 @@
 //! How a session logs in at the standby of its database: as its client, with what the client showed us.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use tokio::io::duplex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::forwarded::forwarded;
 use crate::auth::Proof;
@@ -15,6 +15,7 @@ use crate::auth::passthrough::{Failed, Limit};
 use crate::auth::prove::{self, ServerSide};
 use crate::config::{Config, Stateful};
 use crate::server::connect::{Opened, Route, open};
+use crate::tasks::Tasks;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::Refusal;
 use crate::wire::startup::{CancelKey, Startup};
@@ -36,9 +37,6 @@ pub(super) struct AtStandby<S> {
     pub(super) key: Option<CancelKey>,
 }
 
-/// The end of a login.
-pub(super) type Login<S> = Pin<Box<dyn Future<Output = Option<AtStandby<S>>> + Send>>;
-
 /// The way of one session to the standby.
 pub(super) trait Way<S>: fmt::Debug + Send + Sync {
     /// Whether the standby can be used now.
@@ -47,8 +45,8 @@ pub(super) trait Way<S>: fmt::Debug + Send + Sync {
     fn stateful(&self) -> Stateful;
     /// Who the session is.
     fn user(&self) -> &str;
-    /// Logs in; nothing, and a word in the log, when the standby refuses.
-    fn log_in(self: Arc<Self>) -> Login<S>;
+    /// Lets a task log in; nothing comes of it, and a word in the log, when the standby refuses.
+    fn log_in(self: Arc<Self>, tasks: &Tasks) -> oneshot::Receiver<AtStandby<S>>;
 }
 
 /// Of a session that proved itself to us.
@@ -82,21 +80,21 @@ impl Way<Stream> for Reader {
         self.startup.user()
     }
 
-    fn log_in(self: Arc<Self>) -> Login<Stream> {
-        Box::pin(async move {
-            let login = tokio::time::timeout(self.config.limits.login_time, self.at_standby());
-            match login.await {
-                Ok(Ok(there)) => Some(there),
+    fn log_in(self: Arc<Self>, tasks: &Tasks) -> oneshot::Receiver<AtStandby<Stream>> {
+        let (tell, coming) = oneshot::channel();
+        tasks.spawn("login at a standby", async move {
+            match timeout(self.config.limits.login_time, self.at_standby()).await {
+                // The session may be gone.
+                Ok(Ok(there)) => drop(tell.send(there)),
                 Ok(Err(failed)) => {
                     tracing::warn!(reader = ?self, %failed, "no login at the standby");
-                    None
                 }
                 Err(_elapsed) => {
                     tracing::warn!(reader = ?self, "no login at the standby in time");
-                    None
                 }
             }
-        })
+        });
+        coming
     }
 }
 

@@ -58,6 +58,8 @@ pub enum Refusal {
     InFailedTransaction,
     /// The transaction was to be aborted in place, and the server did not do as it was told.
     AbortFailed,
+    /// Read-only mode has ended, and the server did not do as it was told.
+    ReadOnlyStays,
     /// The connection to the server was lost while the statement was held.
     ServerLost,
     /// A held statement cannot be answered alone, because the server has part of its message.
@@ -283,6 +285,12 @@ impl Refusal {
             Self::AbortFailed => fatal("57P01", "the transaction was aborted for maintenance")
                 .detail("It had been idle while a drain waited for it.")
                 .hint("Nothing of it was committed: connect and run the whole transaction again."),
+            Self::ReadOnlyStays => fatal(
+                "57P01",
+                "the connection could not be taken out of read-only mode",
+            )
+            .detail(NOT_EXECUTED)
+            .hint("Connect again: nothing is lost."),
             Self::ServerLost => {
                 fatal("57P01", "the connection to the server was lost").detail(NOT_EXECUTED)
             }

@@ -22,6 +22,8 @@ words! {
         Closing = "closing",
         /// Its transaction was aborted in place, and it has not ended it yet.
         Aborted = "aborted",
+        /// It was told that its transaction block has begun; the server does not know of it yet.
+        Deferred = "deferred",
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) enum Effect {
     Writes,
     /// It sets a parameter, which its first argument names.
     Sets,
-    /// It runs a statement somewhere else.
+    /// It runs a statement that is a text, here or somewhere else.
     Unknown,
 }
 
@@ -94,6 +94,16 @@ const OTHERS: [&str; 9] = [
     "setval",
 ];
 
+/// What begins like this runs a statement that is a text to it.
+const RUN_TEXT: [&str; 6] = [
+    "connectby",
+    "crosstab",
+    "query_to_xml",
+    "ts_rewrite",
+    "ts_stat",
+    "xpath_table",
+];
+
 /// What calling the function of this name does, in whatever schema it is.
 pub(super) fn effect(name: &[u8]) -> Effect {
     let Some(first) = name.first() else {
@@ -113,6 +123,7 @@ pub(super) fn effect(name: &[u8]) -> Effect {
             None => writes(&OTHERS, name),
         },
         b'b' | b'g' | b'h' | b'n' | b's' => writes(&OTHERS, name),
+        b'c' | b'q' | b't' | b'x' if runs_text(name) => Effect::Unknown,
         _ => Effect::Reads,
     }
 }
@@ -143,6 +154,10 @@ pub(super) fn is_guarded(parameter: &[u8]) -> bool {
     ]
     .iter()
     .any(|guarded| parameter.eq_ignore_ascii_case(guarded.as_bytes()))
+}
+
+fn runs_text(name: &[u8]) -> bool {
+    RUN_TEXT.iter().any(|one| behind(name, one).is_some())
 }
 
 fn writes(names: &[&str], name: &[u8]) -> Effect {

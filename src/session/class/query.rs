@@ -9,8 +9,6 @@ use super::lexer::{Token, Tokens};
 pub(super) struct Query {
     /// Why it is a write, if it is one.
     pub(super) writes: Option<Why>,
-    /// It calls functions, or has something that looks like it.
-    pub(super) calls: bool,
     /// Functions among them that are the session's, or the server's that it is on.
     pub(super) personal: bool,
     /// Where the first `TO` or `FROM` outside parentheses points: of use for COPY alone.
@@ -101,7 +99,6 @@ pub(super) fn read(tokens: &mut Tokens<'_>) -> Query {
         depth: 0,
         query: Query {
             writes: None,
-            calls: false,
             personal: false,
             copies: None,
         },
@@ -175,6 +172,10 @@ impl<'a> Reader<'a> {
         if matches!(self.last, Last::Dot | Last::Keyword(Keyword::As)) {
             return Ok(Last::Name(word));
         }
+        // What escapes then is another character.
+        if self.last == Last::EscapedName && word.eq_ignore_ascii_case(b"uescape") {
+            return Err(Why::Unknown);
+        }
         let Some(keyword) = keyword(word) else {
             return self.name(Last::Name(word));
         };
@@ -228,7 +229,6 @@ impl<'a> Reader<'a> {
             Last::EscapedName => Effect::Unknown,
             _ => return Ok(Last::Edge),
         };
-        self.query.calls = true;
         self.query.personal |=
             matches!(self.last, Last::Name(name) if functions::is_personal(name));
         match effect {

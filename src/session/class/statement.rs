@@ -7,9 +7,12 @@ use super::{Access, Ends, Tag, Why, functions};
 /// What one statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind<'a> {
-    /// A read, or session state; with whether it calls functions.
+    /// A read, or session state; with whether it runs a query, and so may call functions: operators,
+    /// casts and views do, too.
     Reads {
         calls: bool,
+        /// Any other session could execute it as well.
+        anywhere: bool,
     },
     Begins(Access),
     Defers(Tag),
@@ -22,9 +25,13 @@ pub(super) enum Kind<'a> {
     Writes(Why),
 }
 
-/// Touches session state, or reads without any call.
+/// Touches session state.
 const PASSES: Kind<'_> = Kind::Reads {
     calls: false,
+    anywhere: false,
+};
+const RUNS: Kind<'_> = Kind::Reads {
+    calls: true,
     anywhere: false,
 };
 const UNKNOWN: Kind<'_> = Kind::Writes(Why::Unknown);
@@ -40,7 +47,9 @@ enum Verb {
     Discard,
     Execute,
     Explain,
-    /// Session state, cursors, savepoints that go: nothing in it matters.
+    /// Goes on with the query of a cursor.
+    Fetch,
+    /// Session state, savepoints that go: nothing in it matters.
     Passes,
     Prepare,
     Prepares,
@@ -76,8 +85,8 @@ const VERBS: [(&str, Verb); 51] = [
     ("abort", Verb::Rollback),
     ("reset", Verb::Reset),
     ("discard", Verb::Discard),
-    ("fetch", Verb::Passes),
-    ("move", Verb::Passes),
+    ("fetch", Verb::Fetch),
+    ("move", Verb::Fetch),
     ("close", Verb::Passes),
     ("declare", Verb::Declare),
     ("listen", Verb::Passes),
@@ -148,6 +157,7 @@ pub(super) fn read<'a>(first: Token<'a>, tokens: &mut Tokens<'a>) -> Kind<'a> {
         Verb::Discard => rest.discard(),
         Verb::Execute => rest.execute(),
         Verb::Explain => rest.explain(),
+        Verb::Fetch => rest.whatever_follows(RUNS),
         Verb::Passes => rest.whatever_follows(PASSES),
         Verb::Prepare => rest.prepare(),
         Verb::Prepares => rest.whatever_follows(Kind::Prepares),
@@ -200,7 +210,7 @@ impl<'a> Rest<'a, '_> {
         match query.writes {
             Some(why) => Kind::Writes(why),
             None => Kind::Reads {
-                calls: query.calls,
+                calls: true,
                 anywhere: !query.personal,
             },
         }
@@ -212,7 +222,7 @@ impl<'a> Rest<'a, '_> {
         match (query.writes, query.copies) {
             (Some(why), _) => Kind::Writes(why),
             (None, Some(Copies::ToClient)) => Kind::Reads {
-                calls: query.calls,
+                calls: true,
                 anywhere: !query.personal,
             },
             (None, Some(Copies::ToServer | Copies::From)) => Kind::Writes(Why::Write),
@@ -422,7 +432,8 @@ impl<'a> Rest<'a, '_> {
         let first = match first {
             Some(Token::Unclear) => return UNKNOWN,
             None => return PASSES,
-            Some(_) if !runs => return self.whatever_follows(PASSES),
+            // Planning may call functions, too.
+            Some(_) if !runs => return self.whatever_follows(RUNS),
             Some(first) => first,
         };
         // It cannot hold another EXPLAIN.

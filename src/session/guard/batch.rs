@@ -77,7 +77,8 @@ impl<'a> Batch<'a> {
             return Ok(());
         };
         let class = self.unless_asked(meaning(text, self.names))?;
-        self.notes.push(Note::Statement(name.into(), Known::of(text)));
+        self.notes
+            .push(Note::Statement(name.into(), Known::of(text)));
         self.parsed.push(Parsed { name, text, class });
         Ok(())
     }
@@ -156,7 +157,7 @@ impl<'a> Batch<'a> {
     pub(super) fn long_bind(mut self, there: &'a [u8], all: usize) -> Look<'a> {
         let names = there.iter().filter(|byte| **byte == 0).count();
         if names < 2 {
-            return self.part(true);
+            return self.part(true, all);
         }
         match self.bind(there) {
             Ok(()) => {
@@ -168,11 +169,11 @@ impl<'a> Batch<'a> {
     }
 
     /// No more is there. With a `full` store what is there has to go on first.
-    pub(super) fn part(self, full: bool) -> Look<'a> {
+    pub(super) fn part(self, full: bool, all: usize) -> Look<'a> {
         match (full, self.at) {
             (false, _) => Look::More,
             // A message that is so long that its text is not looked at.
-            (true, 0) => Look::Unit(Unit::alone(0, End::Cut, Class::Writes(Why::Unknown))),
+            (true, 0) => Look::Unit(Unit::alone(all, End::Cut, Class::Writes(Why::Unknown))),
             (true, _) => self.ends(End::Cut),
         }
     }

@@ -1,5 +1,7 @@
 //! A transaction block of which the client knows and the server does not yet.
 
+use super::unit::{Class, Unit};
+
 /// So many statements are deferred at most; the next one is sent, and those in front of it.
 const STATEMENTS_MAX: usize = 64;
 
@@ -7,7 +9,7 @@ const STATEMENTS_MAX: usize = 64;
 const TEXT_MAX: usize = 16 * 1024;
 
 /// What the client was told of a block that the server knows nothing of.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(in crate::session) enum Block {
     /// There is none: all is as the server says.
     #[default]
@@ -34,7 +36,7 @@ impl Deferred {
     }
 
     /// Whether one more with this text is too many, or too long.
-    pub(in crate::session) fn is_full_for(&self, text: &[u8]) -> bool {
+    fn is_full_for(&self, text: &[u8]) -> bool {
         let texts: usize = self.0.iter().map(|text| text.len()).sum();
         self.0.len() >= STATEMENTS_MAX || texts + text.len() > TEXT_MAX
     }
@@ -52,6 +54,17 @@ impl Block {
             Block::None => None,
             Block::Begun(_) => Some(b'T'),
             Block::Failed(_) => Some(b'E'),
+        }
+    }
+
+    /// Whether the statement of this unit is one too many to be deferred, or too long.
+    pub(in crate::session) fn is_full_for(&self, unit: &Unit<'_>) -> bool {
+        match (unit.class, self) {
+            (Class::Begins(_, text) | Class::Defers(_, text), Block::Begun(deferred)) => {
+                deferred.is_full_for(text)
+            }
+            (Class::Begins(_, text), _) => text.len() > TEXT_MAX,
+            _ => false,
         }
     }
 

@@ -78,7 +78,9 @@ impl Known {
 fn column(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     match usize::try_from(i32::from_be_bytes(*length)) {
-        Ok(length) => rest.split_at_checked(length).map(|(value, rest)| (Some(value), rest)),
+        Ok(length) => rest
+            .split_at_checked(length)
+            .map(|(value, rest)| (Some(value), rest)),
         Err(_) => Some((None, rest)),
     }
 }

@@ -13,11 +13,9 @@ use crate::wire::frontend::tag;
 pub(in crate::session) enum Look<'a> {
     /// It cannot be told before more of it is there.
     More,
-    /// So many bytes that begin nothing: a Flush, the data of a COPY that is over, or what the server
-    /// will refuse.
+    /// So many bytes that begin nothing: a Flush, a Terminate, the data of a COPY that is over, or what
+    /// the server will refuse.
     Passes(usize),
-    /// The client leaves.
-    Terminate,
     /// First it has to be known what this prepared statement does.
     Asks(&'a [u8]),
     /// A unit, or a part of one.
@@ -100,7 +98,7 @@ pub(in crate::session) fn look<'a>(
     let mut batch = Batch::new(names, asks);
     loop {
         let Some((header, rest)) = bytes[batch.at..].split_first_chunk::<HEADER_LEN>() else {
-            return batch.part(full);
+            return batch.part(full, bytes.len());
         };
         let Ok(Header { tag, body }) = Header::parse(header) else {
             // Whoever forwards it says what is wrong with it.
@@ -108,7 +106,6 @@ pub(in crate::session) fn look<'a>(
         };
         let length = usize::try_from(body).unwrap_or(usize::MAX);
         match tag {
-            tag::TERMINATE => return batch.ends_before(Look::Terminate),
             tag::QUERY | tag::FUNCTION_CALL if batch.at > 0 => return batch.ends(End::Cut),
             tag::FUNCTION_CALL => {
                 let bytes = HEADER_LEN.saturating_add(length);
@@ -131,7 +128,7 @@ pub(in crate::session) fn look<'a>(
         let Some(body) = rest.get(..length) else {
             return match tag {
                 tag::BIND if full => batch.long_bind(rest, bytes.len()),
-                _ => batch.part(full),
+                _ => batch.part(full, bytes.len()),
             };
         };
         match tag {
@@ -167,12 +164,6 @@ impl Unit<'_> {
             from_start: true,
             notes: Vec::new(),
         }
-    }
-
-    /// Whether its end is answered by ReadyForQuery.
-    #[must_use]
-    pub(in crate::session) fn is_whole(&self) -> bool {
-        matches!(self.end, End::Query | End::Call | End::Sync)
     }
 }
 

@@ -1,4 +1,6 @@
-//! After a change of its table a prepared statement is prepared anew, and its batch sent again once.
+//! Units that are sent again, and the client learns nothing of it: one whose prepared statement has to be
+//! prepared anew after a change of its table, once, and one that the server has refused because it
+//! writes, when writes are let in.
 //!
 //! ```text
 //!   sent ── refused, outside of a transaction ──► asked for its text ──► prepared anew ──► sent again
@@ -7,7 +9,10 @@
 //!                                                                                 goes to the client
 //! ```
 //!
-//! Batches are kept only for a while after a hold on the database has ended. The permit stays with the
+//! Of the second kind the refusal is not passed on, and the unit is put back in front of what the client has
+//! sent since; there it waits.
+//!
+//! Batches of the first kind are kept only for a while after a hold on the database has ended. The permit stays with the
 //! session from the first sending to the last answer. A client that sends more before it has its answer
 //! gets the refusal: what it sent would come in front of what is sent again.
 
@@ -19,6 +24,7 @@ use super::inject::{NAME, Purpose};
 use super::{Phase, Relay};
 use crate::session::cached_plan::{Answer, answer, executes, text_and_types};
 use crate::session::injected::{Answers, Ours};
+use crate::session::refused_write;
 use crate::tls::stream::Socket;
 use crate::wire::frontend::{
     Named, SYNC, bind_text, close, close_bytes, execute, parse, parse_typed,
@@ -37,12 +43,30 @@ const ANSWER_MAX: usize = 64 * 1024;
 pub(super) struct Again {
     /// Empty when it may not any more.
     batch: Vec<u8>,
-    statement: Vec<u8>,
+    kind: Kind,
     /// What the server has answered, and the client has not got.
     unsaid: Vec<u8>,
 }
 
+/// Why it may have to be.
+#[derive(Debug)]
+enum Kind {
+    /// The statement of this name may have other columns.
+    Changed(Vec<u8>),
+    /// It may write; from this byte on it is sent again.
+    Writes(usize),
+}
+
 impl Again {
+    /// Of a unit whose text did not show it to write, to be sent again from this byte on if it does.
+    pub(super) fn for_write(unit: &[u8], from: usize) -> Box<Again> {
+        Box::new(Again {
+            batch: unit.to_vec(),
+            kind: Kind::Writes(from),
+            unsaid: Vec::new(),
+        })
+    }
+
     /// Of what a client sent, if it can be sent again and is not too long to be kept.
     pub(super) fn of(bytes: &[u8], most: usize) -> Option<Box<Again>> {
         if bytes.len() > most {
@@ -51,14 +75,16 @@ impl Again {
         let statement = executes(bytes)?.to_vec();
         Some(Box::new(Again {
             batch: bytes.to_vec(),
-            statement,
+            kind: Kind::Changed(statement),
             unsaid: Vec::new(),
         }))
     }
 
-    /// The client has sent more.
+    /// The client has sent more, which would come in front of what is sent again if it goes on at once.
     pub(super) fn forgo(&mut self) {
-        self.batch.clear();
+        if let Kind::Changed(_) = self.kind {
+            self.batch.clear();
+        }
     }
 }
 
@@ -69,6 +95,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.down().1.hand(bytes, cx);
         };
         again.unsaid.extend_from_slice(bytes);
+        if let Kind::Writes(from) = again.kind {
+            return self.watch_for_write(cx, again, from);
+        }
         let flows = matches!(self.phase, Phase::Flowing) && !again.batch.is_empty();
         match answer(&again.unsaid) {
             Answer::More if flows && again.unsaid.len() <= ANSWER_MAX => {
@@ -85,17 +114,52 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
+    /// The same for a unit that may write.
+    fn watch_for_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut again: Box<Again>,
+        from: usize,
+    ) -> FromServer {
+        let flows = matches!(self.phase, Phase::Flowing) && self.guard.is_some();
+        match refused_write::answer(&again.unsaid, from > 0) {
+            refused_write::Answer::More if flows && again.unsaid.len() <= ANSWER_MAX => {
+                self.again = Some(again);
+                FromServer::Some
+            }
+            refused_write::Answer::Refused { told } if flows => {
+                // As below.
+                let _ = self.server_scan.read(&mut self.tracker, &again.unsaid);
+                self.session.answered();
+                self.to_client.push(&told);
+                self.down().1.leave_at_boundary();
+                again.batch.drain(..from);
+                again.batch.append(&mut self.kept);
+                self.kept = again.batch;
+                if let Some(guard) = &mut self.guard {
+                    guard.found_to_write();
+                }
+                FromServer::Some
+            }
+            refused_write::Answer::More
+            | refused_write::Answer::Other
+            | refused_write::Answer::Refused { .. } => self.down().1.hand(&again.unsaid, cx),
+        }
+    }
+
     fn ask_for_text(&mut self, mut again: Box<Again>, beside: &[u8], refusal: Vec<u8>) {
         // Every message in it was seen to be whole, so that no length of it is nonsense.
         let _ = self.server_scan.read(&mut self.tracker, &again.unsaid);
-        self.to_client.push(beside);
+        let beside = self.own_settings(beside.to_vec());
+        self.to_client.push(&beside);
         again.unsaid = refusal;
-        if !self.may_inject() {
-            return self.pass_refusal(&again);
-        }
+        let statement = match &again.kind {
+            Kind::Changed(statement) if self.may_inject() => statement,
+            Kind::Changed(_) | Kind::Writes(_) => return self.pass_refusal(&again),
+        };
         let messages = [
             parse(NAME, TEXT),
-            bind_text(NAME, NAME, &again.statement),
+            bind_text(NAME, NAME, statement),
             execute(NAME),
             close(Named::Portal, NAME),
             close(Named::Statement, NAME),
@@ -113,14 +177,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return;
         };
         let row = answers.row.as_deref().and_then(text_and_types);
-        let (Some((text, types)), None, Phase::Flowing) = (row, &answers.error, &self.phase) else {
+        let (Some((text, types)), None, Phase::Flowing, Kind::Changed(statement)) =
+            (row, &answers.error, &self.phase, &again.kind)
+        else {
             return self.pass_refusal(&again);
         };
         let messages = [
             parse_typed(NAME.as_bytes(), text, &types),
             close(Named::Statement, NAME),
-            close_bytes(Named::Statement, &again.statement),
-            parse_typed(&again.statement, text, &types),
+            close_bytes(Named::Statement, statement),
+            parse_typed(statement, text, &types),
             SYNC.to_vec(),
         ];
         self.again = Some(again);

@@ -198,14 +198,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             },
             Standby::None | Standby::Failed(_) => {}
         }
-        let (tell, coming) = oneshot::channel();
-        let login = Arc::clone(&away.way).log_in();
-        self.common.tasks.spawn("login at a standby", async move {
-            if let Some(there) = login.await {
-                // The session may be gone.
-                let _ = tell.send(there);
-            }
-        });
+        let coming = Arc::clone(&away.way).log_in(&self.common.tasks);
         away.standby = Standby::Coming(coming);
         false
     }

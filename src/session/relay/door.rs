@@ -45,6 +45,9 @@ pub(super) struct GateDoor {
     /// Where it waits.
     place: Option<Place>,
     pub(super) life: Life,
+    /// Whether the server refuses writes because we told it to: then only reads are let in, and nothing of
+    /// a message goes on ahead.
+    pub(super) enforced: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,7 @@ impl GateDoor {
             narrow: narrow.map(|gate| Narrow { gate, permit: None }).collect(),
             place: None,
             life: Life::Serving,
+            enforced: false,
         }
     }
 
@@ -246,7 +250,7 @@ impl GateDoor {
         if self.permit.is_some() {
             return true;
         }
-        if self.life != Life::Serving {
+        if self.life != Life::Serving || (self.enforced && kind != Kind::Read) {
             return false;
         }
         if !self.narrow.is_empty() && !self.admit_narrow(kind) {
@@ -292,6 +296,7 @@ impl Door for GateDoor {
     #[inline]
     fn is_open(&self) -> bool {
         self.life == Life::Serving
+            && !self.enforced
             && self.narrow_open()
             && (self.gate.is_open() || (self.place.is_some() && self.is_called()))
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::abort::Exempt;
 use super::again::Again;
 use super::away::Whither;
+use super::enforce::Settled;
 use super::up::{FromClient, note_start};
 use super::{Phase, Relay, SCRATCH, Step};
 use crate::config::Blocked;
@@ -41,8 +41,11 @@ pub(super) struct Guard {
     waits: bool,
     /// Until when a block that begins is taken for a second try.
     tries_again: Option<Instant>,
-    /// The name that the server was asked about.
+    /// The name that the server was asked about, and how often in vain.
     pub(super) asked: Box<[u8]>,
+    pub(super) asked_in_vain: u32,
+    /// The client began the server's block as read-only.
+    declared: bool,
     /// What is said when the server has answered the front of a unit.
     pub(super) unsaid: Option<Unsaid>,
     /// How many errors the server had sent when the names were last right.
@@ -87,6 +90,8 @@ struct Plan {
     /// It is a whole read in no transaction.
     may_go_away: bool,
     why: Why,
+    /// It begins a block that the client wants read-only.
+    declares: bool,
 }
 
 /// What is at the front.
@@ -162,7 +167,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         match self.front(stand) {
             Front::More => Step::Stuck,
             Front::Passes(bytes) => self.let_pass(cx, bytes),
-            Front::Asks(name) => self.ask_what_it_does(cx, stand, name),
+            Front::Asks(name) => self.ask_what_it_does(cx, name),
             Front::Plan(plan) => self.carry_out(cx, *plan),
         }
     }
@@ -175,7 +180,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.tracker.at_boundary() && !self.door.has_permit() {
             match self.settle_read_only() {
                 Settled::Done | Settled::Impossible => {}
-                Settled::UnderWay => return Some(Step::Stuck),
+                Settled::UnderWay => return Some(self.when_settled()),
             }
         }
         if self.is_enforced() {
@@ -244,7 +249,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         {
             guard.waits = true;
         }
-        let decision = decide(stand, &unit, gates, guard.waits);
+        let decision = match decide(stand, &unit, gates, guard.waits) {
+            Decision::Defer if guard.block.is_full_for(&unit) => Decision::Forward,
+            decision => decision,
+        };
         let plan = Plan::of(decision, stand, unit, &guard.block, &self.kept, gates);
         Front::Plan(Box::new(plan))
     }
@@ -265,7 +273,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Decision::Defer | Decision::EndDeferred | Decision::AnswerEnd => {
                 self.answer_unit(cx, plan)
             }
-            Decision::Wait if self.has_deferred() && self.stands_open_to_it() => {
+            Decision::Wait if self.has_deferred() && !self.door.wants_read_only() => {
                 match self.start(false) {
                     Start::Yes => self.begin_deferred(false),
                     Start::No => self.wait(cx, true),
@@ -274,7 +282,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             }
             Decision::Wait => self.wait(cx, true),
             Decision::WaitForReads => self.wait(cx, false),
-            Decision::Refuse => self.refuse_unit(&Refusal::WriteRejected(plan.why)),
+            Decision::Refuse => self.refuse_unit(&Refusal::WriteRejected(kind(plan.why))),
             Decision::InFailed => self.refuse_unit(&Refusal::InFailedTransaction),
             Decision::FailTransaction => self.fail_transaction(1),
             Decision::FailBatch => self.fail_batch_of_unit(),
@@ -286,11 +294,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
-    /// Whether a transaction of its may begin that writes.
-    fn stands_open_to_it(&self) -> bool {
-        self.door.is_open() && !self.door.wants_read_only()
-    }
-
     /// Asks for a permit, behind a server that is as it is to be.
     fn start(&mut self, reads: bool) -> Start {
         if self.door.has_permit() {
@@ -298,7 +301,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         match self.settle_read_only() {
             Settled::Done => {}
-            Settled::UnderWay => return Start::Later(Step::Stuck),
+            Settled::UnderWay => return Start::Later(self.when_settled()),
             Settled::Impossible => return Start::No,
         }
         let admitted = if reads {
@@ -322,6 +325,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
+    /// What was sent to the server just now has to be written; else its answer wakes us.
+    fn when_settled(&self) -> Step {
+        match self.injection {
+            Some(_) => Step::Moved,
+            None => Step::Stuck,
+        }
+    }
+
     /// It waits no more.
     fn go_on(&mut self) {
         if let Phase::Held(_) = self.phase {
@@ -334,7 +345,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// The unit waits: for reads to be let in, or because it `writes` for traffic to be open.
-    fn wait(&mut self, cx: &mut Context<'_>, writes: bool) -> Step {
+    pub(super) fn wait(&mut self, cx: &mut Context<'_>, writes: bool) -> Step {
         if let Some(guard) = &mut self.guard {
             guard.waits = writes;
         }
@@ -402,8 +413,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             .again
             .filter(|_from| self.tracker.at_boundary())
             .map(|from| Again::for_write(&self.kept[..plan.bytes], from));
+        let declared = plan.declares;
+        let outside = plan.stand == Stand::Outside;
         if let Some(guard) = &mut self.guard {
             guard.flushed = false;
+            guard.declared = if outside { declared } else { guard.declared };
             plan.notes
                 .into_iter()
                 .for_each(|note| guard.names.note(note));
@@ -471,9 +485,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
-    /// Whether writes are refused rather than held.
-    pub(super) fn rejects_writes(&self) -> bool {
-        self.gates().writes == Blocked::Reject
+    /// What the client is told of a write that comes too late to wait.
+    pub(super) fn late_refusal(&self) -> Refusal {
+        let declared = self.guard.as_ref().is_some_and(|guard| guard.declared);
+        if declared {
+            Refusal::WriteInReadOnly
+        } else if self.gates().writes == Blocked::Reject {
+            Refusal::WriteRejected(kind(Why::Write))
+        } else {
+            Refusal::LateWrite
+        }
     }
 }
 
@@ -509,9 +530,20 @@ impl Plan {
                 Class::Writes(why) => why,
                 _ => Why::Unknown,
             },
-            may_go_away: outside_of_all && reads && unit.is_whole(),
+            may_go_away: outside_of_all && reads && matches!(unit.end, End::Query | End::Sync),
+            declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,
         }
+    }
+}
+
+/// What kind of statement was refused, as the client is told.
+fn kind(why: Why) -> &'static str {
+    match why {
+        Why::Write => "The statement writes, and was not executed.",
+        Why::Ddl => "The statement changes the catalog, and was not executed.",
+        Why::Escape => "The statement would let others write, and was not executed.",
+        Why::Unknown => "What the statement does cannot be told; it was not executed.",
     }
 }
 
@@ -545,21 +577,4 @@ fn spoken(decision: Decision, unit: &Unit<'_>, block: &Block, kept: &[u8]) -> (V
         _ => unit.front,
     };
     (answers(&kept[behind..unit.bytes], command, status), after)
-}
-
-/// Whether the server's session is as its gates want it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
-    Done,
-    UnderWay,
-    Impossible,
-}
-
-impl<C: Socket, S: Socket> Relay<C, S> {
-    pub(super) fn settle_read_only(&mut self) -> Settled {
-        Settled::Done
-    }
-    pub(super) fn is_enforced(&self) -> bool {
-        false
-    }
 }

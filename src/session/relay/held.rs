@@ -148,9 +148,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Some(Standing {
             blocked: Blocked::Reject,
             sqlstate,
+            read_only,
             ..
         }) = self.door.standing(&self.config.hold)
             && !self.door.is_open()
+            // What is rejected where reads are let in, the guard says.
+            && !(read_only && guarded)
         {
             self.refuse(&Refusal::HoldRejects(sqlstate));
             return Step::Moved;
@@ -162,6 +165,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let waited = self.session.held_for().unwrap_or_default();
             self.ours.extend_from_slice(&notice_held(waited));
             return Step::Moved;
+        }
+        if self.injection.is_some() {
+            // Behind it nothing goes on to the server.
+            return Step::Stuck;
         }
         if guarded {
             return self.look_at_front(cx);

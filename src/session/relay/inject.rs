@@ -52,6 +52,10 @@ pub(super) enum Purpose {
     FailLate { tries: u32 },
     /// The same for a batch.
     FailBatchLate,
+    /// The server refuses writes from now on.
+    Enforce,
+    /// It does what the client has set.
+    Restore,
 }
 
 /// The messages that execute one statement and leave nothing behind.
@@ -89,9 +93,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.injection = Some(Box::new(Injection { answers, purpose }));
     }
 
-    /// Whether the client is not read because messages of ours are under way.
+    /// Whether the client is not read because messages of ours are under way. One that is held is: what it
+    /// sends goes nowhere, and its wait may end.
     pub(super) fn waits_for_injection(&self) -> bool {
-        self.injection.is_some() && !matches!(self.phase, Phase::Leaving(_) | Phase::Closing(..))
+        let goes_on = match self.phase {
+            Phase::Held(_) | Phase::Leaving(_) | Phase::Closing(..) => true,
+            Phase::Flowing | Phase::Discarding(..) | Phase::Aborted(_) => false,
+        };
+        self.injection.is_some() && !goes_on
     }
 
     /// The server sent this while messages of ours are under way.
@@ -135,8 +144,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// What the messages were for is done, or not.
-    fn carry_on(&mut self, injection: Injection) {
-        self.note_activity();
+    fn carry_on(&mut self, mut injection: Injection) {
+        if !matches!(self.phase, Phase::Held(_)) {
+            self.note_activity();
+        }
+        if !matches!(injection.purpose, Purpose::Enforce | Purpose::Restore) {
+            let settings = std::mem::take(&mut injection.answers.settings);
+            injection.answers.settings = self.own_settings(settings);
+        }
         match injection.purpose {
             Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
             Purpose::RefuseCommit => self.commit_refused(&injection.answers),
@@ -153,6 +168,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             }
             Purpose::FailLate { tries } => self.transaction_failed(&injection.answers, tries),
             Purpose::FailBatchLate => self.late_batch_failed(&injection.answers),
+            Purpose::Enforce => self.told_to_refuse(&injection.answers),
+            Purpose::Restore => self.told_to_obey(&injection.answers),
         }
     }
 }

@@ -24,6 +24,7 @@ mod backlog;
 mod deferred;
 mod door;
 mod down;
+mod enforce;
 mod guarded;
 mod held;
 mod inject;
@@ -49,6 +50,7 @@ use self::again::Again;
 use self::away::Away;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
+use self::enforce::{Enforced, Unsettled};
 use self::guarded::Guard;
 use self::held::Held;
 use self::inject::Injection;
@@ -158,6 +160,10 @@ pub struct Relay<C, S> {
     injection: Option<Box<Injection>>,
     /// While not every transaction may start, what is known of the client's conversation.
     guard: Option<Box<Guard>>,
+    /// While the server refuses writes because it was told to.
+    enforced: Option<Box<Enforced>>,
+    /// When it did not do as it was told.
+    unsettled: Option<Box<Unsettled>>,
     /// The batch that the server is at, if it may have to be sent again.
     again: Option<Box<Again>>,
     /// The cancel request that is on its way to the server, if one is.
@@ -207,6 +213,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             phase: Phase::Flowing,
             injection: None,
             guard: None,
+            enforced: None,
+            unsettled: None,
             again: None,
             cancelling: Weak::new(),
             stalled: None,
@@ -270,6 +278,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             for presumed in self.session.take_attached() {
                 self.door.attach(presumed);
             }
+        }
+        if signals.contains(Signals::READ_ONLY) {
+            self.read_only_changed();
         }
         if signals.contains(Signals::CANCEL) {
             self.cancel();

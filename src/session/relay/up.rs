@@ -45,6 +45,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.waits_for_injection() {
             return Step::Stuck;
         }
+        if (self.is_enforced() || self.door.wants_read_only())
+            && let Some(step) = self.enforce(cx)
+        {
+            return step;
+        }
         match &self.phase {
             Phase::Flowing => self.poll_flowing(cx),
             Phase::Held(_) => self.poll_held(cx),
@@ -165,7 +170,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// Wakes this task in a while, if nobody else does.
-    fn look_again(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn look_again(&mut self, cx: &mut Context<'_>) {
         let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK_AGAIN)));
         while look.as_mut().poll(cx).is_ready() {
             look.as_mut().reset(Instant::now() + LOOK_AGAIN);
