@@ -79,11 +79,7 @@ mod tests {
 
     #[test]
     fn a_query_that_any_session_could_execute_is_portable() {
-        for sql in [
-            "select 1",
-            "select count(*) from t",
-            "copy t to stdout",
-        ] {
+        for sql in ["select 1", "select count(*) from t", "copy t to stdout"] {
             assert!(is_portable(&query(sql)), "{sql}");
             assert!(is_portable(&batch("", sql)), "{sql}");
             assert!(!is_portable(&batch("s", sql)), "{sql}");

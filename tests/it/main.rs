@@ -58,6 +58,7 @@ mod open_is_transparent;
 mod pings_through_holds;
 mod precheck;
 mod proxy_protocol;
+mod read_from_a_standby;
 mod read_only_traffic;
 mod reopening;
 mod replication_and_holds;
