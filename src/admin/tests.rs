@@ -130,7 +130,9 @@ impl Api for Fake {
                 "Somebody is in the way.",
                 vec![result],
             )),
-            (Answer::WhenDrained, ModeRequest::Hold(_)) => std::future::pending().await,
+            (Answer::WhenDrained, ModeRequest::Hold(_) | ModeRequest::ReadOnly(_)) => {
+                std::future::pending().await
+            }
         }
     }
 
@@ -471,7 +473,14 @@ async fn what_cannot_be_answered_is_refused_with_a_code() {
     );
     let (_, head, _) = server.ask("DELETE /v1/databases/shop/mode", "").await;
     assert!(head.contains("allow: PUT"), "{head}");
-    for body in ["", "{", r#"{"mode":"hold","x":1}"#, "\u{fffd}"] {
+    for body in [
+        "",
+        "{",
+        r#"{"mode":"hold","x":1}"#,
+        r#"{"mode":"hold","writes":"queue"}"#,
+        r#"{"mode":"read_only","blocked":"queue"}"#,
+        "\u{fffd}",
+    ] {
         assert_eq!(
             server.refused(mode, body).await,
             code(400, "bad_request"),

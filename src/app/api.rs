@@ -6,27 +6,24 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use super::App;
-use super::events::Command;
-use super::gates::{cap_status, said};
+use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
     CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest, Events,
-    HoldRequest as HoldBody, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions,
-    Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck, PrecheckQuery,
+    ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
-use crate::config::{AskedLadder, Config, Scope};
-use crate::drain::escalation::Ladder;
-use crate::drain::report::{DrainReport, Outcome, millis, timestamp};
+use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
-use crate::gate::mode::{HoldSpec, Holder, Mode};
+use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
 use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
-use crate::window::{Draining, HoldRequest, Target, steps};
+use crate::window::{Target, steps};
 use crate::wire::startup::Replication;
 
 /// Answers for a running proxy.
@@ -37,54 +34,6 @@ pub(super) struct AppApi {
 impl AppApi {
     pub(super) fn new(app: Arc<App>) -> AppApi {
         AppApi { app }
-    }
-
-    async fn hold(
-        &self,
-        databases: &Databases,
-        body: HoldBody,
-        answer: Answer,
-        command: Command,
-    ) -> Result<ModeResults, ApiError> {
-        let (unproved_will_do, scope) = (body.unproved, said(&body.scope()));
-        let fence = body.fence;
-        let request = hold_request(body, &self.app.config.load());
-        let fence = self.app.fence_of(databases, scope.is_none(), fence).await?;
-        let held = self.app.controller.hold(&target(databases), request).await;
-        let held = held.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "not held");
-            let causes = anyhow::Error::new(error);
-            ApiError::unavailable("journal_failed", format!("Nothing was held: {causes:#}."))
-        });
-        self.app.tell(command, refused(&held));
-        let drains = held?;
-        if let (Some(fence), Some(draining)) = (fence, drains.first()) {
-            fence.keep(Holder::Operator, draining.generation);
-        }
-        match answer {
-            Answer::AtOnce => Ok(ModeResults {
-                results: drains
-                    .iter()
-                    .map(|draining| begun(draining, &scope))
-                    .collect(),
-            }),
-            Answer::WhenDrained => {
-                let mut results = Vec::new();
-                for draining in drains {
-                    let (database, generation) = (draining.database.clone(), draining.generation);
-                    let drain = draining.ended().await;
-                    let mode = mode_after(&drain);
-                    results.push(ModeResult {
-                        database,
-                        scope: scope.clone(),
-                        mode,
-                        generation: generation.0,
-                        drain: Some(drain),
-                    });
-                }
-                drained(results, unproved_will_do)
-            }
-        }
     }
 
     fn database_status(&self, gate: &Gate) -> DatabaseStatus {
@@ -130,11 +79,16 @@ impl AppApi {
             .map(|draining| draining.report.borrow().clone());
         HoldStatus {
             holder,
+            mode: hold.spec.mode(),
             generation: hold.generation.0,
             since: timestamp(hold.since),
             until,
             then: hold.spec.then,
             blocked: hold.spec.blocked,
+            enforcement: hold.spec.read_only.then(|| {
+                let sessions = &self.app.sessions;
+                sessions.enforcements(gate.database(), gate.scope()).into()
+            }),
             by: hold.spec.by.clone(),
             reason: hold.spec.reason.clone().unwrap_or_default(),
             overdue: hold.phase == Phase::Overdue,
@@ -226,6 +180,7 @@ impl Api for AppApi {
         let command = self.app.command(&databases, &request, &caller);
         match request {
             ModeRequest::Hold(body) => self.hold(&databases, body, answer, command).await,
+            ModeRequest::ReadOnly(body) => self.read_only(&databases, body, answer, command).await,
             ModeRequest::Open(body) => {
                 let by = body.by.as_deref().unwrap_or("unknown");
                 tracing::info!(
@@ -371,83 +326,14 @@ impl Api for AppApi {
     }
 }
 
-fn refused<T>(result: &Result<T, ApiError>) -> Option<&str> {
+pub(super) fn refused<T>(result: &Result<T, ApiError>) -> Option<&str> {
     result.as_ref().err().map(|error| error.message.as_str())
 }
 
-fn target(databases: &Databases) -> Target {
+pub(super) fn target(databases: &Databases) -> Target {
     match databases {
         Databases::All => Target::Everywhere,
         Databases::One(name) => Target::Database(name.clone()),
-    }
-}
-
-/// What the body leaves out, the configuration says.
-fn hold_request(body: HoldBody, config: &Config) -> HoldRequest {
-    let set = &config.hold;
-    let asked = AskedLadder {
-        preset: body.ladder,
-        autocommit: body.autocommit,
-        wait: body.wait,
-        cancel: body.cancel,
-        stuck: body.stuck,
-        abort: body.abort,
-        terminate: body.terminate,
-    };
-    HoldRequest {
-        scope: body.scope(),
-        spec: HoldSpec {
-            sqlstate: Some(body.sqlstate.unwrap_or(set.reject_sqlstate)),
-            duration: body.duration.map_or(set.duration, Duration::from),
-            then: body.then.unwrap_or(set.then),
-            read_only: false,
-            blocked: body.blocked.unwrap_or(set.blocked),
-            first_stage: Duration::ZERO,
-            client_deadline: set.client_deadline,
-            by: body.by.unwrap_or_else(|| "unknown".into()),
-            reason: body.reason,
-        },
-        ladder: Ladder::new(&set.ladder.with(&asked)),
-        bypass: body.bypass.unwrap_or(set.bypass_of_hold()),
-    }
-}
-
-fn begun(draining: &Draining, scope: &Option<Scope>) -> ModeResult {
-    ModeResult {
-        database: draining.database.clone(),
-        scope: scope.clone(),
-        mode: Mode::Hold,
-        generation: draining.generation.0,
-        drain: Some(draining.report.borrow().clone()),
-    }
-}
-
-/// An exhausted drain has reopened, and one whose hold ended had been.
-fn mode_after(drain: &DrainReport) -> Mode {
-    match drain.outcome {
-        Outcome::Draining | Outcome::Drained | Outcome::Unproved => Mode::Hold,
-        Outcome::Exhausted | Outcome::Ended => Mode::Open,
-    }
-}
-
-fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResults, ApiError> {
-    let undone = results.iter().filter_map(|result| {
-        let drain = result.drain.as_ref()?;
-        let done = match drain.outcome {
-            Outcome::Drained => true,
-            Outcome::Unproved => unproved_will_do,
-            Outcome::Draining | Outcome::Exhausted | Outcome::Ended => false,
-        };
-        (!done).then(|| format!("{}: {}", result.database, drain.detail))
-    });
-    let undone: Vec<String> = undone.collect();
-    if undone.is_empty() {
-        Ok(ModeResults { results })
-    } else {
-        Err(ApiError::not_drained(
-            format!("Not drained: {}.", undone.join("; ")),
-            results,
-        ))
     }
 }
 

@@ -34,13 +34,21 @@ impl App {
         let results = changed.iter().map(|draining| ModeResult {
             database: draining.database.clone(),
             scope: None,
-            // What is being drained is held.
-            mode: Mode::Hold,
+            mode: self.mode_of(&draining.database),
             generation: draining.generation.0,
             drain: Some(draining.report.borrow().clone()),
         });
         Ok(ModeResults {
             results: results.collect(),
         })
+    }
+    /// What is being drained is held, if not for all then for some.
+    fn mode_of(&self, database: &str) -> Mode {
+        let gate = self.controller.gates().find(database);
+        let mode = gate.map_or(Mode::Open, |gate| gate.holds().0);
+        match mode {
+            Mode::Open => Mode::Hold,
+            mode @ (Mode::ReadOnly | Mode::Hold) => mode,
+        }
     }
 }

@@ -74,6 +74,7 @@ impl App {
     ) -> Command {
         let (kind, by, reason, scope) = match request {
             ModeRequest::Hold(body) => (Kind::Hold, &body.by, &body.reason, body.scope()),
+            ModeRequest::ReadOnly(body) => (Kind::ReadOnly, &body.by, &body.reason, body.scope()),
             ModeRequest::Open(body) => (Kind::Open, &body.by, &body.reason, body.scope()),
         };
         Command {

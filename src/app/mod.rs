@@ -7,6 +7,7 @@ mod events;
 mod fence;
 mod gates;
 mod handover;
+mod hold;
 mod migrations;
 mod precheck;
 mod signals;

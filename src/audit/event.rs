@@ -18,6 +18,8 @@ words! {
         Reload = "reload",
         /// Somebody held traffic, or renewed a hold.
         Hold = "hold",
+        /// Somebody let only reads in, or renewed that.
+        ReadOnly = "read_only",
         /// Somebody opened traffic.
         Open = "open",
         /// Somebody opened everything by force, past the admin HTTP.

@@ -115,29 +115,37 @@ impl Hold {
             by: Some(operator()),
             unproved: self.unproved,
         });
-        let path = mode_path(&self.database) + "?wait=drained";
-        let answer = tokio::select! {
-            answer = set_mode(&client, &path, &request, Patience::Endless) => answer,
-            _ = tokio::signal::ctrl_c() => {
-                note(&format!(
-                    "the hold goes on; `pgdrain open '{}'` ends it, `pgdrain status` shows it",
-                    self.database
-                ));
-                return Ok(Exit::INTERRUPTED);
-            }
-        };
-        let format = self.asking.format();
-        match answer {
-            Ok(results) => {
-                format.print(&results, |results| describe::results(&results.results))?;
-                Ok(Exit::SUCCESS)
-            }
-            Err(ClientError::Refused { body, .. }) if !body.results.is_empty() => {
-                format.print(&body, not_drained)?;
-                Ok(Exit::NOT_GRANTED)
-            }
-            Err(error) => Err(error.into()),
+        hold_until_drained(&client, self.asking.format(), &self.database, &request).await
+    }
+}
+
+/// Asks for a hold of whatever kind, waits for the end of its drain, and shows what came of it.
+pub(super) async fn hold_until_drained(
+    client: &Client,
+    format: Format,
+    database: &str,
+    request: &ModeRequest,
+) -> anyhow::Result<Exit> {
+    let path = mode_path(database) + "?wait=drained";
+    let answer = tokio::select! {
+        answer = set_mode(client, &path, request, Patience::Endless) => answer,
+        _ = tokio::signal::ctrl_c() => {
+            note(&format!(
+                "the hold goes on; `pgdrain open '{database}'` ends it, `pgdrain status` shows it"
+            ));
+            return Ok(Exit::INTERRUPTED);
         }
+    };
+    match answer {
+        Ok(results) => {
+            format.print(&results, |results| describe::results(&results.results))?;
+            Ok(Exit::SUCCESS)
+        }
+        Err(ClientError::Refused { body, .. }) if !body.results.is_empty() => {
+            format.print(&body, not_drained)?;
+            Ok(Exit::NOT_GRANTED)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
-    Blocker, CapResult, CapStatus, FenceStatus, FormerView, HoldStatus, ModeResult, Obstacle,
-    ScopeStatus, SessionView, Sessions, Status, WindowView, WindowViews,
+    Blocker, CapResult, CapStatus, Enforcement, FenceStatus, FormerView, HoldStatus, ModeName,
+    ModeResult, Obstacle, ScopeStatus, SessionView, Sessions, Status, WindowView, WindowViews,
 };
+use crate::config::Blocked;
 use crate::runner::types::StatusReport;
 
 /// Every database, and below it why one is held.
@@ -88,7 +89,11 @@ fn still_served(former: &FormerView) -> String {
 
 /// Why a database is held, and how its drain goes.
 fn held(hold: &HoldStatus) -> String {
-    let mut text = format!("held since {} by {}", clock(hold.since), hold.holder);
+    let what = match hold.mode {
+        ModeName::ReadOnly => "read-only",
+        ModeName::Open | ModeName::Hold => "held",
+    };
+    let mut text = format!("{what} since {} by {}", clock(hold.since), hold.holder);
     if !hold.by.is_empty() {
         let _infallible = write!(text, " ({})", plain(&hold.by));
     }
@@ -102,6 +107,9 @@ fn held(hold: &HoldStatus) -> String {
         }
         None => {}
     }
+    if let Some(enforcement) = &hold.enforcement {
+        text += &enforced(hold.blocked, enforcement);
+    }
     match (&hold.stays, &hold.drain) {
         (Some(why), _) => {
             let _infallible = write!(text, "; stays held: {}", plain(why));
@@ -112,6 +120,18 @@ fn held(hold: &HoldStatus) -> String {
         (None, None) => {}
     }
     text
+}
+
+/// What becomes of writes, and in how many sessions the server refuses them.
+fn enforced(writes: Blocked, counts: &Enforcement) -> String {
+    let what = match writes {
+        Blocked::Queue => "wait",
+        Blocked::Reject => "are refused",
+    };
+    format!(
+        "; writes {what}: enforced in {} sessions, pending in {}, {} exempt",
+        counts.enforced, counts.pending, counts.exempt
+    )
 }
 
 /// Why some clients of a database are held, and how many.
@@ -401,6 +421,23 @@ mod tests {
             assert!(text.contains(part), "{part} in\n{text}");
         }
         check_width(&text);
+    }
+
+    #[test]
+    fn a_status_says_how_far_read_only_is_enforced() {
+        let mut shown = shown();
+        let hold = &mut shown.databases[0].holds[0];
+        hold.mode = ModeName::ReadOnly;
+        hold.enforcement = Some(Enforcement {
+            enforced: 60,
+            pending: 3,
+            exempt: 1,
+        });
+        let text = status(&shown);
+        let part = "shop: read-only since 03:05:00Z by operator (alice), \"new index\", until 03:10:00Z, \
+                    then open; writes wait: enforced in 60 sessions, pending in 3, 1 exempt; \
+                    one transaction still runs";
+        assert!(text.contains(part), "{part} in\n{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod exit;
 mod follow;
 mod migrate;
 mod output;
+mod read_only;
 mod serve;
 mod window;
 
@@ -37,6 +38,7 @@ enum Command {
     Status(control::Status),
     Sessions(control::Sessions),
     Hold(control::Hold),
+    ReadOnly(read_only::ReadOnly),
     Open(control::Open),
     Drain(drain::Drain),
     Precheck(drain::Precheck),
@@ -66,6 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Status(command) => wait_for(command.run()),
         Command::Sessions(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
+        Command::ReadOnly(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
         Command::Drain(command) => wait_for(command.run()),
         Command::Precheck(command) => wait_for(command.run()),
@@ -116,6 +119,10 @@ mod tests {
             "hold shop",
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
              --terminate 5s --bypass cancel --fence --reason maintenance --unproved --json",
+            "read-only shop",
+            "read-only * --writes reject --for 10m --then stay --reason backup --user app \
+             --application web --client 10.0.0.0/8 --ladder firm --wait 30s --cancel 5s --stuck 5s \
+             --abort 5s --terminate 5s --bypass wait --unproved --json",
             "open shop",
             "drain shop --ladder gentle --wait 5m",
             "precheck shop --ladder firm --bypass cancel --fence --json",
@@ -152,6 +159,8 @@ mod tests {
             ("hold shop --ladder brutal", "gentle, firm, force"),
             ("hold shop --then close", "open, stay"),
             ("hold shop --for 5", "is not a duration"),
+            ("read-only shop --writes drop", "queue, reject"),
+            ("read-only shop --blocked queue", "--blocked"),
             ("migrate up shop", "--dir"),
             ("window exec shop psql", "--"),
             ("window exec shop --on-lost close -- psql", "reopen, stay"),

@@ -14,6 +14,7 @@ mod passfile;
 mod problem;
 mod quantity;
 mod raw;
+mod read_only;
 mod reload;
 mod rules;
 mod scope;

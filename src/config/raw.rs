@@ -83,6 +83,7 @@ section! {
         auth: RawAuth,
         admin: RawAdmin,
         hold: RawHold,
+        read_only: RawReadOnly,
         limits: RawLimits,
         tcp: RawTcp,
         log: RawLog,
@@ -181,6 +182,15 @@ section! {
         terminate: Option<HumanDuration>,
         bypass: Option<Bypass>,
         fence: Option<bool>,
+    }
+}
+
+section! {
+    /// `[read_only]`
+    RawReadOnly {
+        r#for: Option<HumanDuration>,
+        then: Option<Then>,
+        writes: Option<Blocked>,
     }
 }
 

@@ -91,6 +91,9 @@ const ROWS: &[Row] = rows! {
     "hold.terminate" Now hold.ladder.terminate;
     "hold.bypass" Now hold.bypass;
     "hold.fence" Now hold.fence;
+    "read_only.for" Now read_only.duration;
+    "read_only.then" Now read_only.then;
+    "read_only.writes" Now read_only.writes;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;

@@ -54,6 +54,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What a hold does when its command says nothing else.
     pub hold: Hold,
+    /// What the read-only mode does when its command says nothing else.
+    pub read_only: ReadOnly,
     /// What is limited.
     pub limits: Limits,
     /// How TCP finds out that a peer is gone.
@@ -208,6 +210,17 @@ impl Hold {
     pub fn bypass_of_window(&self) -> Bypass {
         self.bypass.unwrap_or(Bypass::Wait)
     }
+}
+
+/// What the read-only mode does when its command says nothing else; the rest is as for a hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadOnly {
+    /// Its own end, counted from its start.
+    pub duration: Duration,
+    /// What happens at that end.
+    pub then: Then,
+    /// What happens to transactions that write.
+    pub writes: Blocked,
 }
 
 /// How those that waited are let in.

@@ -45,6 +45,8 @@ pub(super) fn validate(
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
     check.hold_among_limits(&hold, &limits);
+    let read_only = check.read_only(&raw.read_only);
+    check.read_only_among_holds(&read_only, &hold);
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
     let audit = check.audit(raw.audit);
@@ -68,6 +70,7 @@ pub(super) fn validate(
                 auth,
                 admin_listen,
                 hold,
+                read_only,
                 limits,
                 tcp,
                 log: log(raw.log),

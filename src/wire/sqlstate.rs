@@ -21,6 +21,9 @@ impl Sqlstate {
     /// `lock_not_available`, which lets pools keep the connection.
     pub const HOLD_REJECTS: Sqlstate = Sqlstate(*b"55P03");
 
+    /// `read_only_sql_transaction`, as the server itself refuses a write.
+    pub const READ_ONLY: Sqlstate = Sqlstate(*b"25006");
+
     /// One of our own refusals.
     pub(super) fn of(text: &'static str) -> Sqlstate {
         text.parse().expect("ours are valid")

@@ -11,6 +11,7 @@ mod gates;
 mod migration;
 mod mode;
 mod precheck;
+mod read_only;
 mod session;
 mod window;
 
@@ -28,6 +29,7 @@ pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
+pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,

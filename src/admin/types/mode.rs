@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
+use super::read_only::{Enforcement, ReadOnlyRequest};
 use crate::config::{Blocked, Bypass, HumanDuration, Preset, Scope, Then};
 use crate::wire::refusal::Sqlstate;
 
@@ -15,6 +16,9 @@ pub use crate::gate::mode::{Holder, Mode as ModeName};
 pub struct HoldStatus {
     /// Who holds it.
     pub holder: Holder,
+    /// Whether it lets reads in: `read_only`, or `hold`.
+    #[serde(default = "hold")]
+    pub mode: ModeName,
     /// The number of this hold; a later one has a greater one.
     pub generation: u64,
     /// When it began.
@@ -23,8 +27,11 @@ pub struct HoldStatus {
     pub until: Option<Timestamp>,
     /// What happens at that end.
     pub then: Then,
-    /// What happens to transactions that may not start.
+    /// What happens to transactions that may not start; in mode `read_only` those that write.
     pub blocked: Blocked,
+    /// In mode `read_only`, in how many sessions the server itself refuses writes by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
     /// Who asked for it.
     pub by: String,
     /// Why.
@@ -39,12 +46,19 @@ pub struct HoldStatus {
     pub drain: Option<DrainReport>,
 }
 
+/// What a hold was before there was another kind.
+fn hold() -> ModeName {
+    ModeName::Hold
+}
+
 /// Body of `PUT /v1/databases/{db}/mode`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum ModeRequest {
     /// Hold and drain.
     Hold(HoldRequest),
+    /// Let only transactions start that read, and drain the others.
+    ReadOnly(ReadOnlyRequest),
     /// Let transactions start again.
     Open(OpenRequest),
 }
@@ -232,6 +246,16 @@ mod tests {
             Ok(ModeRequest::Open(forced))
         );
 
+        let reads = ReadOnlyRequest {
+            duration: Some(HumanDuration(Duration::from_secs(600))),
+            writes: Some(Blocked::Reject),
+            ..ReadOnlyRequest::default()
+        };
+        assert_eq!(
+            read(r#"{"mode":"read_only","writes":"reject","for":"10m"}"#),
+            Ok(ModeRequest::ReadOnly(reads))
+        );
+
         let written = serde_json::to_string(&ModeRequest::Hold(expected.clone())).expect("JSON");
         assert_eq!(read(&written), Ok(ModeRequest::Hold(expected)));
     }
@@ -244,6 +268,26 @@ mod tests {
             (r#"{"mode":"pause"}"#, "unknown variant `pause`"),
             (r#"{"for":"5m"}"#, "missing field `mode`"),
             (r#"{"mode":"hold","for":"5"}"#, "is not a duration"),
+            (
+                r#"{"mode":"hold","writes":"queue"}"#,
+                "unknown field `writes`",
+            ),
+            (
+                r#"{"mode":"read_only","blocked":"queue"}"#,
+                "unknown field `blocked`",
+            ),
+            (
+                r#"{"mode":"read_only","autocommit":"5s"}"#,
+                "unknown field `autocommit`",
+            ),
+            (
+                r#"{"mode":"read_only","fence":true}"#,
+                "unknown field `fence`",
+            ),
+            (
+                r#"{"mode":"read_only","writes":"drop"}"#,
+                "expected `queue` or `reject`",
+            ),
         ] {
             let error = read(json).expect_err(json);
             assert!(error.contains(message), "{error}");

@@ -131,6 +131,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 // As below.
                 let _ = self.server_scan.read(&mut self.tracker, &again.unsaid);
                 self.session.answered();
+                let told = self.own_settings(told);
                 self.to_client.push(&told);
                 self.down().1.leave_at_boundary();
                 again.batch.drain(..from);

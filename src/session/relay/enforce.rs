@@ -205,6 +205,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             && self.may_inject()
     }
 
+    /// Whether the client has undone it for the transactions that it begins from now on.
+    pub(super) fn has_escaped(&self) -> bool {
+        let enforced = self.enforced.as_ref();
+        enforced.is_some_and(|enforced| !enforced.setting.is_on())
+    }
+
     /// Whether the server was told to refuse writes, and not yet to do as the client has set.
     pub(super) fn is_enforced(&self) -> bool {
         self.enforced.is_some()

@@ -224,6 +224,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let gates = self.gates();
         let full = self.kept.len() >= self.kept_at_most();
         let (errors, now) = (self.tracker.errors(), Instant::now());
+        let escaped = self.has_escaped() && matches!(stand, Stand::Block | Stand::Batch);
         let Some(guard) = &mut self.guard else {
             return Front::More;
         };
@@ -235,12 +236,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             guard.names.forget_portals();
         }
         let asks = !matches!(stand, Stand::Failed | Stand::Batch | Stand::Skipping);
-        let unit = match look(&self.kept, full, &guard.names, asks) {
+        let mut unit = match look(&self.kept, full, &guard.names, asks) {
             Look::More => return Front::More,
             Look::Passes(bytes) => return Front::Passes(bytes),
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
+        if escaped && !unit.alone && unit.class == Class::Reads {
+            // It may end the transaction and begin one that writes.
+            unit.class = Class::Writes(Why::Escape);
+        }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
         if stand == Stand::Outside
             && begins
