@@ -456,6 +456,12 @@ pub fn says_full(body: &[u8]) -> bool {
     error_field(body, b'C') == Some(b"53300")
 }
 
+/// Whether a server's error says that it takes no connections yet (`cannot_connect_now`).
+#[must_use]
+pub fn says_starting(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(b"57P03")
+}
+
 fn error(sqlstate: &'static str, message: &str) -> Text {
     let message = message.to_owned();
     Text {

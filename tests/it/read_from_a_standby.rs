@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::auth::Files;
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
+use crate::support::message::{Message, bind, describe, execute, parse, query, sync};
 use crate::support::poll::{PATIENCE, SOON, until};
 use crate::support::proxy::Proxy;
 use crate::support::wire::Wire;
@@ -25,7 +26,7 @@ const HBA: [&str; 3] = [
 async fn pair() -> (Postgres, Postgres) {
     let mut server = Postgres::start_with(&[], &HBA).await;
     server
-        .execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE USER anna PASSWORD 'hush'; GRANT SELECT ON t TO anna")
+        .execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE USER anna PASSWORD 'hush'; CREATE USER passed; GRANT SELECT ON t TO anna")
         .await;
     let mut standby = Postgres::start_with(&[], &HBA).await;
     standby.stop(Shutdown::Fast).await.expect("stopped");
@@ -108,6 +109,11 @@ async fn reads_go_to_the_standby_and_come_back() {
     anna.execute("BEGIN").await;
     assert_eq!(anna.query_one(WHERE).await, "off");
     anna.execute("COMMIT").await;
+    // Who proves itself to the server stays there.
+    let mut passed = proxy.log_in("passed", "").await.expect("in");
+    for _ in 0..3 {
+        assert_eq!(passed.query_one(WHERE).await, "off");
+    }
     proxy.open(DB).await;
     until_at(&mut anna, "off").await;
     assert_eq!(anna.query_one(WHERE).await, "off");
@@ -139,10 +145,45 @@ async fn who_holds_state_stays_or_waits() {
     bound.execute("SET work_mem = '1MB'").await;
     read_only(&waits).await;
     until_at(&mut free, "on").await;
-    bound.send(&crate::support::message::query(WHERE)).await;
+    bound.send(&query(WHERE)).await;
     waits.until_held(DB, 1).await;
     waits.open(DB).await;
     bound.read_until_ready().await;
+}
+
+#[tokio::test]
+async fn batches_without_names_go_and_others_stay() {
+    let (server, standby) = pair().await;
+    let files = Files::new();
+    let proxy = proxy(&files, (&server, &standby), "").await;
+    let mut anna = proxy.log_in("anna", "hush").await.expect("in");
+    read_only(&proxy).await;
+    until_at(&mut anna, "on").await;
+    let run = |name: &str| {
+        [
+            bind("", name, &[]),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat()
+    };
+    let found = |answer: Vec<Message>| {
+        let row = answer.iter().find(|it| it.tag == b'D');
+        row.map(|row| row.columns()[0].clone().unwrap_or_default())
+    };
+    let unnamed = [parse("", WHERE), run("")].concat();
+    let answer = anna.units(&unnamed, 1).await;
+    assert_eq!(found(answer).as_deref(), Some("on"));
+    // What it prepared is not at the server, which says so.
+    let answer = anna.units(&run(""), 1).await;
+    assert_eq!(answer[0].sqlstate(), "26000");
+    let named = [parse("s", WHERE), run("s")].concat();
+    let answer = anna.units(&named, 1).await;
+    assert_eq!(found(answer).as_deref(), Some("off"));
+    // Now the server holds something for it.
+    let answer = anna.units(&unnamed, 1).await;
+    assert_eq!(found(answer).as_deref(), Some("off"));
 }
 
 #[tokio::test]
@@ -168,11 +209,17 @@ async fn a_standby_that_lags_is_not_read() {
     standby.execute("SELECT pg_wal_replay_pause()").await;
     server.execute("INSERT INTO t VALUES (2)").await;
     read_only(&proxy).await;
-    // It would be used within a second or two.
-    let mut free = proxy.log_in("postgres", "").await.expect("in");
-    for session in [&mut anna, &mut free] {
-        assert_eq!(session.query_one(WHERE).await, "off");
+    until("the standby is asked", SOON, async || {
+        proxy.log().contains("its standby is not used")
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(anna.query_one(WHERE).await, "off");
     }
+    assert!(
+        !proxy.log().contains("login at a standby"),
+        "nobody logs in"
+    );
     standby.execute("SELECT pg_wal_replay_resume()").await;
     until_at(&mut anna, "on").await;
     assert_eq!(anna.query_one("SELECT count(*) FROM t").await, "2");
@@ -188,7 +235,7 @@ async fn a_cancel_request_reaches_the_standby() {
     until_at(&mut anna, "on").await;
     let key = anna.key();
     let long = "SELECT count(*) FROM generate_series(1, 1000000000000)";
-    anna.send(&crate::support::message::query(long)).await;
+    anna.send(&query(long)).await;
     let seen = standby.connect(DB).await;
     let runs = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'anna' AND state = 'active'";
     until("it runs at the standby", SOON, async || {

@@ -41,10 +41,14 @@ const HOLDS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement
     OR pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid \
     OR EXISTS (SELECT FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' \
         AND name OPERATOR(pg_catalog.<>) 'default_transaction_read_only') \
-    OR session_user OPERATOR(pg_catalog.<>) $1::pg_catalog.name OR current_user <> session_user";
+    OR session_user OPERATOR(pg_catalog.<>) $1::pg_catalog.name \
+    OR current_user OPERATOR(pg_catalog.<>) session_user";
 
 /// After a login or an answer that failed.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// A cancel request that is late may hit the question.
+const TRIES_MAX: u32 = 3;
 
 /// A longer unit is not kept, and so goes to the server.
 const UNIT_MAX: usize = 64 * 1024;
@@ -56,6 +60,8 @@ pub(super) struct Away<S> {
     standby: Standby<S>,
     /// Whether the server holds anything for the session, if that is known.
     holds: Option<bool>,
+    /// How often that was asked in vain.
+    asked_in_vain: u32,
 }
 
 /// The connection to the standby.
@@ -97,6 +103,7 @@ impl<S> Away<S> {
             way,
             standby: Standby::None,
             holds: None,
+            asked_in_vain: 0,
         }
     }
 }
@@ -155,14 +162,21 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         Whither::Asked(Step::Moved)
     }
 
-    /// The server has told; when it has not, it is taken to hold something.
+    /// The server has told; when it will not, it is taken to hold something.
     pub(super) fn known_what_is_held(&mut self, answers: &Answers) {
         self.tell_settings(answers);
         // One column, as text.
         let none = answers.row.as_deref() == Some(b"\0\x01\0\0\0\x01f");
-        if let Some(away) = &mut self.away {
-            away.holds = Some(!none || answers.error.is_some());
+        let Some(away) = &mut self.away else {
+            return;
+        };
+        away.asked_in_vain += u32::from(answers.error.is_some());
+        if answers.error.is_some() && away.asked_in_vain < TRIES_MAX {
+            // It is asked again when the unit is looked at.
+            return;
         }
+        away.asked_in_vain = 0;
+        away.holds = Some(!none || answers.error.is_some());
     }
 
     /// Something else went to the server: what it holds may have changed.
