@@ -43,6 +43,7 @@ const PURE: [&str; 21] = [
     "src/gate/reopen.rs",
     "src/session/transaction.rs",
     "src/session/injected.rs",
+    "src/session/settings.rs",
     "src/session/verb.rs",
     "src/session/class/",
     "src/session/portable.rs",
