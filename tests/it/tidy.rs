@@ -44,6 +44,8 @@ const PURE: [&str; 20] = [
     "src/session/transaction.rs",
     "src/session/injected.rs",
     "src/session/verb.rs",
+    "src/session/guard/",
+    "src/session/refused_write.rs",
     "src/session/class/",
     "src/drain/escalation.rs",
     "src/window/steps.rs",

@@ -1,3 +1,5 @@
+//! Units as drivers send them, and what becomes of each where it stands.
+
 use super::answers::{answers, begin_tag, end_tag};
 use super::decide::{Decision, Gates, Stand, decide};
 use super::names::{Known, Names, Note};
@@ -206,7 +208,7 @@ fn a_name_that_is_not_known_is_asked_for_and_remembered() {
     );
     // A name that is taken keeps its meaning, and one that failed is not believed.
     names.note(Note::Statement(b"a"[..].into(), Known::Reads));
-    assert_eq!(unit(&bytes, &names).begins_block, true);
+    assert!(unit(&bytes, &names).begins_block);
     names.forget_statements();
     assert_eq!(look(&bytes, false, &names, true), Look::Asks(b"a"));
     // EXECUTE in a text is looked up too.
