@@ -1,8 +1,10 @@
-//! What a transaction costs in an open gate: scanning its messages, and one permit.
+//! What a transaction costs in an open gate: scanning its messages, and one permit; and what telling
+//! reads from writes costs in read-only mode.
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use pgdrain::gate::admission::{Admission, Epoch};
+use pgdrain::session::class::{Shape, shape};
 use pgdrain::session::scan::{ClientScan, Door, ServerScan};
 use pgdrain::session::transaction::Tracker;
 use pgdrain::wire::refusal::Refusal;
@@ -112,3 +114,27 @@ fn permit(bencher: Bencher) {
 fn refusal() -> usize {
     Refusal::HoldExpired.encode().len()
 }
+
+/// Statements of 55 bytes, of 370, and of 44 kB: what a pool's clients send, a report, a batch of
+/// identifiers.
+#[divan::bench(args = ["short", "middle", "long"])]
+fn class(bencher: Bencher, length: &str) {
+    let sql = match length {
+        "short" => "SELECT abalance FROM pgbench_accounts WHERE aid = $1001".to_owned(),
+        "middle" => REPORT.to_owned(),
+        _ => {
+            let ids: Vec<String> = (100_000..106_280).map(|id| id.to_string()).collect();
+            format!("select * from t where id in ({})", ids.join(","))
+        }
+    };
+    bencher
+        .counter(BytesCount::of_slice(sql.as_bytes()))
+        .bench_local(|| assert_eq!(shape(divan::black_box(sql.as_bytes())), Shape::Reads));
+}
+
+/// 370 bytes.
+const REPORT: &str = "select c.name, count(*) as orders, sum(o.amount)::numeric(9) as total, \
+    max(o.created_at) as last_order from customers c join orders o on o.customer_id = c.id \
+    left join refunds r on r.order_id = o.id where o.created_at >= now() - interval '7 days' \
+    and c.country in ('de', 'fr', 'it') and r.id is null group by c.name \
+    having sum(o.amount) > 100 order by total desc limit 5";

@@ -114,7 +114,9 @@ impl Asked {
     /// An exhausted drain has reopened, and one whose hold ended had been.
     fn mode_after(&self, drain: &DrainReport) -> Mode {
         match drain.outcome {
-            Outcome::Draining | Outcome::Drained | Outcome::Unproved => self.mode,
+            Outcome::Draining | Outcome::Drained | Outcome::Writable | Outcome::Unproved => {
+                self.mode
+            }
             Outcome::Exhausted | Outcome::Ended => Mode::Open,
         }
     }
@@ -186,7 +188,7 @@ fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResul
         let done = match drain.outcome {
             Outcome::Drained => true,
             Outcome::Unproved => unproved_will_do,
-            Outcome::Draining | Outcome::Exhausted | Outcome::Ended => false,
+            Outcome::Draining | Outcome::Writable | Outcome::Exhausted | Outcome::Ended => false,
         };
         (!done).then(|| format!("{}: {}", result.database, drain.detail))
     });

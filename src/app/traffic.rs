@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Shared;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::runner::{self, Finish, Grant, Traffic, WindowStage};
 use crate::tasks::Tasks;
-use crate::window::{Controller, Granted, Refused, WindowRequest};
+use crate::window::steps::WindowMode;
+use crate::window::{Controller, Granted, Refused, Steering, WindowRequest};
 
 /// The runner's way to an exclusive window.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ impl Windows {
             id: WindowRequest::new_id(),
             lent: None,
             database: asked.database.clone(),
+            mode: WindowMode::Exclusive,
+            read_only_first: None,
             duration: asked.duration,
             blocked: hold.blocked,
             client_deadline: hold.client_deadline,
@@ -104,17 +107,21 @@ impl Traffic for Windows {
         };
         let controller = Arc::clone(&self.controller);
         asked.progress.tell(WindowStage::Holding, "holding traffic");
-        let (begun, draining) = oneshot::channel();
+        let (begun, mut draining) = mpsc::unbounded_channel();
         // In a task of its own: a window that is being opened must be closed again also when
         // nobody wants it any more.
         self.tasks.spawn("window", async move {
-            let opening = controller.begin_window(request, begun, answer.closed());
-            let outcome = opening.await;
+            let steering = Steering {
+                begun,
+                hold_all: std::future::pending(),
+                given_up: answer.closed(),
+            };
+            let outcome = controller.begin_window(request, steering).await;
             if let Err(Ok(unwanted)) = answer.send(outcome) {
                 controller.reopen_after(unwanted).await;
             }
         });
-        if let Ok(draining) = draining.await {
+        if let Some(draining) = draining.recv().await {
             self.tell_progress(&asked, draining.report);
         }
         match (&mut answered.answered).await {

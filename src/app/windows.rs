@@ -12,7 +12,7 @@ use crate::config::{AskedCap, AskedLadder, Config};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome, millis};
 use crate::window::lease::Term;
-use crate::window::steps::{After, Command, Denied, Stage};
+use crate::window::steps::{After, Command, Denied, Stage, WindowMode};
 use crate::window::{CapAround, IfBusy, Lent, NotTaken, Order};
 
 /// How long a lease lasts if that is not said.
@@ -142,6 +142,7 @@ impl App {
         WindowView {
             id: window.id.clone(),
             database: order.database.clone(),
+            mode: order.mode,
             term: window.term().0,
             state,
             seq: window.seq(),
@@ -171,7 +172,11 @@ fn drained_percent(drain: &DrainReport) -> u8 {
     let all = all.max(left);
     match drain.outcome {
         Outcome::Drained => 100,
-        Outcome::Draining | Outcome::Unproved | Outcome::Exhausted | Outcome::Ended => {
+        Outcome::Draining
+        | Outcome::Writable
+        | Outcome::Unproved
+        | Outcome::Exhausted
+        | Outcome::Ended => {
             let percent = ((all - left) * 100).checked_div(all).unwrap_or(100);
             // The server has not said yet that nothing runs.
             u8::try_from(percent).unwrap_or(100).min(99)
@@ -198,12 +203,17 @@ fn order(
     };
     let order = Order {
         database,
+        mode: body.mode.unwrap_or(WindowMode::Exclusive),
+        read_only_first: body.read_only_for.map(Duration::from),
         duration: body.duration.map_or(set.duration, Duration::from),
         lease: body.lease.map_or(LEASE, Duration::from),
         on_lost: body.on_lost.unwrap_or(After::Reopen),
         if_busy: body.if_busy.unwrap_or(IfBusy::Refuse),
         connections: body.connections,
-        blocked: body.blocked.unwrap_or(set.blocked),
+        blocked: body.blocked.unwrap_or(match body.mode {
+            Some(WindowMode::ReadOnly) => config.read_only.writes,
+            Some(WindowMode::Exclusive) | None => set.blocked,
+        }),
         client_deadline: set.client_deadline,
         ladder: Ladder::new(&set.ladder.with(&asked)),
         unproved: body.unproved,
@@ -213,7 +223,10 @@ fn order(
             after: body.cap_after.map_or(CAP, Duration::from),
         }),
         bypass: body.bypass.unwrap_or(set.bypass_of_window()),
-        fence: body.fence.unwrap_or(set.fence),
+        fence: match body.mode {
+            Some(WindowMode::ReadOnly) => body.fence.unwrap_or(false),
+            Some(WindowMode::Exclusive) | None => body.fence.unwrap_or(set.fence),
+        },
         by: body.by.unwrap_or_else(|| "unknown".into()),
         from: caller.from,
         reason: body.reason,
@@ -228,6 +241,17 @@ fn order(
     }
     if order.cap.is_some_and(|cap| cap.at == AskedCap::Off) {
         return Err(ApiError::bad_request("A window without a cap names none."));
+    }
+    if order.mode == WindowMode::ReadOnly && order.read_only_first.is_some() {
+        return Err(ApiError::bad_request(
+            "In a read-only window reads go on for as long as it lasts: read_only_for is for one that \
+             is exclusive.",
+        ));
+    }
+    if order.mode == WindowMode::ReadOnly && order.fence {
+        return Err(ApiError::bad_request(
+            "A read-only window lets new sessions read: it has no fence.",
+        ));
     }
     Ok(order)
 }

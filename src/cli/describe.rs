@@ -285,6 +285,11 @@ pub(super) fn results(results: &[ModeResult]) -> String {
             ("terminated", &drain.terminated),
             ("works past us", &drain.bypass),
             ("exempt from holds", &drain.exempt),
+            ("still reads what began before", &drain.pending),
+            (
+                "the server does not refuse its writes yet",
+                &drain.not_enforced,
+            ),
         ] {
             if !who.is_empty() {
                 let _infallible = writeln!(text, "{what}:\n{}", blockers(who));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::proof::{View, look, with_causes};
+use super::proof::{About, View, look, with_causes};
 use super::report::{Blocker, DrainReport};
 use crate::config::{Bypass, Scope};
 use crate::gate::Gate;
@@ -99,7 +99,8 @@ pub struct Around {
 /// Looks once for the bypass sessions of a database.
 pub async fn around(database: &str, sessions: &Sessions, control: &Control) -> Around {
     let scope = Scope::default();
-    let view = look(database, &scope, sessions, control, Bypass::Wait).await;
+    let all = (&scope, About::All);
+    let view = look(database, all, sessions, control, Bypass::Wait).await;
     Around {
         who: view.past_us(),
         unknown: view.unknown,
@@ -131,7 +132,8 @@ impl Watch {
         loop {
             let database = self.gate.database();
             let (sessions, control) = (&self.sessions, &self.control);
-            let view = look(database, self.gate.scope(), sessions, control, self.policy).await;
+            let all = (self.gate.scope(), About::All);
+            let view = look(database, all, sessions, control, self.policy).await;
             if self.publish(&view) {
                 self.compare(&view, &mut known);
                 // Behind a pooler a process id may be anybody's.

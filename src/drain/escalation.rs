@@ -132,15 +132,32 @@ pub enum Proof {
     Impossible,
 }
 
+/// What came of the write that is tried before read-only mode is said to be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// None is to be tried: the gate is closed to reads too.
+    Needless,
+    /// It has not been tried yet.
+    Due,
+    /// The server refused it, as that of any client.
+    Refused,
+    /// It was carried out, and rolled back.
+    Accepted,
+    /// It could not be tried, or its answer says neither; trying again may help.
+    Unknown,
+}
+
 /// What is seen at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// Permits that are out.
+    /// Permits that are out; where reads go on, those that are in the way of that.
     pub permits: u32,
     /// What the server says.
     pub proof: Proof,
     /// Permits that are out since before the gate's first stage; `None` when it is in none.
     pub older: Option<u32>,
+    /// What came of the write that is tried.
+    pub probe: Probe,
 }
 
 /// What follows.
@@ -152,6 +169,10 @@ pub enum Verdict {
     Act(Step),
     /// The first stage is over: close the gate for all, then look again.
     CloseForAll,
+    /// Try a write, then look again.
+    Probe,
+    /// A write was carried out although nobody may write.
+    Writable,
     /// Nothing runs, and the server says so.
     Drained,
     /// No permit is out, but the server did not say that nothing runs.
@@ -226,15 +247,20 @@ impl Escalation {
         if seen.older.is_some() {
             return Verdict::CloseForAll;
         }
-        match (seen.permits, seen.proof) {
-            (0, Proof::Clear) => return Verdict::Drained,
-            (0, Proof::Impossible) => return Verdict::Unproved,
-            (0, Proof::Unknown | Proof::Busy) | (1.., _) => {}
+        match (seen.permits, seen.proof, seen.probe) {
+            (0, Proof::Clear, Probe::Needless | Probe::Refused) => return Verdict::Drained,
+            (0, Proof::Clear, Probe::Due) => return Verdict::Probe,
+            (0, Proof::Clear, Probe::Accepted) => return Verdict::Writable,
+            (0, Proof::Impossible, _) => return Verdict::Unproved,
+            (0, Proof::Clear, Probe::Unknown)
+            | (0, Proof::Unknown | Proof::Busy, _)
+            | (1.., _, _) => {}
         }
         while now >= self.ends {
             let Some((step, time)) = self.ladder.behind(self.step) else {
                 return match (seen.permits, seen.proof) {
-                    (0, Proof::Unknown) => Verdict::Unproved,
+                    // A write that could not be tried is all that is missing.
+                    (0, Proof::Unknown | Proof::Clear) => Verdict::Unproved,
                     (_, Proof::Clear | Proof::Busy | Proof::Unknown | Proof::Impossible) => {
                         Verdict::Exhausted
                     }
@@ -301,6 +327,7 @@ mod tests {
             permits: 1,
             proof: Proof::Busy,
             older: None,
+            probe: Probe::Needless,
         }
     }
 
@@ -382,6 +409,7 @@ mod tests {
                 permits,
                 proof,
                 older: None,
+                probe: Probe::Needless,
             };
             assert_eq!(
                 escalation(Preset::Firm, start).observe(seen, start),
@@ -392,12 +420,47 @@ mod tests {
     }
 
     #[test]
+    fn read_only_mode_is_entered_when_a_write_was_tried_and_refused() {
+        let start = Instant::now();
+        let wait = Verdict::LookAgain(start + 2 * SECOND);
+        let cases = [
+            (0, Proof::Clear, Probe::Due, Verdict::Probe),
+            (0, Proof::Clear, Probe::Refused, Verdict::Drained),
+            (0, Proof::Clear, Probe::Accepted, Verdict::Writable),
+            (0, Proof::Clear, Probe::Unknown, wait),
+            // Nothing is tried before it could be the proof.
+            (1, Proof::Clear, Probe::Due, wait),
+            (0, Proof::Busy, Probe::Due, wait),
+            (0, Proof::Unknown, Probe::Due, wait),
+            (0, Proof::Impossible, Probe::Due, Verdict::Unproved),
+            // What was tried before says nothing of who is in the way now.
+            (1, Proof::Clear, Probe::Refused, wait),
+        ];
+        let seen = |permits, proof, probe| Observation {
+            permits,
+            proof,
+            older: None,
+            probe,
+        };
+        for (permits, proof, probe, expected) in cases {
+            let seen = seen(permits, proof, probe);
+            let verdict = escalation(Preset::Firm, start).observe(seen, start);
+            assert_eq!(verdict, expected, "{seen:?}");
+        }
+        // A write that cannot be tried is unknown at the end, and nobody's fault.
+        let seen = seen(0, Proof::Clear, Probe::Unknown);
+        let verdict = escalation(Preset::Gentle, start).observe(seen, start + 2 * SECOND);
+        assert_eq!(verdict, Verdict::Unproved);
+    }
+
+    #[test]
     fn at_the_end_unknown_is_not_drained_and_not_blamed_on_anybody() {
         let start = Instant::now();
         let seen = Observation {
             permits: 0,
             proof: Proof::Unknown,
             older: None,
+            probe: Probe::Needless,
         };
         let verdict = escalation(Preset::Gentle, start).observe(seen, start + 2 * SECOND);
         assert_eq!(verdict, Verdict::Unproved);
@@ -505,6 +568,7 @@ mod tests {
             permits,
             proof: Proof::Clear,
             older,
+            probe: Probe::Needless,
         };
         // By time: the next step begins at the end, however late somebody looks.
         let mut escalation = begin(2 * SECOND);

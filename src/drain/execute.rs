@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
+use super::entering::{Reads, Settling};
 use super::escalation::{Escalation, Ladder, Observation, Proof, Step, Verdict};
-use super::proof::{View, look};
+use super::probe::Prober;
+use super::proof::{About, View, look};
 use super::report::{Blocker, DrainReport, Outcome, timestamp};
 use crate::clock;
 use crate::config::Bypass;
@@ -40,34 +42,56 @@ pub struct Drain {
     /// Whether those that did not come through us are in the way; what is done about them is not done
     /// here.
     pub bypass: Bypass,
+    /// What tries a write, where the hold lets reads in: then only those are waited for who may write.
+    pub prober: Option<Prober>,
+}
+
+/// What is seen at one moment.
+pub(super) struct Look {
+    /// How many are in the way.
+    pub(super) permits: u32,
+    /// Who they are, as far as they are sessions.
+    pub(super) inside: Vec<Arc<Session>>,
+    /// What the server says; it is asked only when nobody is in the way.
+    pub(super) view: Option<View>,
+    /// Who reads, where reads go on.
+    pub(super) reads: Option<Reads>,
 }
 
 impl Drain {
     /// Runs to its end; `progress` holds the report all the while.
     /// The ladder may be changed meanwhile.
     pub async fn run(
-        self,
+        &self,
         mut ladder: watch::Receiver<Ladder>,
-        progress: Arc<watch::Sender<DrainReport>>,
+        progress: &watch::Sender<DrainReport>,
     ) {
         let first = ladder.borrow_and_update().clone();
         let mut escalation = Escalation::begin(first, self.held_at);
         let mut ask_again = ASK_AGAIN;
         let mut named = false;
+        let mut settling = Settling::default();
+        let mut probe = self.first_probe();
         loop {
             if !self.gate.is_held_by(self.holder, self.generation) {
-                return self.finish(&progress, Outcome::Ended, "the hold ended first".into());
+                return self.finish(progress, Outcome::Ended, "the hold ended first".into());
             }
             if !named && self.permits() == 0 {
                 named = true;
-                self.name_obstacles(&progress).await;
+                self.name_obstacles(progress).await;
             }
             // Asked first: what was counted while transactions still started proves nothing.
             let in_first_stage = self.gate.is_in_first_stage();
             let older = self.gate.older().filter(|_| in_first_stage);
-            let (permits, view) = self.look().await;
-            let proof = view.as_ref().map_or(Proof::Unknown, |view| view.proof);
-            self.publish(&progress, &escalation, view.as_ref());
+            let look = self.look().await;
+            let permits = look.permits;
+            let proof = look.view.as_ref().map_or(Proof::Unknown, |it| it.proof);
+            self.publish(progress, &escalation, &look);
+            if settling.goes_on(&look, clock::now()) {
+                self.wait(clock::now() + ask_again, permits, &mut ladder)
+                    .await;
+                continue;
+            }
             if ladder.has_changed().unwrap_or(false) {
                 let another = ladder.borrow_and_update().clone();
                 tracing::info!(database = self.gate.database(), ?another, "ladder changed");
@@ -77,25 +101,36 @@ impl Drain {
                 permits,
                 proof,
                 older,
+                probe: probe.now(clock::now()),
             };
             let verdict = escalation.observe(seen, clock::now());
             progress.send_modify(|report| report.step = escalation.step());
             match verdict {
-                Verdict::Drained => return self.drained(&progress),
+                Verdict::Drained => return self.drained(progress, look.reads.as_ref()),
+                Verdict::Probe => probe = self.try_a_write().await,
+                Verdict::Writable => {
+                    return self.finish(progress, Outcome::Writable, probe.detail());
+                }
                 Verdict::Unproved => {
-                    let why = view.and_then(|view| view.unknown).unwrap_or_default();
-                    let detail = format!("held, proof unknown: {why}");
-                    return self.finish(&progress, Outcome::Unproved, detail);
+                    let why = look.view.and_then(|view| view.unknown);
+                    let detail = match (look.reads, why) {
+                        (None, why) => format!("held, proof unknown: {}", why.unwrap_or_default()),
+                        (Some(_), Some(why)) => {
+                            format!("read-only, not proved, and no write was tried: {why}")
+                        }
+                        (Some(_), None) => format!("read-only, but {}", probe.detail()),
+                    };
+                    return self.finish(progress, Outcome::Unproved, detail);
                 }
                 Verdict::Exhausted => {
                     if !named {
-                        self.name_obstacles(&progress).await;
+                        self.name_obstacles(progress).await;
                     }
                     let detail = exhausted(&progress.borrow());
-                    return self.finish(&progress, Outcome::Exhausted, detail);
+                    return self.finish(progress, Outcome::Exhausted, detail);
                 }
                 Verdict::Act(step) => {
-                    self.act(step, &escalation, view.as_ref(), &progress).await;
+                    self.act(step, &escalation, &look, progress).await;
                 }
                 Verdict::CloseForAll => self.gate.end_first_stage(),
                 Verdict::LookAgain(at) if permits > 0 => {
@@ -111,20 +146,27 @@ impl Drain {
     }
 
     /// The server is asked only when the count is zero; until then the answer is known.
-    async fn look(&self) -> (u32, Option<View>) {
-        let permits = self.permits();
-        if permits > 0 {
-            return (permits, None);
+    async fn look(&self) -> Look {
+        if self.prober.is_some() {
+            return self.look_for_writers().await;
         }
-        let view = look(
-            self.gate.database(),
-            self.gate.scope(),
-            &self.sessions,
-            &self.control,
-            self.bypass,
-        )
-        .await;
-        (self.permits(), Some(view))
+        let view = match self.gate.permits() {
+            0 => Some(self.ask(About::All).await),
+            1.. => None,
+        };
+        Look {
+            permits: self.gate.permits(),
+            inside: self.in_the_way(),
+            view,
+            reads: None,
+        }
+    }
+
+    /// Asks the server.
+    pub(super) async fn ask(&self, about: About<'_>) -> View {
+        let (database, whom) = (self.gate.database(), (self.gate.scope(), about));
+        let (sessions, control) = (&self.sessions, &self.control);
+        look(database, whom, sessions, control, self.bypass).await
     }
 
     /// The permits that are waited for: behind a read-only hold those that are older.
@@ -154,7 +196,9 @@ impl Drain {
             }
         };
         let quiet = async {
-            if self.gate.is_in_first_stage() || (self.gate.is_read_only() && permits > 0) {
+            if self.prober.is_some() {
+                self.a_writer_fewer().await;
+            } else if self.gate.is_in_first_stage() {
                 self.gate.no_older().await;
             } else if permits > 0 {
                 self.gate.quiet().await;
@@ -171,7 +215,7 @@ impl Drain {
     }
 
     /// Sessions in a transaction, as their permits tell.
-    fn in_the_way(&self) -> Vec<Arc<Session>> {
+    pub(super) fn in_the_way(&self) -> Vec<Arc<Session>> {
         let mut sessions = self.sessions.held_with(self.gate.database());
         let scope = self.gate.scope();
         sessions.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
@@ -182,24 +226,24 @@ impl Drain {
         &self,
         step: Step,
         escalation: &Escalation,
-        view: Option<&View>,
+        look: &Look,
         progress: &watch::Sender<DrainReport>,
     ) {
         // Behind a pooler a process id may be anybody's: the ladder stops at waiting.
         if self.control.is_pooled() {
             return;
         }
-        let sessions = self.in_the_way();
+        let sessions: Vec<_> = look.inside.iter().filter(|it| self.is_meant(it)).collect();
         let mut pids: BTreeSet<i32> = sessions
             .iter()
             .filter_map(|session| session.pid())
             .collect();
-        let busy = view.map_or(&[][..], |view| &view.busy);
+        let busy = look.view.as_ref().map_or(&[][..], |view| &view.busy);
         let orphans: Vec<i32> = busy.iter().map(|backend| backend.pid).collect();
         pids.extend(&orphans);
         let mut blockers: Vec<Blocker> = sessions
             .iter()
-            .map(|session| Blocker::from(&**session))
+            .map(|session| Blocker::from(&***session))
             .collect();
         blockers.extend(busy.iter().map(Blocker::from));
         let pids: Vec<i32> = pids.into_iter().collect();
@@ -248,17 +292,11 @@ impl Drain {
         blockers.collect()
     }
 
-    fn publish(
-        &self,
-        progress: &watch::Sender<DrainReport>,
-        escalation: &Escalation,
-        view: Option<&View>,
-    ) {
-        let sessions = self.in_the_way();
-        let mut in_the_way: Vec<Blocker> = sessions
-            .iter()
-            .map(|session| Blocker::from(&**session))
-            .collect();
+    fn publish(&self, progress: &watch::Sender<DrainReport>, escalation: &Escalation, look: &Look) {
+        let inside = look.inside.iter();
+        let mut in_the_way: Vec<Blocker> =
+            inside.map(|session| Blocker::from(&**session)).collect();
+        let view = look.view.as_ref();
         let (freed, aborted) = (
             self.done_to(Session::freed_for),
             self.done_to(Session::aborted_for),
@@ -283,20 +321,23 @@ impl Drain {
                 report.bypass = view.past_us();
                 report.exempt.clone_from(&view.exempt);
             }
+            if let Some(reads) = &look.reads {
+                reads.publish(report);
+            }
         });
     }
 
-    fn drained(&self, progress: &watch::Sender<DrainReport>) {
+    fn drained(&self, progress: &watch::Sender<DrainReport>, reads: Option<&Reads>) {
         let now = timestamp(clock::now());
         progress.send_modify(|report| {
             report.drained_at = Some(now);
             report.in_the_way.clear();
         });
-        self.finish(
-            progress,
-            Outcome::Drained,
-            "nothing runs: counted, and seen in the server".into(),
-        );
+        let detail = match reads {
+            None => "nothing runs: counted, and seen in the server".into(),
+            Some(reads) => reads.entered(self.gate.is_read_only()),
+        };
+        self.finish(progress, Outcome::Drained, detail);
     }
 
     fn finish(&self, progress: &watch::Sender<DrainReport>, outcome: Outcome, detail: String) {
@@ -327,7 +368,7 @@ fn tell(session: &Session, reached: &Escalation) {
 }
 
 /// Sessions that were terminated before and are still here: their clients may not be reading.
-fn free_of_their_clients(sessions: &[Arc<Session>], terminated: &[Blocker]) {
+fn free_of_their_clients(sessions: &[&Arc<Session>], terminated: &[Blocker]) {
     for session in sessions {
         let pid = session.pid();
         if pid.is_some() && terminated.iter().any(|before| before.pid == pid) {

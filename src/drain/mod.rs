@@ -3,10 +3,15 @@
 //! *Drained* is said only when no permit is out **and** the server itself shows none of our
 //! sessions in a transaction, those included whose connection we closed. What is not known is never
 //! taken for zero.
+//!
+//! A hold that lets reads in is *entered* in the same way: no permit is out that is older than it, the
+//! server refuses writes of every session or the session is named, and a write that is tried is refused.
 
 pub mod bypass;
+mod entering;
 pub mod escalation;
 pub mod execute;
+pub mod probe;
 mod proof;
 pub use proof::with_causes;
 pub mod report;
@@ -19,5 +24,6 @@ use crate::session::registry::Sessions;
 pub async fn forget_departed(database: &str, sessions: &Sessions, control: &Control) {
     // Looking is what forgets.
     let scope = Scope::default();
-    proof::look(database, &scope, sessions, control, Bypass::Ignore).await;
+    let all = (&scope, proof::About::All);
+    proof::look(database, all, sessions, control, Bypass::Ignore).await;
 }

@@ -1,6 +1,6 @@
 //! What the server says of our sessions, held against what we know of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::escalation::Proof;
@@ -8,7 +8,7 @@ use super::report::Blocker;
 use crate::config::{Bypass, Scope};
 use crate::server::connect::Endpoint;
 use crate::server::control::{Activity, Backend, Control, ControlError, Seen};
-use crate::session::registry::{self, Session, Sessions};
+use crate::session::registry::{self, Departed, Enforcement, Session, Sessions};
 
 /// The server's view of one database at one moment.
 #[derive(Debug)]
@@ -39,11 +39,39 @@ impl View {
     }
 }
 
+/// Which sessions of ours a proof is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum About<'a> {
+    /// All of them.
+    All,
+    /// Those whose writes the server would not refuse, but for these process ids, which are known to read.
+    Writers(&'a BTreeSet<i32>),
+}
+
+impl About<'_> {
+    fn session(self, session: &Session) -> bool {
+        match self {
+            About::All => true,
+            About::Writers(but) => {
+                session.enforcement() != Enforcement::Enforced
+                    && session.pid().is_none_or(|pid| !but.contains(&pid))
+            }
+        }
+    }
+
+    fn departed(self, gone: &Departed) -> bool {
+        match self {
+            About::All => true,
+            About::Writers(_) => !gone.enforced,
+        }
+    }
+}
+
 /// Asks the server about the sessions of `database` that `scope` is for. Those that did not come through us belong to the
 /// proof unless they are to be ignored.
 pub(super) async fn look(
     database: &str,
-    scope: &Scope,
+    (scope, about): (&Scope, About<'_>),
     sessions: &Sessions,
     control: &Control,
     bypass: Bypass,
@@ -51,7 +79,7 @@ pub(super) async fn look(
     // Taken before the server is asked: whoever logs in later cannot be missed by the answer.
     let ours = sessions.of(database);
     match control.backends(database).await {
-        Ok(seen) => compare((database, scope), sessions, &ours, seen, bypass),
+        Ok(seen) => compare((database, scope, about), sessions, &ours, seen, bypass),
         Err(error) => {
             let proof = match error {
                 ControlError::NoRole => Proof::Impossible,
@@ -75,7 +103,7 @@ pub(super) async fn look(
 }
 
 fn compare(
-    (database, scope): (&str, &Scope),
+    (database, scope, about): (&str, &Scope, About<'_>),
     sessions: &Sessions,
     ours: &[Arc<Session>],
     seen: Seen,
@@ -108,7 +136,8 @@ fn compare(
         gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
     let departed = sessions.departed_of(database);
-    for gone in departed.iter().filter(|gone| scope.fits(gone.who())) {
+    let meant = |gone: &&Departed| scope.fits(gone.who()) && about.departed(gone);
+    for gone in departed.iter().filter(meant) {
         match seen.get(&gone.pid) {
             // Also one that is shown idle: a statement may lie in its socket that it has not read
             // yet, and it would run whatever became of its client.
@@ -117,7 +146,8 @@ fn compare(
         }
     }
     let held = ours.iter().filter(|session| session.held_by_holds);
-    for session in held.filter(|session| scope.fits(session.who())) {
+    // Asked after the server was: whoever reads by then with the server's consent was not writing.
+    for session in held.filter(|it| scope.fits(it.who()) && about.session(it)) {
         view.count_session(session, sessions, endpoint, &seen);
     }
     for backend in seen.values().filter(|backend| !backend.sends_changes) {

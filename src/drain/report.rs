@@ -16,8 +16,11 @@ words! {
     Outcome {
         /// It goes on.
         Draining = "draining",
-        /// Nothing runs, and the server says so.
+        /// Nothing runs, and the server says so; of read-only mode: nobody can write any more, and a
+        /// write that was tried was refused.
         Drained = "drained",
+        /// A write was carried out although the database is read-only.
+        Writable = "writable",
         /// No permit is out, and the server did not say that nothing runs.
         Unproved = "unproved",
         /// The ladder is at its end and somebody is in the way.
@@ -67,6 +70,17 @@ pub struct DrainReport {
     /// Sessions that no hold stops and that are in a transaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exempt: Vec<Blocker>,
+    /// In read-only mode, how many sessions the server refuses writes of; absent in a hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<u64>,
+    /// In read-only mode, sessions whose one statement began before it, is seen to read, and may come
+    /// to its end; the server would not refuse it a write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<Blocker>,
+    /// In read-only mode, idle sessions that could not be told to the server so far. What they begin waits
+    /// until they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_enforced: Vec<Blocker>,
     /// A sentence about it.
     pub detail: String,
 }
@@ -91,6 +105,9 @@ impl DrainReport {
             bypass_unknown: None,
             obstacles: Vec::new(),
             exempt: Vec::new(),
+            enforced: None,
+            pending: Vec::new(),
+            not_enforced: Vec::new(),
             detail: "waiting for transactions to end".into(),
         }
     }

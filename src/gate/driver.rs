@@ -143,6 +143,11 @@ impl Gate {
         &self.scope
     }
 
+    /// The gate of the whole database, when this is one of some clients.
+    pub fn wide(&self) -> Option<&Arc<Gate>> {
+        self.wide.as_ref()
+    }
+
     /// The database, and whom it is for if it is not for all, as logs tell it.
     pub fn name(&self) -> String {
         if self.scope.is_whole() {

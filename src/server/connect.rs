@@ -17,7 +17,7 @@ use crate::config::{Host, Upstream};
 use crate::tls::connector::{Attempt, Connector, NotEncrypted};
 use crate::tls::stream::Stream;
 use crate::tls::tcp::TcpOptions;
-use crate::wire::backend::error_field;
+use crate::wire::refusal::says_starting;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -123,10 +123,10 @@ pub async fn open<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'
     }
 }
 
-/// Whether a server said that it takes no connections yet (57P03, `cannot_connect_now`).
+/// Whether a server said that it takes no connections yet.
 fn is_starting(answer: &[u8]) -> bool {
     let error = answer.strip_prefix(b"E").and_then(|rest| rest.get(4..));
-    error.and_then(|body| error_field(body, b'C')) == Some(b"57P03")
+    error.is_some_and(says_starting)
 }
 
 async fn open_once<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<'a>, NotOpened> {

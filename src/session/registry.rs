@@ -123,6 +123,9 @@ pub struct Session {
     pub held_by_holds: bool,
     /// The window it works in, if it went through one.
     pub window: Option<String>,
+    /// Whether it is no client's but ours, and tries whether a write is refused: what it sends is taken for
+    /// a read.
+    pub probe: bool,
     /// Where the client is.
     pub client: Peer,
     /// When it was logged in.
@@ -162,6 +165,8 @@ pub struct Meter {
     /// When its conversation was last freed from its client.
     freed_at: AtomicU64,
     transactions: AtomicU64,
+    /// What it ran when it was last seen to run one statement outside of a block, plus one.
+    alone: AtomicU64,
     /// How often the server was ready for the next statement.
     answers: AtomicU64,
     /// Whether the session is over.
@@ -224,6 +229,7 @@ impl Session {
             replication: login.replication,
             held_by_holds: login.held_by_holds,
             window: login.pass.as_ref().map(|pass| pass.window().to_owned()),
+            probe: false,
             pass: Mutex::new(login.pass),
             client: login.client,
             connected_at: SystemTime::now(),
@@ -237,6 +243,15 @@ impl Session {
             cancels: Mutex::default(),
             inbox: Inbox::default(),
             enforcement: Shared::default(),
+        }
+    }
+
+    /// A session of our own that tries whether a write is refused. It is in no registry.
+    #[must_use]
+    pub fn probe(login: Login) -> Session {
+        Session {
+            probe: true,
+            ..Session::new(SessionId(0), login)
         }
     }
 
@@ -353,6 +368,22 @@ impl Session {
     #[must_use]
     pub fn still_runs(&self, running: Running) -> bool {
         self.running() == running && !self.meter.ended.load(Ordering::Relaxed)
+    }
+
+    /// What the server runs for it now is all that its transaction is.
+    pub fn note_runs_alone(&self) {
+        let running = self.running().0.saturating_add(1);
+        self.meter.alone.store(running, Ordering::Release);
+    }
+
+    /// Whether the server runs one statement for it that was noted to be all of its transaction, and runs
+    /// that very one still.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        let noted = self.meter.alone.load(Ordering::Acquire);
+        noted
+            .checked_sub(1)
+            .is_some_and(|noted| self.still_runs(Running(noted)))
     }
 
     /// It waits at the gate, or no more.
@@ -490,6 +521,8 @@ pub struct Departed {
     pub application_name: String,
     /// Where its client was.
     pub client: Peer,
+    /// Whether the server refuses it writes.
+    pub enforced: bool,
 }
 
 impl Departed {
@@ -546,6 +579,7 @@ impl Sessions {
                     user: session.user.clone(),
                     application_name: session.application_name.clone(),
                     client: session.client,
+                    enforced: session.enforcement() == Enforcement::Enforced,
                 });
             }
             if let Some(mut same) = self.by_pid.get_mut(&pid) {

@@ -110,6 +110,8 @@ struct Batch {
     skipping: bool,
     /// Something of it may have done work: a Bind or an Execute.
     runs: bool,
+    /// How many of them are Execute.
+    executes: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +220,22 @@ impl Tracker {
     #[must_use]
     pub fn may_send_in_step(&self) -> bool {
         self.units.is_empty() || self.copy != Copy::No || self.lost_count
+    }
+
+    /// Whether all that the server has is one Query, or a batch with one Execute and its Sync, outside of
+    /// a block: with its answer the session's transaction ends.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        let idle = self.status == Status::Idle && self.copy == Copy::No && !self.lost_count;
+        match self.units.front() {
+            Some(unit) if idle && self.units.len() == 1 && self.open == Batch::default() => {
+                match unit.end {
+                    End::Query => unit.batch == Batch::default(),
+                    End::Sync => unit.batch.executes <= 1,
+                }
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Whether as many units are unanswered as may be.
@@ -354,6 +372,7 @@ impl Tracker {
     fn extended(&mut self, tag: u8) {
         if !self.open.skipping {
             self.open.runs |= matches!(tag, from_client::BIND | from_client::EXECUTE);
+            self.open.executes += u32::from(tag == from_client::EXECUTE);
             self.open.expected = self.open.expected.saturating_add(1);
             self.open.data = Data::None;
         }
@@ -563,6 +582,30 @@ mod tests {
             }
         }
         tracker
+    }
+
+    #[test]
+    fn one_statement_outside_of_a_block_is_all_of_its_transaction() {
+        for (script, alone) in [
+            (">Q", true),
+            (">PBDES", true),
+            (">PBDES <12TD", true),
+            (">BES", true),
+            (">Q <CZI >Q", true),
+            // Nothing, half a batch, two of anything, a block, a COPY.
+            ("", false),
+            (">PBE", false),
+            (">PBEH <12", false),
+            (">QQ", false),
+            (">PBEBES", false),
+            (">PBES >Q", false),
+            (">PBEQ", false),
+            (">Q <CZT >Q", false),
+            (">Q <G", false),
+            (">Q <CZI", false),
+        ] {
+            assert_eq!(play(script).runs_alone(), alone, "{script}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -98,6 +98,17 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {
     /// Whether bytes that were written wait to be sent. Who leaves it at that must see to it that
     /// the socket is flushed: encrypted bytes go nowhere by themselves.
     fn has_unsent(&self) -> bool;
+}
+
+/// Between two parts of this process.
+impl Socket for DuplexStream {
+    fn peer_has_closed(&self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+
+    fn has_unsent(&self) -> bool {
+        false
+    }
 }
 
 impl Socket for Stream {

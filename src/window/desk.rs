@@ -14,7 +14,7 @@ use super::controller::Controller;
 use super::journal::{JournalError, Record};
 use super::lease::{Lease, Term};
 use super::lent::{Driver, Lent};
-use super::steps::{After, Life, Stage};
+use super::steps::{After, Before, Life, Stage, WindowMode};
 use super::windows::{Refused, WindowRequest};
 use crate::clock;
 use crate::config::{AskedCap, Blocked, Bypass, words};
@@ -58,6 +58,10 @@ pub struct CapAround {
 pub struct Order {
     /// The database.
     pub database: String,
+    /// Who waits for it.
+    pub mode: WindowMode,
+    /// How long reads go on first, while writes are held already.
+    pub read_only_first: Option<Duration>,
     /// How long traffic may be held for it at most, the drain included.
     pub duration: Duration,
     /// How long it goes on without a renewal.
@@ -171,12 +175,15 @@ impl Desk {
         let lease = Lease::begin(term, order.lease, clock::now());
         let (effects, to_do) = mpsc::unbounded_channel();
         let on_lost = order.on_lost;
-        let cap_first = order.cap.map(|cap| cap.before);
+        let before = Before {
+            capped: order.cap.map(|cap| cap.before),
+            read_only: order.read_only_first,
+        };
         let window = Arc::new(Lent::new(
             (id, clock::wall()),
             order,
             (key, hash(&secret)),
-            Life::begin(lease, on_lost, cap_first),
+            Life::begin(lease, on_lost, before),
             (effects, Arc::clone(self.controller.audit())),
         ));
         self.keep(Arc::clone(&window));

@@ -13,9 +13,13 @@ use crate::config::Bypass;
 use crate::drain::bypass::{News, Sighting, Tell, Watch};
 use crate::drain::escalation::Ladder;
 use crate::drain::execute::Drain;
+use crate::drain::probe::Prober;
 use crate::drain::report::{Blocker, DrainReport, Outcome, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{Generation, Holder};
+use crate::server::cancel::Cancels;
+use crate::session::registry::Enforcement;
+use crate::session::relay::Common;
 
 /// A gate that a holder has just closed.
 #[derive(Debug)]
@@ -87,9 +91,13 @@ impl Controller {
             bypass,
         } = beginning;
         let (database, name) = (gate.database().to_owned(), gate.name());
+        let prober = self.prober_of(&gate, (holder, generation));
         let mut inside = self.sessions.held_with(&database);
         let scope = gate.scope();
         inside.retain(|session| session.transaction_age().is_some() && scope.fits(session.who()));
+        if prober.is_some() {
+            inside.retain(|session| session.enforcement() != Enforcement::Enforced);
+        }
         let waited_for = inside
             .iter()
             .map(|session| Blocker::from(&**session))
@@ -121,6 +129,7 @@ impl Controller {
             sessions: Arc::clone(&self.sessions),
             control: self.control(&database),
             bypass,
+            prober,
         };
         let (metrics, control) = (Arc::clone(&self.metrics), Arc::clone(&drain.control));
         self.tasks
@@ -129,9 +138,10 @@ impl Controller {
         let climbed = ladder.subscribe();
         let (audit, of, told) = (Arc::clone(&self.audit), database.clone(), report.clone());
         self.tasks.spawn("drain", async move {
-            drain.run(climbed, progress).await;
+            drain.run(climbed, &progress).await;
             metrics.drained(clock::now().saturating_duration_since(held_at));
             audit.tell(drain_ended(&of, &told.borrow()));
+            drain.follow_pending(&progress).await;
         });
         let draining = Draining {
             database: database.clone(),
@@ -141,6 +151,27 @@ impl Controller {
         };
         self.drains.of().insert((name, holder), draining.clone());
         draining
+    }
+
+    /// What tries a write when a hold lets reads in.
+    fn prober_of(&self, gate: &Gate, hold: (Holder, Generation)) -> Option<Prober> {
+        let (_, holds) = gate.holds();
+        let mut holds = holds.iter();
+        let this = holds.find(|(holder, it)| (*holder, it.generation) == hold)?;
+        let config = self.config();
+        let target = config.target(gate.database());
+        let common = Common {
+            tasks: self.tasks.clone(),
+            // For a statement of its own that hangs.
+            cancels: Cancels::new(1),
+            metrics: Arc::clone(&self.metrics),
+        };
+        this.1.spec.read_only.then(|| Prober {
+            target: target.unwrap_or_else(|| config.default_target()),
+            config,
+            common: Arc::new(common),
+            own: self.own.clone(),
+        })
     }
 
     /// Who is told of bypass sessions.

@@ -132,6 +132,9 @@ pub struct WindowRecord {
     pub since: Timestamp,
     /// Who asked.
     pub by: String,
+    /// Whether reads go on meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// Why traffic stays held although the work is over; absent while the work goes on.
     pub stays: Option<String>,
     /// What was agreed with its holder, if that is not the runner of this process.

@@ -16,6 +16,7 @@ use super::desk::{IfBusy, Order};
 use super::drains::Draining;
 use super::journal::LentRecord;
 use super::lease::Term;
+use super::opening::Steering;
 use super::steps::{Command, Denied, Effect, End, Event, Life, Stage};
 use super::windows::{Granted, Refused, WindowRequest};
 use crate::audit::{self, Audit, Kind};
@@ -238,7 +239,9 @@ pub(super) struct Driver {
     arrivals: (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>),
     opening: Under<Result<Granted, Refused>>,
     give_up: Option<oneshot::Sender<()>>,
-    begun: Option<oneshot::Receiver<Draining>>,
+    /// For one that lets reads go on first: that this is over.
+    hold_all: Option<oneshot::Sender<()>>,
+    begun: Option<mpsc::UnboundedReceiver<Draining>>,
     drain: Option<watch::Receiver<DrainReport>>,
     granted: Option<Granted>,
     lost: Option<watch::Receiver<Option<String>>>,
@@ -262,6 +265,7 @@ impl Driver {
             arrivals: mpsc::channel(ARRIVALS),
             opening: None,
             give_up: None,
+            hold_all: None,
             begun: None,
             drain: None,
             granted: None,
@@ -322,6 +326,12 @@ impl Driver {
         match effect {
             Effect::Cap => self.cap().await,
             Effect::Begin => self.begin(),
+            Effect::HoldAll => {
+                if let Some(hold_all) = self.hold_all.take() {
+                    // One that was refused meanwhile says so.
+                    let _ = hold_all.send(());
+                }
+            }
             Effect::GiveUp => {
                 if let Some(give_up) = self.give_up.take() {
                     // A drain that has ended needs no telling.
@@ -355,7 +365,8 @@ impl Driver {
     /// Caps traffic for as long as the window may take: it is taken off, or made shorter, at the end.
     async fn cap(&mut self) {
         if let Some(cap) = self.window.order.cap {
-            let time = cap.before + self.window.order.duration + cap.after;
+            let reads = self.window.order.read_only_first.unwrap_or_default();
+            let time = cap.before + reads + self.window.order.duration + cap.after;
             self.capped = self.cap_at(cap.at, time).await;
         }
     }
@@ -396,6 +407,8 @@ impl Driver {
         let request = WindowRequest {
             id: self.window.id.clone(),
             database: order.database.clone(),
+            mode: order.mode,
+            read_only_first: order.read_only_first,
             duration: order.duration,
             blocked: order.blocked,
             client_deadline: order.client_deadline,
@@ -411,22 +424,28 @@ impl Driver {
                 backends: Vec::new(),
             }),
         };
-        let (begun, draining) = oneshot::channel();
-        let (give_up, given_up) = oneshot::channel::<()>();
+        let (begun, draining) = mpsc::unbounded_channel();
+        let (give_up, given_up) = oneshot::channel();
+        let (hold_all, reads_over) = oneshot::channel();
         let controller = Arc::clone(&self.controller);
         self.opening = Some(Box::pin(async move {
-            let given_up = async {
-                if given_up.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+            let steering = Steering {
+                begun,
+                hold_all: said(reads_over),
+                given_up: said(given_up),
             };
-            controller.begin_window(request, begun, given_up).await
+            controller.begin_window(request, steering).await
         }));
         (self.begun, self.give_up) = (Some(draining), Some(give_up));
+        self.hold_all = Some(hold_all);
     }
 
     fn begun(&mut self, draining: Draining) {
-        let end = clock::now() + self.window.order.duration;
+        let order = &self.window.order;
+        let mut end = clock::now() + order.duration;
+        if self.window.stage() == Stage::ReadOnly {
+            end += order.read_only_first.unwrap_or_default();
+        }
         let mut inner = self.window.inner();
         inner.life.ends_at(Some(end));
         inner.drain = Some(draining.report.clone());
@@ -488,7 +507,12 @@ impl Driver {
             // Nobody could ever prove that it is gone.
             (Stage::Exclusive, None) => window.order.unproved,
             (
-                Stage::Queued | Stage::Capped | Stage::Draining | Stage::Ending | Stage::Closed,
+                Stage::Queued
+                | Stage::Capped
+                | Stage::ReadOnly
+                | Stage::Draining
+                | Stage::Ending
+                | Stage::Closed,
                 _,
             ) => false,
         };
@@ -517,14 +541,22 @@ async fn under_way<T>(task: &mut Under<T>) -> T {
     }
 }
 
-async fn told<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
-    match receiver {
-        Some(waiting) => {
-            let told = waiting.await.ok();
-            *receiver = None;
-            told
-        }
+/// The next thing that is told, if there is anybody to tell it.
+async fn told<T>(receiver: &mut Option<mpsc::UnboundedReceiver<T>>) -> Option<T> {
+    let told = match receiver {
+        Some(waiting) => waiting.recv().await,
         None => std::future::pending().await,
+    };
+    if told.is_none() {
+        *receiver = None;
+    }
+    told
+}
+
+/// Waits until this is said; for ever, if nobody is left to say it.
+async fn said(word: oneshot::Receiver<()>) {
+    if word.await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

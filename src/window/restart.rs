@@ -87,7 +87,7 @@ impl Controller {
             HoldSpec {
                 duration: hold.duration,
                 then: Then::Stay,
-                read_only: false,
+                read_only: window.read_only,
                 blocked: Blocked::Queue,
                 sqlstate: None,
                 first_stage: Duration::ZERO,

@@ -1,7 +1,8 @@
 //! The life of a window that somebody asked for: which step follows which, and what is to be done.
 //!
 //! ```text
-//!  Queued ──turn──► Capped ──time──► Draining, where traffic is capped first
+//!  Queued ──turn──► Capped ──time──► as from Queued, where traffic is capped first
+//!  Queued ──turn──► ReadOnly ──time──► Draining, where reads go on for a while first; else as Draining
 //!  Queued ──turn──► Draining ──granted──► Exclusive ──┐ finish, abort, lease or time over, opened
 //!    │  ◄──busy──────┘ │  │                           ▼
 //!    │                 │  └─ abort, lease over ──► Ending ──its connections are gone──► Closed
@@ -20,14 +21,27 @@ words! {
         Queued = "queued",
         /// Fewer transactions run at once than before, so that less is to be drained.
         Capped = "capped",
-        /// Traffic is held, and what runs is waited for or ended.
+        /// Writes are held, and reads go on, before all is.
+        ReadOnly = "read_only",
+        /// Traffic is held, or in a window that lets reads in the writes, and what runs is waited for or
+        /// ended.
         Draining = "draining",
-        /// Its connections are alone.
+        /// Its connections are alone; in a window that lets reads in, they alone write.
         Exclusive = "exclusive",
         /// Its connections are being ended.
         Ending = "ending",
         /// It is over.
         Closed = "closed",
+    }
+}
+
+words! {
+    /// Who waits for a window.
+    WindowMode {
+        /// Everybody but its connections.
+        Exclusive = "exclusive",
+        /// Who writes; reads go on.
+        ReadOnly = "read_only",
     }
 }
 
@@ -74,6 +88,8 @@ enum State {
     Queued,
     /// Until then.
     Capped(Instant),
+    /// Until then.
+    ReadOnly(Instant),
     Draining,
     Exclusive,
     Ending(End),
@@ -115,8 +131,10 @@ pub enum Command {
 pub enum Effect {
     /// Cap how many transactions run at once.
     Cap,
-    /// Hold and drain.
+    /// Hold and drain: where reads go on first, the writes.
     Begin,
+    /// Hold the reads too, and drain.
+    HoldAll,
     /// Stop draining, and let traffic flow.
     GiveUp,
     /// Make the key valid.
@@ -146,19 +164,27 @@ pub struct Life {
     state: State,
     lease: Lease,
     on_lost: After,
-    /// For how long traffic is capped before it is held.
-    cap_first: Option<Duration>,
+    before: Before,
+}
+
+/// What comes before traffic is held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Before {
+    /// For how long it is capped.
+    pub capped: Option<Duration>,
+    /// For how long reads go on after that, while writes are held.
+    pub read_only: Option<Duration>,
 }
 
 impl Life {
     /// Of a window that waits for its turn.
     #[must_use]
-    pub fn begin(lease: Lease, on_lost: After, cap_first: Option<Duration>) -> Life {
+    pub fn begin(lease: Lease, on_lost: After, before: Before) -> Life {
         Life {
             state: State::Queued,
             lease,
             on_lost,
-            cap_first,
+            before,
         }
     }
 
@@ -168,6 +194,7 @@ impl Life {
         match self.state {
             State::Queued => Stage::Queued,
             State::Capped(_) => Stage::Capped,
+            State::ReadOnly(_) => Stage::ReadOnly,
             State::Draining => Stage::Draining,
             State::Exclusive => Stage::Exclusive,
             State::Ending(_) => Stage::Ending,
@@ -179,7 +206,11 @@ impl Life {
     #[must_use]
     pub fn end(&self) -> Option<End> {
         match self.state {
-            State::Queued | State::Capped(_) | State::Draining | State::Exclusive => None,
+            State::Queued
+            | State::Capped(_)
+            | State::ReadOnly(_)
+            | State::Draining
+            | State::Exclusive => None,
             State::Ending(end) | State::Closed(end) => Some(end),
         }
     }
@@ -199,7 +230,7 @@ impl Life {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         match self.state {
-            State::Capped(until) => Some(until.min(self.lease.due())),
+            State::Capped(until) | State::ReadOnly(until) => Some(until.min(self.lease.due())),
             State::Queued | State::Draining | State::Exclusive => Some(self.lease.due()),
             State::Ending(_) | State::Closed(_) => None,
         }
@@ -236,19 +267,25 @@ impl Life {
     /// Takes note of an event, and says what is to be done.
     pub fn apply(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         match (event, self.state) {
-            (Event::Turn, State::Queued) => match self.cap_first {
+            (Event::Turn, State::Queued) => match self.before.capped {
                 Some(time) => {
                     self.state = State::Capped(now + time);
                     vec![Effect::Cap]
                 }
-                None => self.drains(),
+                None => self.drains(now),
             },
             (Event::Clock, State::Capped(until))
                 if until <= now && self.lease.over(now).is_none() =>
             {
-                self.drains()
+                self.drains(now)
             }
-            (Event::Busy, State::Draining) => {
+            (Event::Clock, State::ReadOnly(until))
+                if until <= now && self.lease.over(now).is_none() =>
+            {
+                self.state = State::Draining;
+                vec![Effect::HoldAll]
+            }
+            (Event::Busy, State::ReadOnly(_) | State::Draining) => {
                 self.state = State::Queued;
                 Vec::new()
             }
@@ -258,14 +295,18 @@ impl Life {
             }
             // It was granted in the instant in which it was given up.
             (Event::Granted, State::Ending(_)) => vec![Effect::EndConnections],
-            (Event::NotGranted, State::Draining) => self.closed(End {
+            (Event::NotGranted, State::ReadOnly(_) | State::Draining) => self.closed(End {
                 why: Why::NotGranted,
                 after: After::Reopen,
             }),
             (Event::NotGranted | Event::Busy, State::Ending(end)) => self.closed(end),
             (
                 Event::Clock,
-                State::Queued | State::Capped(_) | State::Draining | State::Exclusive,
+                State::Queued
+                | State::Capped(_)
+                | State::ReadOnly(_)
+                | State::Draining
+                | State::Exclusive,
             ) => {
                 match self.lease.over(now) {
                     Some(Over::NotRenewed) => self.stop(Why::LeaseLost, self.on_lost),
@@ -292,6 +333,7 @@ impl Life {
             (
                 Event::Turn,
                 State::Capped(_)
+                | State::ReadOnly(_)
                 | State::Draining
                 | State::Exclusive
                 | State::Ending(_)
@@ -301,16 +343,23 @@ impl Life {
                 Event::Busy | Event::Granted | Event::NotGranted,
                 State::Queued | State::Capped(_) | State::Exclusive | State::Closed(_),
             )
+            // Nothing is granted while reads go on for a while.
+            | (Event::Granted, State::ReadOnly(_))
             | (Event::Clock, State::Ending(_) | State::Closed(_))
             // The drain tells that it was opened.
             | (
                 Event::Opened,
-                State::Queued | State::Capped(_) | State::Draining | State::Closed(_),
+                State::Queued
+                | State::Capped(_)
+                | State::ReadOnly(_)
+                | State::Draining
+                | State::Closed(_),
             )
             | (
                 Event::Gone,
                 State::Queued
                 | State::Capped(_)
+                | State::ReadOnly(_)
                 | State::Draining
                 | State::Exclusive
                 | State::Closed(_),
@@ -318,8 +367,11 @@ impl Life {
         }
     }
 
-    fn drains(&mut self) -> Vec<Effect> {
-        self.state = State::Draining;
+    fn drains(&mut self, now: Instant) -> Vec<Effect> {
+        self.state = match self.before.read_only {
+            Some(time) => State::ReadOnly(now + time),
+            None => State::Draining,
+        };
         vec![Effect::Begin]
     }
 
@@ -331,7 +383,7 @@ impl Life {
         };
         match self.state {
             State::Queued | State::Capped(_) => self.closed(nothing_done),
-            State::Draining => {
+            State::ReadOnly(_) | State::Draining => {
                 self.state = State::Ending(nothing_done);
                 vec![Effect::GiveUp]
             }

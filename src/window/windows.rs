@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::controller::Controller;
-use super::drains::{Beginning, Draining};
-use super::fence::{Fence, FenceFor, NoFence};
+use super::fence::NoFence;
 use super::generations::StillServed;
-use super::journal::{JournalError, LentRecord, Record, WindowRecord};
-use crate::clock;
-use crate::config::{Blocked, Bypass, Then};
+use super::journal::{JournalError, LentRecord, Record};
+use super::steps::WindowMode;
+use crate::config::{Blocked, Bypass};
 use crate::drain::escalation::Ladder;
-use crate::drain::report::{DrainReport, Outcome};
-use crate::gate::mode::{Generation, HoldSpec, Holder};
+use crate::drain::report::DrainReport;
+use crate::gate::mode::{Generation, Holder};
 use crate::server::control::OtherProxy;
 
 /// A window as it is asked for.
@@ -25,6 +24,11 @@ pub struct WindowRequest {
     pub id: String,
     /// The database.
     pub database: String,
+    /// Who waits for it.
+    pub mode: WindowMode,
+    /// How long reads go on first, while writes are held already; none of that time counts as the
+    /// window's. Only of one that is exclusive.
+    pub read_only_first: Option<Duration>,
     /// How long traffic may be held for it at most, the drain included.
     pub duration: Duration,
     /// What the blocked get.
@@ -47,7 +51,7 @@ pub struct WindowRequest {
     pub lent: Option<LentRecord>,
 }
 
-/// A window that is exclusive.
+/// A window whose connections may work.
 #[derive(Debug)]
 pub struct Granted {
     /// Its name.
@@ -60,7 +64,7 @@ pub struct Granted {
     pub lost: watch::Receiver<Option<String>>,
     /// How the drain went.
     pub report: DrainReport,
-    generation: Generation,
+    pub(super) generation: Generation,
 }
 
 /// Why there is no window.
@@ -239,7 +243,11 @@ impl Windows {
         found.is_some()
     }
 
-    fn begin(&self, database: &str, id: &str) -> Result<watch::Receiver<Option<String>>, Refused> {
+    pub(super) fn begin(
+        &self,
+        database: &str,
+        id: &str,
+    ) -> Result<watch::Receiver<Option<String>>, Refused> {
         let mut open = self.open();
         if let Some(other) = open.get(database) {
             return Err(other.refusal());
@@ -279,107 +287,6 @@ impl Windows {
 }
 
 impl Controller {
-    /// Holds and drains a database; returns when nothing but the window may run in it. When that is
-    /// not reached, or `given_up` comes first, traffic flows again. `begun` gets the drain to watch.
-    ///
-    /// Not cancel safe: dropping it leaves the database held until `duration` is over and an alert
-    /// says so. That is what `given_up` is for.
-    pub async fn begin_window(
-        self: &Arc<Self>,
-        request: WindowRequest,
-        begun: oneshot::Sender<Draining>,
-        given_up: impl Future<Output = ()>,
-    ) -> Result<Granted, Refused> {
-        self.alone()?;
-        let id = request.id.clone();
-        let database = request.database.clone();
-        let lost = self.windows.begin(&database, &id)?;
-        if let Some(other) = self.other_proxy(&database).await {
-            self.windows.end(&database, &id);
-            return Err(Refused::OtherProxy(other));
-        }
-        let fence = match self.fence_for(&request).await {
-            Ok(fence) => fence,
-            Err(refused) => {
-                self.windows.end(&database, &id);
-                return Err(refused.into());
-            }
-        };
-        let record = WindowRecord {
-            id: id.clone(),
-            since: clock::wall(),
-            by: request.by.clone(),
-            stays: None,
-            lent: request.lent.clone(),
-        };
-        let note = |journal: &mut Record| {
-            journal.windows.insert(database.clone(), record);
-        };
-        let hold = || {
-            let (held_at, gate) = (clock::now(), self.gates.of(&database));
-            let spec = HoldSpec {
-                sqlstate: Some(self.config().hold.reject_sqlstate),
-                ..request.spec()
-            };
-            let generation = gate.hold(Holder::Window, spec);
-            (held_at, gate, generation)
-        };
-        let (held_at, gate, generation) = match self.record(note, hold).await {
-            Ok(held) => held,
-            Err(error) => {
-                self.windows.end(&database, &id);
-                return Err(error.into());
-            }
-        };
-        if let Some(fence) = fence {
-            fence.keep(Holder::Window, generation);
-        }
-        let ladder = request.ladder.clone().within(request.duration);
-        let drain = self.drain(Beginning {
-            gate: Arc::clone(&gate),
-            holder: Holder::Window,
-            generation,
-            held_at,
-            ladder,
-            bypass: request.bypass,
-        });
-        tracing::info!(
-            database,
-            window = id,
-            by = request.by,
-            "window begins to drain"
-        );
-        // Nobody has to watch.
-        let _ = begun.send(drain.clone());
-        let report = tokio::select! {
-            // A window that is there when nobody wants it any more is given back.
-            biased;
-            report = drain.clone().ended() => report,
-            () = given_up => {
-                gate.end_hold(Holder::Window, Some(generation));
-                drain.ended().await
-            }
-        };
-        let ends_at = held_at + request.duration;
-        let granted = Granted {
-            id,
-            database,
-            ends_at,
-            lost,
-            report,
-            generation,
-        };
-        match granted.report.outcome {
-            Outcome::Drained => Ok(granted),
-            Outcome::Unproved if request.unproved => Ok(granted),
-            Outcome::Unproved | Outcome::Exhausted | Outcome::Ended | Outcome::Draining => {
-                let report = Box::new(granted.report.clone());
-                self.reopen_after(granted).await;
-                Err(Refused::NotDrained(report))
-            }
-        }
-    }
-
     /// Ends a window and lets traffic flow, unless somebody else holds it too.
     pub async fn reopen_after(self: &Arc<Self>, window: Granted) {
         self.windows.end(&window.database, &window.id);
@@ -437,43 +344,10 @@ impl Controller {
     }
 }
 
-impl Controller {
-    async fn fence_for(
-        self: &Arc<Self>,
-        request: &WindowRequest,
-    ) -> Result<Option<Fence>, NoFence> {
-        // Who shows a window's key comes as who he is; the runner's role is known.
-        let whom = match request.lent {
-            Some(_) => FenceFor::Others,
-            None => FenceFor::Migration,
-        };
-        match request.fence {
-            true => self.fence(&request.database, whom).await.map(Some),
-            false => Ok(None),
-        }
-    }
-}
-
 impl WindowRequest {
     /// A name that no window has.
     #[must_use]
     pub fn new_id() -> String {
         format!("w{:016x}", rand::random::<u64>())
-    }
-
-    /// Traffic does not reopen by itself behind the back of whoever works: the window's own time is
-    /// watched by its holder, and an overdue hold alerts.
-    fn spec(&self) -> HoldSpec {
-        HoldSpec {
-            duration: self.duration,
-            then: Then::Stay,
-            read_only: false,
-            blocked: self.blocked,
-            sqlstate: None,
-            first_stage: self.ladder.first_stage(),
-            client_deadline: self.client_deadline,
-            by: self.by.clone(),
-            reason: self.reason.clone(),
-        }
     }
 }

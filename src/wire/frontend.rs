@@ -63,6 +63,12 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &length.to_be_bytes(), body].concat()
 }
 
+/// A whole `Query`. The text holds no zero.
+#[must_use]
+pub fn query(sql: &str) -> Vec<u8> {
+    message(tag::QUERY, &[sql.as_bytes(), &[0]].concat())
+}
+
 /// A whole `Parse`, without types of parameters. Neither text holds a zero.
 #[must_use]
 pub fn parse(statement: &str, sql: &str) -> Vec<u8> {

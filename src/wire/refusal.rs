@@ -463,6 +463,12 @@ pub fn says_read_only(body: &[u8]) -> bool {
     error_field(body, b'C') == Some(b"25006") && error_field(body, b'V') == Some(b"ERROR")
 }
 
+/// Whether a server's error says that it takes no connections yet (`cannot_connect_now`).
+#[must_use]
+pub fn says_starting(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(b"57P03")
+}
+
 fn error(sqlstate: &'static str, message: &str) -> Text {
     let message = message.to_owned();
     Text {

@@ -3,6 +3,8 @@
 
 #[path = "../../fuzz/bodies/backend.rs"]
 mod backend;
+#[path = "../../fuzz/bodies/class.rs"]
+mod class;
 #[path = "../../fuzz/bodies/conversation.rs"]
 mod conversation;
 #[path = "../../fuzz/bodies/frontend.rs"]
@@ -47,6 +49,11 @@ fn messages_of_clients() {
 #[test]
 fn messages_of_servers() {
     run_corpus("backend", backend::run);
+}
+
+#[test]
+fn query_strings() {
+    run_corpus("class", class::run);
 }
 
 #[test]

@@ -8,8 +8,9 @@ use pgdrain::drain::escalation::Ladder;
 use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::session::registry::Signals;
-use pgdrain::window::{CapRequest, Draining, HoldRequest, Target, WindowRequest};
-use tokio::sync::oneshot;
+use pgdrain::window::steps::WindowMode;
+use pgdrain::window::{CapRequest, Draining, HoldRequest, Steering, Target, WindowRequest};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::promised::{Capped, Hold, Promised};
 use crate::step::{Ask, Step};
@@ -175,6 +176,8 @@ impl World {
         let request = WindowRequest {
             id: WindowRequest::new_id(),
             database: database.into(),
+            mode: WindowMode::Exclusive,
+            read_only_first: None,
             duration: ask.lasts,
             blocked: ask.blocked,
             client_deadline: ask.client_deadline,
@@ -186,7 +189,7 @@ impl World {
             reason: None,
             lent: None,
         };
-        let (begun, draining) = oneshot::channel();
+        let (begun, draining) = mpsc::unbounded_channel();
         let (wanted, given_up) = oneshot::channel::<()>();
         let answer = Arc::new(Mutex::new(None));
         let (controller, told) = (Arc::clone(&life.proxy.controller), Arc::clone(&answer));
@@ -195,7 +198,12 @@ impl World {
                 // Dropped is given up.
                 let _ = given_up.await;
             };
-            let came = controller.begin_window(request, begun, given_up).await;
+            let steering = Steering {
+                begun,
+                hold_all: std::future::pending(),
+                given_up,
+            };
+            let came = controller.begin_window(request, steering).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(came);
         });
         life.windows.push(Window {

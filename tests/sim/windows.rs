@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pgdrain::gate::mode::Generation;
 use pgdrain::window::{Draining, Granted, Refused};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// What a window came to, once it has.
 pub(crate) type Answer = Arc<Mutex<Option<Result<Granted, Refused>>>>;
@@ -14,7 +14,7 @@ pub(crate) struct Window {
     pub(crate) database: &'static str,
     pub(crate) answer: Answer,
     /// Gets its drain.
-    pub(crate) begun: oneshot::Receiver<Draining>,
+    pub(crate) begun: mpsc::UnboundedReceiver<Draining>,
     /// Dropped to give it up.
     pub(crate) wanted: Option<oneshot::Sender<()>>,
     /// Its hold, once it is on.

@@ -32,7 +32,8 @@ pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck,
 pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
 pub use window::{
-    After, IfBusy, Stage, Why, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 
 /// Answer of `GET /v1/status`.

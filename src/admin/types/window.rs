@@ -7,12 +7,18 @@ use super::drain::DrainReport;
 use crate::config::{AskedCap, Blocked, Bypass, HumanDuration, Preset};
 
 pub use crate::window::IfBusy;
-pub use crate::window::steps::{After, Stage, Why};
+pub use crate::window::steps::{After, Stage, Why, WindowMode};
 
 /// Body of `POST /v1/databases/{db}/windows`; what is left out is as configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowOrder {
+    /// Who waits for it: everybody, or who writes; `exclusive` if that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<WindowMode>,
+    /// How long reads go on, while writes are held already, before an exclusive window holds all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_for: Option<HumanDuration>,
     /// The window's own end, from the moment in which traffic is held for it.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub duration: Option<HumanDuration>,
@@ -110,6 +116,8 @@ pub struct WindowView {
     pub id: String,
     /// The database.
     pub database: String,
+    /// Who waits for it.
+    pub mode: WindowMode,
     /// Its number, which commands about it have to show; a later window has a greater one.
     pub term: u64,
     /// Where it stands.

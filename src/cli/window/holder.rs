@@ -104,7 +104,7 @@ impl Holder {
             match self.view.state {
                 Stage::Exclusive => return Ok(true),
                 Stage::Ending | Stage::Closed => return Ok(false),
-                Stage::Queued | Stage::Capped | Stage::Draining => {}
+                Stage::Queued | Stage::Capped | Stage::ReadOnly | Stage::Draining => {}
             }
             let news = progress(&self.view);
             if told.as_ref() != Some(&news) {
@@ -254,6 +254,10 @@ fn progress(view: &WindowView) -> String {
                 ),
             }
         }
+        (Stage::ReadOnly, _) => format!(
+            "window {id} of {}: reads go on, writes wait",
+            plain(database)
+        ),
         (Stage::Queued | Stage::Capped | Stage::Exclusive | Stage::Ending | Stage::Closed, _) => {
             format!("window {id} of {}: {}", plain(database), view.state)
         }

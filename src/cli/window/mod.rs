@@ -12,7 +12,9 @@ use super::arguments::{Asking, LadderArguments, operator, words};
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
-use crate::admin::types::{After, IfBusy, WindowCommand, WindowOrder, WindowView, WindowViews};
+use crate::admin::types::{
+    After, IfBusy, WindowCommand, WindowMode, WindowOrder, WindowView, WindowViews,
+};
 use crate::config::{AskedCap, Blocked, HumanDuration};
 
 /// Work alone in a database, by any tool: traffic waits meanwhile
@@ -60,6 +62,12 @@ impl Window {
 /// What is asked of a window; what is left out is as configured.
 #[derive(Args, Debug)]
 pub(super) struct Wanted {
+    /// Who waits for the window: everybody, or who writes (CREATE INDEX CONCURRENTLY, a backup).
+    #[arg(long, value_name = "MODE", value_parser = words::<WindowMode>(WindowMode::WORDS))]
+    mode: Option<WindowMode>,
+    /// Let reads go on for so long, while writes wait already, before an exclusive window holds all.
+    #[arg(long, value_name = "TIME")]
+    read_only_for: Option<HumanDuration>,
     /// The window's own end, from the moment in which traffic is held, such as 5m.
     #[arg(long = "for", value_name = "TIME")]
     duration: Option<HumanDuration>,
@@ -105,6 +113,8 @@ pub(super) struct Wanted {
 impl Wanted {
     fn order(&self) -> WindowOrder {
         WindowOrder {
+            mode: self.mode,
+            read_only_for: self.read_only_for,
             duration: self.duration,
             lease: Some(self.lease),
             on_lost: self.on_lost,

@@ -4,6 +4,7 @@ mod backends;
 mod limits;
 mod locks;
 mod obstacles;
+mod reading;
 mod rights;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use tokio_postgres::{Client, Row, Statement};
 pub use backends::{Activity, Backend, Identity};
 pub use locks::{CLASS, OtherProxy};
 pub use obstacles::{Obstacle, ObstacleKind};
+pub use reading::Running;
 pub use rights::{Rights, SessionTimeout};
 
 use self::backends::BACKENDS;

@@ -108,6 +108,14 @@ impl<'a> Tokens<'a> {
         })
     }
 
+    /// The next token, and where it stands.
+    #[cfg(test)]
+    pub(super) fn next_at(&mut self) -> Option<(Token<'a>, std::ops::Range<usize>)> {
+        self.skip_blanks();
+        let start = self.at;
+        Some((self.next()?, start..self.at))
+    }
+
     /// Goes behind blanks and comments. False when a comment is never closed.
     fn skip_blanks(&mut self) -> bool {
         loop {

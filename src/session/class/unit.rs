@@ -29,7 +29,7 @@ impl<'a> Unit<'a> {
         Self::of(&mut tokens)
     }
 
-    fn of(tokens: &mut Tokens<'a>) -> Self {
+    pub(super) fn of(tokens: &mut Tokens<'a>) -> Self {
         let mut unit = Unit::default();
         while let (Some(token), None) = (tokens.next(), unit.writes) {
             if token != Token::Semicolon {

@@ -217,11 +217,9 @@ pub(super) fn meaning<'a>(sql: &'a [u8], names: &'a Names) -> Result<Class<'a>, 
         Shape::Executes(name) => match names.statement(name).ok_or(name)? {
             Known::Reads | Known::Missing => Class::Reads,
             Known::Writes(why) => Class::Writes(*why),
-            Known::Empty
-            | Known::Ends(_)
-            | Known::ResetsAll
-            | Known::Prepares
-            | Known::Text(_) => Class::Writes(Why::Unknown),
+            Known::Empty | Known::Ends(_) | Known::ResetsAll | Known::Prepares | Known::Text(_) => {
+                Class::Writes(Why::Unknown)
+            }
         },
     })
 }

@@ -265,7 +265,9 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
             let detail = format!("in {name}: {}", theirs.detail);
             (Outcome::Exhausted, detail)
         }
-        (Outcome::Ended | Outcome::Exhausted, _) => (ours.outcome, ours.detail.clone()),
+        (Outcome::Ended | Outcome::Exhausted | Outcome::Writable, _) => {
+            (ours.outcome, ours.detail.clone())
+        }
         (_, Err(why)) => (
             Outcome::Unproved,
             format!("held here, but nothing is known of {name}: {why}"),
@@ -273,6 +275,7 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
         (_, Ok(theirs)) => match theirs.outcome {
             Outcome::Drained => (ours.outcome, ours.detail.clone()),
             Outcome::Exhausted => (Outcome::Exhausted, format!("in {name}: {}", theirs.detail)),
+            Outcome::Writable => (Outcome::Writable, format!("in {name}: {}", theirs.detail)),
             Outcome::Unproved | Outcome::Ended | Outcome::Draining => (
                 Outcome::Unproved,
                 format!("held here, but in {name}: {}", theirs.detail),
@@ -297,6 +300,13 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
         both.aborted.extend(theirs.aborted.iter().cloned());
         both.terminated.extend(theirs.terminated.iter().cloned());
         both.in_the_way.extend(theirs.in_the_way.iter().cloned());
+        both.pending.extend(theirs.pending.iter().cloned());
+        both.not_enforced
+            .extend(theirs.not_enforced.iter().cloned());
+        both.enforced = match (both.enforced, theirs.enforced) {
+            (Some(here), Some(there)) => Some(here + there),
+            (here, there) => here.or(there),
+        };
     }
     both
 }

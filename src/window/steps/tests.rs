@@ -11,7 +11,7 @@ const TERM: Term = Term(7);
 
 /// A window that begins at `now`.
 fn life(now: Instant, on_lost: After) -> Life {
-    Life::begin(Lease::begin(TERM, LEASE, now), on_lost, None)
+    Life::begin(Lease::begin(TERM, LEASE, now), on_lost, Before::default())
 }
 
 /// A window after these events, one right after the other.
@@ -49,7 +49,10 @@ fn a_window_goes_its_way() {
 #[test]
 fn traffic_is_capped_before_it_is_held_if_that_was_asked() {
     let now = Instant::now();
-    let first = Some(LEASE / 3);
+    let first = Before {
+        capped: Some(LEASE / 3),
+        read_only: None,
+    };
     let capped = || {
         let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, first);
         assert_eq!(life.apply(Event::Turn, now), [Effect::Cap]);
@@ -78,6 +81,58 @@ fn traffic_is_capped_before_it_is_held_if_that_was_asked() {
         (effects, done, aborted.stage()),
         (vec![], Ok(()), Stage::Closed)
     );
+}
+
+#[test]
+fn reads_go_on_for_a_while_before_all_is_held_if_that_was_asked() {
+    let now = Instant::now();
+    let first = Before {
+        capped: Some(LEASE / 3),
+        read_only: Some(LEASE / 3),
+    };
+    let (cap_ends, reads_end) = (now + LEASE / 3, now + LEASE / 3 * 2);
+    let reading = || {
+        let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, first);
+        assert_eq!(life.apply(Event::Turn, now), [Effect::Cap]);
+        assert_eq!(life.apply(Event::Clock, cap_ends), [Effect::Begin]);
+        assert_eq!(
+            (life.stage(), life.due()),
+            (Stage::ReadOnly, Some(reads_end))
+        );
+        life
+    };
+    let mut life = reading();
+    assert_eq!(life.apply(Event::Clock, reads_end - LEASE / 10), []);
+    assert_eq!(life.apply(Event::Clock, reads_end), [Effect::HoldAll]);
+    assert_eq!(life.stage(), Stage::Draining);
+    assert_eq!(life.apply(Event::Granted, reads_end), [Effect::LetIn]);
+
+    // Whatever ends it meanwhile: nothing was begun, and traffic flows.
+    let ended = |life: &mut Life, why| {
+        assert_eq!(life.stage(), Stage::Ending);
+        assert_eq!(life.apply(Event::NotGranted, reads_end), []);
+        let end = end(why, After::Reopen);
+        assert_eq!((life.stage(), life.end()), (Stage::Closed, Some(end)));
+    };
+    let mut aborted = reading();
+    let (effects, done) = aborted.command(Command::Abort(None), TERM, cap_ends);
+    assert_eq!((effects, done), (vec![Effect::GiveUp], Ok(())));
+    ended(&mut aborted, Why::Aborted);
+    // The lease ends before a stage does whose timer is late.
+    let mut lost = reading();
+    assert_eq!(lost.apply(Event::Clock, now + LEASE), [Effect::GiveUp]);
+    ended(&mut lost, Why::LeaseLost);
+    let mut late = reading();
+    late.ends_at(Some(reads_end));
+    assert_eq!(late.apply(Event::Clock, reads_end), [Effect::GiveUp]);
+    ended(&mut late, Why::TimeOver);
+
+    let mut refused = reading();
+    assert_eq!(refused.apply(Event::NotGranted, cap_ends), []);
+    assert_eq!(refused.stage(), Stage::Closed);
+    let mut busy = reading();
+    assert_eq!(busy.apply(Event::Busy, cap_ends), []);
+    assert_eq!(busy.apply(Event::Turn, cap_ends), [Effect::Cap]);
 }
 
 #[test]
@@ -243,10 +298,14 @@ proptest! {
     fn no_order_of_events_breaks_a_window(
         course in prop::collection::vec((happens(), 0..40_u64), 0..60),
         capped: bool,
+        reads: bool,
     ) {
         let mut now = Instant::now();
-        let cap_first = capped.then_some(LEASE / 3);
-        let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, cap_first);
+        let before = Before {
+            capped: capped.then_some(LEASE / 3),
+            read_only: reads.then_some(LEASE / 3),
+        };
+        let mut life = Life::begin(Lease::begin(TERM, LEASE, now), After::Stay, before);
         let (mut begun, mut inside, mut ended) = (0, false, 0);
         for (happens, passed) in course {
             now += Duration::from_secs(passed);
@@ -259,6 +318,9 @@ proptest! {
                 match effect {
                     Effect::Cap => prop_assert!(capped && before == Stage::Queued && !inside),
                     Effect::Begin => begun += 1,
+                    Effect::HoldAll => {
+                        prop_assert!(reads && begun > 0 && !inside && before == Stage::ReadOnly);
+                    }
                     Effect::GiveUp => prop_assert!(begun > 0 && !inside),
                     Effect::LetIn => {
                         prop_assert!(begun > 0 && !inside && before == Stage::Draining);
