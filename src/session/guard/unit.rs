@@ -65,7 +65,17 @@ impl Class<'_> {
     /// Whether it may write.
     #[must_use]
     pub(in crate::session) fn writes(self) -> bool {
-        matches!(self, Class::Writes(_))
+        self.why().is_some()
+    }
+
+    /// Why it may write, if it may.
+    #[must_use]
+    pub(in crate::session) fn why(self) -> Option<Why> {
+        if let Class::Writes(why) = self {
+            Some(why)
+        } else {
+            None
+        }
     }
 }
 

@@ -502,10 +502,7 @@ impl Plan {
             again: may_be_again.then_some(from),
             answers,
             block: after,
-            why: match unit.class {
-                Class::Writes(why) => why,
-                _ => Why::Unknown,
-            },
+            why: unit.class.why().unwrap_or(Why::Unknown),
             declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,
         }
