@@ -225,7 +225,8 @@ impl Api for AppApi {
         databases: Databases,
         request: DrainRequest,
     ) -> Result<ModeResults, ApiError> {
-        self.app.change_drain(&target(&databases), &request)
+        let target = target(&databases);
+        self.app.change_drain(&target, &request).await
     }
 
     async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {

@@ -10,7 +10,7 @@ use crate::window::Target;
 
 impl App {
     /// Gives the drains under way another ladder.
-    pub(super) fn change_drain(
+    pub(super) async fn change_drain(
         &self,
         target: &Target,
         body: &DrainRequest,
@@ -27,6 +27,8 @@ impl App {
         let ladder = Ladder::new(&self.config.load().hold.ladder.with(&asked));
         let by = body.by.as_deref().unwrap_or("unknown");
         let changed = self.controller.change_ladder(target, &ladder, by);
+        let there = self.controller.change_ladder_there(target, &ladder, by);
+        there.await;
         if changed.is_empty() {
             let message = "No drain is under way there.";
             return Err(ApiError::conflict("not_draining", message));

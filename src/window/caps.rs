@@ -38,6 +38,7 @@ impl Controller {
         let gate = self.gates.of(database);
         let Some(transactions) = request.at.of(gate.busiest()) else {
             gate.lift_cap(None);
+            self.cap_there(database, None).await;
             self.forget_ended().await;
             return Ok(None);
         };
@@ -57,6 +58,8 @@ impl Controller {
         };
         write(&mut journal, note).await?;
         gate.cap(spec.clone());
+        drop(journal);
+        self.cap_there(database, Some(spec.clone())).await;
         tracing::info!(database, transactions, by = spec.by, "capped");
         self.audit.tell(Event {
             by: Some(spec.by.clone()),

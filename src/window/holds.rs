@@ -135,7 +135,7 @@ impl Controller {
     }
 
     /// Ends the hold on `target` for these clients, and no other. With `force` also from under a window,
-    /// which ends its work; everything by force is every hold.
+    /// which ends its work; everything by force is every hold and every cap.
     pub async fn open(
         self: &Arc<Self>,
         target: &Target,
@@ -160,9 +160,6 @@ impl Controller {
             ..Event::of(Kind::BreakGlass, "*")
         });
         self.open_now(&Target::Everywhere, &Scope::default(), true);
-        for gate in self.gates.all() {
-            gate.lift_cap(None);
-        }
         let controller = Arc::clone(self);
         self.tasks.spawn("journal", async move {
             let all = Scope::default();
@@ -218,6 +215,9 @@ impl Controller {
         }
         if force && *target == Target::Everywhere {
             self.gates.end_narrow_everywhere();
+            for gate in self.gates.all() {
+                gate.lift_cap(None);
+            }
         }
         for gate in self.gates_of(target) {
             if force {

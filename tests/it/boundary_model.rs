@@ -126,6 +126,15 @@ fn turn_of_a_drain() -> impl Strategy<Value = &'static str> {
     ]
 }
 
+/// The same, while read-only mode comes and goes: `e` begins it, `v` turns its enforcement off.
+fn turn_of_read_only() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        3 => turn(),
+        2 => prop::sample::select(vec!["e", "g", "v", "e,", "g,", "e|", "g|", "e|v", "e|,v<"]),
+        1 => prop::sample::select(vec!["h", "A", "V", "t", "K", "a", "|h|a", "z"]),
+    ]
+}
+
 /// The acts of a client between the turns of the others.
 fn script(turn: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
     (conversation(), vec(turn, 0..120)).prop_map(|(acts, turns)| {
@@ -153,6 +162,11 @@ proptest! {
     fn a_boundary_is_where_the_server_is_quiescent(script in script(turn())) {
         let orderly = play(script.as_bytes());
         prop_assert!(orderly, "it keeps to the protocol, and the model does not see it");
+    }
+
+    #[test]
+    fn read_only_mode_comes_and_goes_unseen(script in script(turn_of_read_only())) {
+        relayed::play(script.as_bytes());
     }
 
     #[test]

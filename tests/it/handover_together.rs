@@ -206,3 +206,42 @@ async fn a_hold_is_taken_up_and_stays() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_ladder_and_a_cap_reach_both_and_opening_all_by_force_lifts_the_cap() {
+    let postgres = Postgres::start().await;
+    let mut proxy = Proxy::start(&postgres).await;
+    let (mut old, mut other) = (proxy.session(DB).await, proxy.session(DB).await);
+    let _former = proxy.take_over(&[]).await;
+    proxy.session(DB).await.execute(ONE).await;
+
+    old.execute("BEGIN; SELECT 1").await;
+    proxy
+        .hold(DB, json!({"for": "1h", "ladder": "gentle", "wait": "1h"}))
+        .await;
+    let firm = json!({"ladder": "firm", "wait": "10ms", "cancel": "10ms", "abort": "10s"});
+    let path = format!("/v1/databases/{DB}/drain");
+    proxy.admin().put(&path, firm).await.expect(200);
+    until("the transaction there to be aborted", SOON, async || {
+        proxy.status(DB).await["holds"][0]["drain"]["outcome"] == "drained"
+    })
+    .await;
+    proxy.open(DB).await;
+    let answer = old.query("ROLLBACK").await;
+    assert!(
+        answer.iter().any(|it| it.body == b"ROLLBACK\0"),
+        "{answer:?}"
+    );
+
+    old.execute("BEGIN; SELECT 1").await;
+    let path = format!("/v1/databases/{DB}/cap");
+    let cap = json!({"transactions": "1", "for": "1h"});
+    proxy.admin().put(&path, cap).await.expect(200);
+    is_held(&mut other).await;
+    let force = json!({"mode": "open", "force": true});
+    let path = "/v1/databases/*/mode";
+    proxy.admin().put(path, force).await.expect(202);
+    is_served(&mut other).await;
+    assert!(proxy.status(DB).await["cap"].is_null());
+    old.execute("COMMIT").await;
+}

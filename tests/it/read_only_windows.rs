@@ -202,11 +202,13 @@ async fn a_window_goes_from_stage_to_stage_and_traffic_never_flows_in_between() 
         .await
         .execute("INSERT INTO t VALUES (1001)")
         .await;
-    let view = until_state(&proxy, &window, "read_only").await;
-    assert!(
-        view["left_ms"].as_u64().is_some_and(|left| left > 60_000),
-        "{view}"
-    );
+    until_state(&proxy, &window, "read_only").await;
+    // Its own time begins when all is held.
+    until("the time that is left", SOON, async || {
+        let left = proxy.window(&window).await["left_ms"].as_u64();
+        left.is_some_and(|left| left > 60_000)
+    })
+    .await;
     proxy.until_mode(DB, "read_only").await;
     let writer = held_write(&proxy, "INSERT INTO t VALUES (1002)").await;
     reader.goes_on().await;

@@ -87,7 +87,7 @@ pub(crate) fn play(script: &[u8]) {
             play.step(instruction).await;
             play.check();
         }
-        play.gate.end_hold(Holder::Operator, None);
+        play.open();
         play.settle_in_time().await;
         play.check_bytes();
         play.check_end();
@@ -186,9 +186,12 @@ impl Relayed {
             Instruction::Mention(tag) => self.server.mention(tag),
             Instruction::Hold(waits) => self.hold(waits, Duration::ZERO),
             Instruction::Stage => self.hold(true, Duration::from_secs(3600)),
-            Instruction::Open => {
-                self.gate.end_hold(Holder::Operator, None);
+            Instruction::ReadOnly => self.let_reads_in(),
+            Instruction::Reset => {
+                self.refuses = true;
+                self.server.reset();
             }
+            Instruction::Open => self.open(),
             Instruction::Pass(milliseconds) => {
                 self.waited = true;
                 self.refuses |= milliseconds > 1000 && !self.gate.is_open();
@@ -266,11 +269,26 @@ impl Relayed {
 
     fn hold(&mut self, waits: bool, first_stage: Duration) {
         self.refuses |= !waits;
+        self.close_gate(waits, first_stage, false);
+    }
+
+    /// Nothing of the model is seen to read: all of it waits. What the proxy does besides changes the stream.
+    fn let_reads_in(&mut self) {
+        self.refuses = true;
+        self.close_gate(true, Duration::ZERO, true);
+    }
+
+    fn open(&mut self) {
+        self.gate.end_hold(Holder::Operator, None);
+        self.session.signal(Signals::READ_ONLY);
+    }
+
+    fn close_gate(&mut self, waits: bool, first_stage: Duration, read_only: bool) {
         let spec = HoldSpec {
             sqlstate: None,
             duration: Duration::from_secs(3600),
             then: Then::Open,
-            read_only: false,
+            read_only,
             blocked: if waits {
                 Blocked::Queue
             } else {
@@ -282,6 +300,7 @@ impl Relayed {
             reason: None,
         };
         self.gate.hold(Holder::Operator, spec);
+        self.session.signal(Signals::READ_ONLY);
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -331,7 +350,9 @@ impl Relayed {
             return;
         }
         let (server, unread) = (&self.server, self.far.written());
-        if server.aborted {
+        // What the proxy has it do needs no permit.
+        let unheard = server.readies != self.readies && server.obeyed;
+        if server.aborted || server.has_orders(&unread) || unheard {
             return;
         }
         let quiescent = server.is_quiescent_behind(&unread) && server.readies == self.readies;
@@ -362,6 +383,8 @@ impl Relayed {
         if self.server.lost || self.client.has_left || self.ended.is_some() {
             return;
         }
+        let idle = self.server.is_quiescent();
+        assert!(!idle || !self.server.is_read_only(), "still refuses writes");
         if self.server.aborted {
             assert_eq!(self.gate.permits(), 0, "aborted, and with a permit");
             return;

@@ -13,6 +13,7 @@
 //! | <code>&#124;</code> | everybody goes on until nobody can |
 //! | `N A V` | the server sends a notice, a notification, a changed setting |
 //! | `h r g j` | the gate closes and clients wait, or are refused; it opens; it closes for transaction blocks alone |
+//! | `e v` | the gate lets reads in alone; the server forgets that it was told to refuse writes |
 //! | `t T` | 100 milliseconds, or 61 seconds pass |
 //! | `=` | from here on sockets keep what they take until they are flushed, as encrypted ones do |
 //! | `K p q` | a cancel request, the proxy's stop, an operator's kill |
@@ -42,6 +43,10 @@ pub(crate) enum Instruction {
     Hold(bool),
     /// The gate begins a hold by keeping blocks alone; none of a model is seen to begin one.
     Stage,
+    /// The gate lets reads in alone.
+    ReadOnly,
+    /// What was set for the session is reset.
+    Reset,
     /// The gate opens.
     Open,
     /// Milliseconds pass.
@@ -114,6 +119,8 @@ fn instruction(byte: u8, rest: &mut &[u8]) -> Option<Instruction> {
         b'h' => Instruction::Hold(true),
         b'r' => Instruction::Hold(false),
         b'j' => Instruction::Stage,
+        b'e' => Instruction::ReadOnly,
+        b'v' => Instruction::Reset,
         b'g' => Instruction::Open,
         b't' => Instruction::Pass(100),
         b'T' => Instruction::Pass(61_000),

@@ -58,6 +58,29 @@ impl Does {
 /// The name of the proxy's own statements and portals.
 const OURS: &[u8] = b"__pgdrain\0";
 
+/// What the proxy has the server do between two transactions of its client: with the setting that makes it
+/// refuse writes, or nothing but answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Show,
+    Reset,
+    On,
+    /// About a prepared statement. The model's have no text: it fails.
+    Ask,
+}
+
+/// The order in a Parse of the proxy's own.
+fn order(body: &[u8]) -> Option<Order> {
+    let text = body.strip_prefix(OURS)?;
+    Some(match text.split(|byte| *byte == 0).next()? {
+        b"SHOW default_transaction_read_only" => Order::Show,
+        b"RESET default_transaction_read_only" => Order::Reset,
+        b"SET default_transaction_read_only = on" => Order::On,
+        text if text.starts_with(b"SELECT ") => Order::Ask,
+        _ => return None,
+    })
+}
+
 /// What the server does with a message of the proxy's own, or `None` for one of its client. A Bind
 /// and an Execute do what was parsed last.
 fn ours(tag: u8, body: &[u8], parsed: Does) -> Option<Does> {
@@ -71,6 +94,7 @@ fn ours(tag: u8, body: &[u8], parsed: Does) -> Option<Does> {
     Some(match text.split(|byte| *byte == 0).next() {
         Some(b"ROLLBACK") => Does::Commit,
         Some(b"BEGIN") => Does::Begin,
+        _ if order(body).is_some_and(|order| order != Order::Ask) => Does::Succeed,
         _ => Does::Fail,
     })
 }
@@ -118,6 +142,15 @@ pub(crate) struct Server {
     copy: Option<Copy>,
     /// What the proxy's own statement does that was parsed last.
     parsed: Does,
+    /// The same where it is one of these.
+    order: Option<Order>,
+    /// The proxy's messages that it is at have not been answered to their end.
+    at_order: bool,
+    /// Its last ReadyForQuery was behind them.
+    pub(crate) obeyed: bool,
+    /// Whether it refuses writes, and what it has told of that.
+    read_only: bool,
+    told_read_only: bool,
     /// Its failed transaction holds nothing: the proxy has aborted it in place.
     pub(crate) aborted: bool,
     /// How often it has said ReadyForQuery.
@@ -137,6 +170,11 @@ impl Server {
             skips: false,
             copy: None,
             parsed: Does::Nothing,
+            order: None,
+            at_order: false,
+            obeyed: false,
+            read_only: false,
+            told_read_only: false,
             aborted: false,
             readies: 0,
             lost: false,
@@ -151,6 +189,37 @@ impl Server {
     /// The status of its last ReadyForQuery, if nothing came after it.
     pub(crate) fn state(&self) -> Option<u8> {
         self.ready.then_some(self.status)
+    }
+
+    /// Whether it is at orders of the proxy, or has some before it.
+    pub(crate) fn has_orders(&self, more: &[u8]) -> bool {
+        let all = [self.unread.as_slice(), more].concat();
+        let mut rest = all.as_slice();
+        let mut found = self.at_order;
+        while let Some((tag, body)) = take_message(&mut rest) {
+            found |= tag == b'P' && order(body).is_some();
+        }
+        found
+    }
+
+    /// Whether it refuses writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What was set for the session is reset, and it says so.
+    pub(crate) fn reset(&mut self) {
+        self.read_only = false;
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        if self.read_only != self.told_read_only {
+            self.told_read_only = self.read_only;
+            let value: &[u8] = if self.read_only { b"on\0" } else { b"off\0" };
+            let body = [b"default_transaction_read_only\0", value].concat();
+            self.says.extend(tagged(b'S', &body));
+        }
     }
 
     /// Whether it waits for data.
@@ -189,6 +258,8 @@ impl Server {
             // What fails in a transaction that the proxy has just begun leaves nothing behind.
             self.aborted = (self.parsed, ours) == (Does::Begin, Does::Fail);
             self.parsed = ours;
+            self.order = order(body);
+            self.at_order |= self.order.is_some();
         }
         self.unread = rest.to_vec();
         match self.copy.take() {
@@ -290,6 +361,7 @@ impl Server {
             // An empty statement among others is no statement.
             Does::Nothing if tag == b'Q' => {}
             Does::Nothing => self.say(b'I'),
+            Does::Succeed if self.at_order && self.order.is_some() => self.follow(),
             Does::Begin => {
                 self.status = b'T';
                 self.say(b'C');
@@ -303,6 +375,20 @@ impl Server {
             Does::Succeed | Does::Suspend | Does::Fail => self.say_all(b"DC"),
         }
         Ran::Done
+    }
+
+    /// Does what the proxy wants.
+    fn follow(&mut self) {
+        match self.order {
+            Some(Order::Show) if self.read_only => {
+                self.says.extend(tagged(b'D', b"\0\x01\0\0\0\x02on"));
+            }
+            Some(Order::Show) => self.says.extend(tagged(b'D', b"\0\x01\0\0\0\x03off")),
+            Some(Order::Reset) => self.read_only = false,
+            Some(Order::On) => self.read_only = true,
+            Some(Order::Ask) | None => {}
+        }
+        self.say(b'C');
     }
 
     /// In COPY IN Sync and Flush are ignored; anything that is not of a COPY ends the connection.
@@ -349,6 +435,9 @@ impl Server {
     }
 
     fn say_ready(&mut self) {
+        self.tell();
+        self.obeyed = std::mem::take(&mut self.at_order);
+        self.order = None;
         self.ready = true;
         self.readies += 1;
         self.says.extend(tagged(b'Z', &[self.status]));

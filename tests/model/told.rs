@@ -29,6 +29,14 @@ pub(crate) fn check_refused(wrote: &[u8], got: &[u8]) {
 pub(crate) fn check_read(said: &[u8], read: &[u8]) {
     let mut said = messages(said).into_iter();
     for message in messages(read) {
+        let (tag, body) = message;
+        let of_ours = b"123CDI".contains(&tag) && body.first().is_some_and(|first| *first > b'<');
+        let shown = tag == b'D' && body.starts_with(b"\0\x01\0\0\0");
+        let setting = tag == b'S' && body.starts_with(b"default_transaction_read_only");
+        assert!(
+            !of_ours && !shown && !setting,
+            "the client got {message:?}, which was for the proxy"
+        );
         // A setting that came between answers to the proxy is passed on later.
         let ours = is_ours(message) || b"ZS".contains(&message.0);
         assert!(

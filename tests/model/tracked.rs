@@ -85,6 +85,8 @@ impl Tracked {
             Instruction::Open => self.door.open = true,
             // What only a relay has.
             Instruction::Stage
+            | Instruction::ReadOnly
+            | Instruction::Reset
             | Instruction::Pass(_)
             | Instruction::Signal(_)
             | Instruction::Collect => {}

@@ -131,12 +131,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 if self.unsettled.as_ref().is_some_and(|it| it.goes_on()) {
                     self.look_again(cx);
                 }
+                let flows = matches!(self.phase, Phase::Flowing);
+                // The rest of what the server says is on its way.
+                let soon = !self.server_scan.at_message_start();
                 // Nobody holds it, and nothing of it can start. The rest of a message that is nothing, such
                 // as late data of a COPY, comes first.
-                let stays = self.enforced.is_some() && !self.door.wants_read_only();
+                let stays = self.is_enforced() && !self.door.wants_read_only();
                 let between = self.client_scan.at_message_start();
-                let flows = matches!(self.phase, Phase::Flowing);
-                (stays && between && flows).then_some(Step::Stuck)
+                (flows && between && (soon || stays)).then_some(Step::Stuck)
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::config::Scope;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::DrainReport;
 use crate::gate::Gate;
+use crate::gate::cap::CapSpec;
 use crate::gate::mode::{Generation, HoldSpec, Holder};
 
 /// The version of questions and answers: processes of different versions refuse one another.
@@ -67,6 +68,22 @@ pub enum Question {
         scope: Scope,
         /// Also what is held with every database.
         force: bool,
+    },
+    /// Climb this ladder from now on, where a drain is under way.
+    Ladder {
+        /// One database; absent for every one.
+        database: Option<String>,
+        /// The ladder.
+        ladder: Ladder,
+        /// Who asked.
+        by: String,
+    },
+    /// Let only so many transactions run at once, or as many as come.
+    Cap {
+        /// The database.
+        database: String,
+        /// The cap; absent to take off what is there.
+        cap: Option<CapSpec>,
     },
     /// A client wants this session's statement cancelled.
     Cancel {

@@ -210,10 +210,24 @@ impl Controller {
                 scope,
                 force,
             } => {
-                let everything = force && database.is_none() && scope.is_whole();
                 self.open_now(&target(database), &scope, force);
-                if everything {
-                    for gate in self.gates.all() {
+                Answer::Done
+            }
+            Question::Ladder {
+                database,
+                ladder,
+                by,
+            } => {
+                self.change_ladder(&target(database), &ladder, &by);
+                Answer::Done
+            }
+            Question::Cap { database, cap } => {
+                let gate = self.gates.of(&database);
+                match cap {
+                    Some(spec) => {
+                        gate.cap(spec);
+                    }
+                    None => {
                         gate.lift_cap(None);
                     }
                 }

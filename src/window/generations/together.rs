@@ -10,8 +10,10 @@ use super::ask::{Answer, AskError, HeldGate, HeldThere, Question, ask};
 use super::{StillServed, former_lives};
 use crate::audit::{Event, Kind};
 use crate::config::Scope;
+use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::Gate;
+use crate::gate::cap::CapSpec;
 use crate::gate::mode::Holder;
 use crate::session::elsewhere::Elsewhere;
 use crate::window::controller::{Controller, HoldRequest, OpenRefused, Target};
@@ -183,6 +185,34 @@ impl Controller {
             sessions: former.sessions,
             why: error.to_string(),
         })
+    }
+
+    /// Changes the ladder of the former process's drains too.
+    pub async fn change_ladder_there(&self, target: &Target, ladder: &Ladder, by: &str) {
+        let question = Question::Ladder {
+            database: target.database().map(str::to_owned),
+            ladder: ladder.clone(),
+            by: by.to_owned(),
+        };
+        self.tell_former(&question, "another ladder").await;
+    }
+
+    /// Caps the former process's transactions too, each process for itself, or takes its cap off.
+    pub(in crate::window) async fn cap_there(&self, database: &str, cap: Option<CapSpec>) {
+        let database = database.to_owned();
+        let question = Question::Cap { database, cap };
+        self.tell_former(&question, "a cap").await;
+    }
+
+    /// Passes on what stands here whether it is heard there or not.
+    async fn tell_former(&self, question: &Question, what: &str) {
+        if self.alone().is_ok() {
+            return;
+        }
+        let _order = self.generations.order().await;
+        if let Err(error) = self.ask_former(question, AT_ONCE).await {
+            tracing::error!(%error, what, "the former process could not be told");
+        }
     }
 
     /// Passes on a cancel request whose session is not here.
