@@ -4,8 +4,9 @@
 //! Nothing of such a statement has been executed, as long as no row and no tag of it came: it may be sent
 //! again when writes are let in.
 
-use crate::wire::backend::{error_field, tag};
+use crate::wire::backend::tag;
 use crate::wire::frame::{HEADER_LEN, Header};
+use crate::wire::refusal::says_read_only;
 
 /// What a server has answered to a unit so far.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(super) fn answer(bytes: &[u8], from_bind: bool) -> Answer {
         rest = behind;
         match tag {
             tag::PARAMETER_STATUS | tag::NOTIFICATION => told.extend_from_slice(whole),
-            tag::ERROR if !refused && refuses(body) => refused = true,
+            tag::ERROR if !refused && says_read_only(body) => refused = true,
             tag::READY_FOR_QUERY if refused && body == b"I" && rest.is_empty() => {
                 return Answer::Refused { told };
             }
@@ -79,10 +80,6 @@ fn may_come(tag: u8) -> bool {
             | tag::READY_FOR_QUERY
             | PARAMETERS
     )
-}
-
-fn refuses(error: &[u8]) -> bool {
-    error_field(error, b'C') == Some(b"25006") && error_field(error, b'V') == Some(b"ERROR")
 }
 
 #[cfg(test)]

@@ -456,6 +456,13 @@ pub fn says_full(body: &[u8]) -> bool {
     error_field(body, b'C') == Some(b"53300")
 }
 
+/// Whether the body of a server's `ErrorResponse` says that a read-only transaction wrote. The session goes
+/// on behind it.
+#[must_use]
+pub fn says_read_only(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(b"25006") && error_field(body, b'V') == Some(b"ERROR")
+}
+
 /// Whether a server's error says that it takes no connections yet (`cannot_connect_now`).
 #[must_use]
 pub fn says_starting(body: &[u8]) -> bool {

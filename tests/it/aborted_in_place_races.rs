@@ -137,7 +137,7 @@ async fn a_cancel_request_that_was_late_makes_it_try_again_and_then_give_up() {
     .concat();
     let (proxy, _script, mut wire, mut server) = injected().await;
     server.wire.send(&hit).await;
-    assert_injected(&mut server, "PBECCPBECCPS").await;
+    assert_injected(&mut server, "CPBECCPBECCPS").await;
     server.wire.send(&aborted()).await;
     until_aborted(&proxy).await;
     wire.assert_silent().await;
@@ -148,7 +148,8 @@ async fn a_cancel_request_that_was_late_makes_it_try_again_and_then_give_up() {
     for again in [true, true, false] {
         server.wire.send(&hit).await;
         if again {
-            assert_injected(&mut server, "PBECCPBECCPS").await;
+            // What was hit may have left its statement behind.
+            assert_injected(&mut server, "CPBECCPBECCPS").await;
         }
     }
     server.wire.expect(b'X').await;

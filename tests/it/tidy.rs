@@ -33,7 +33,7 @@ const FLOORS: [(&str, u32); 21] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 21] = [
+const PURE: [&str; 23] = [
     "src/wire/",
     "src/classify/",
     "src/gate/mode.rs",
@@ -45,6 +45,8 @@ const PURE: [&str; 21] = [
     "src/session/injected.rs",
     "src/session/settings.rs",
     "src/session/verb.rs",
+    "src/session/guard/",
+    "src/session/refused_write.rs",
     "src/session/class/",
     "src/session/portable.rs",
     "src/drain/escalation.rs",

@@ -141,15 +141,12 @@ impl<'a> Batch<'a> {
     }
 
     fn close(&mut self, body: &'a [u8]) {
-        match body.split_first() {
-            Some((b'S', name)) => {
-                self.plain &= self.front.is_none();
-                self.closes = true;
-                let name = name.strip_suffix(&[0]).unwrap_or(name);
-                self.notes.push(Note::Closed(name.into()));
-                self.parsed.retain(|one| one.name != name);
-            }
-            Some(_) | None => {}
+        if let Some((b'S', name)) = body.split_first() {
+            self.plain &= self.front.is_none();
+            self.closes = true;
+            let name = name.strip_suffix(&[0]).unwrap_or(name);
+            self.notes.push(Note::Closed(name.into()));
+            self.parsed.retain(|one| one.name != name);
         }
     }
 
@@ -220,19 +217,17 @@ impl<'a> Batch<'a> {
             class = both(class, *executed);
         }
         for bound in self.bound.iter().filter(|bound| !bound.executed) {
-            class = match bound.class {
-                writes @ Class::Writes(_) => both(class, writes),
-                _ => both(class, Class::Reads),
-            };
+            let reads = !bound.class.writes();
+            class = both(class, if reads { Class::Reads } else { bound.class });
         }
         if end != End::Sync {
             // What is prepared is about to be executed, and the server has it open until then.
             for parsed in &self.parsed {
-                class = match parsed.class {
-                    writes @ Class::Writes(_) => both(class, writes),
-                    _ if class == Class::Nothing => Class::Reads,
-                    _ => class,
-                };
+                if parsed.class.writes() {
+                    class = both(class, parsed.class);
+                } else if class == Class::Nothing {
+                    class = Class::Reads;
+                }
             }
         }
         class

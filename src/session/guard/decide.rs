@@ -89,15 +89,10 @@ pub(in crate::session) fn decide(
         Stand::Deferred if waits => blocked(gates),
         Stand::Deferred => deferred(unit, gates),
         Stand::DeferredFailed => deferred_failed(unit),
-        Stand::Block => match unit.class {
-            Class::Writes(_) => Decision::FailTransaction,
-            _ => Decision::Forward,
-        },
+        Stand::Block if unit.class.writes() => Decision::FailTransaction,
+        Stand::Batch if unit.class.writes() => Decision::FailBatch,
+        Stand::Block | Stand::Batch => Decision::Forward,
         Stand::Failed => failed(unit, gates),
-        Stand::Batch => match unit.class {
-            Class::Writes(_) => Decision::FailBatch,
-            _ => Decision::Forward,
-        },
         Stand::Skipping => Decision::Pass,
     }
 }
@@ -163,8 +158,18 @@ fn deferred_failed(unit: &Unit<'_>) -> Decision {
         Class::Ends(_) if can_be_answered(unit) => Decision::EndDeferred,
         Class::Nothing if unit.end == End::Sync => Decision::AnswerEnd,
         Class::Empty if unit.end == End::Query => Decision::AnswerEnd,
-        _ if unit.goes_back => Decision::GoBack,
-        _ => Decision::InFailed,
+        Class::Nothing
+        | Class::Empty
+        | Class::Reads
+        | Class::Begins(..)
+        | Class::Defers(..)
+        | Class::Ends(_)
+        | Class::ResetsAll
+        | Class::Prepares
+        | Class::Writes(_) => match unit.goes_back {
+            true => Decision::GoBack,
+            false => Decision::InFailed,
+        },
     }
 }
 

@@ -1,3 +1,5 @@
+//! Units as drivers send them, and what becomes of each where it stands.
+
 use super::answers::{answers, begin_tag, end_tag};
 use super::decide::{Decision, Gates, Stand, decide};
 use super::names::{Known, Names, Note};
@@ -39,18 +41,25 @@ fn batch(script: &str) -> Vec<u8> {
 }
 
 fn unit<'a>(bytes: &'a [u8], names: &'a Names) -> Unit<'a> {
-    match look(bytes, false, names, true) {
-        Look::Unit(unit) => unit,
-        other => panic!("no unit: {other:?}"),
-    }
+    of(look(bytes, false, names, true))
+}
+
+fn of(looked: Look<'_>) -> Unit<'_> {
+    let Look::Unit(unit) = looked else {
+        panic!("no unit: {looked:?}");
+    };
+    unit
 }
 
 fn class(bytes: &[u8]) -> String {
     let names = Names::default();
-    match unit(bytes, &names).class {
-        Class::Begins(access, _) => format!("Begins({access:?})"),
-        Class::Defers(tag, _) => format!("Defers({tag:?})"),
-        other => format!("{other:?}"),
+    let class = unit(bytes, &names).class;
+    if let Class::Begins(access, _) = class {
+        format!("Begins({access:?})")
+    } else if let Class::Defers(tag, _) = class {
+        format!("Defers({tag:?})")
+    } else {
+        format!("{class:?}")
     }
 }
 
@@ -133,9 +142,9 @@ fn a_unit_ends_where_the_client_waits_or_where_no_more_can_be_had() {
     assert_eq!((unit.end, unit.class), (End::Flush, Class::Reads));
     // With nothing more to be had, whole messages go on.
     let front = batch("P - select 1; B - -").len();
-    match look(&both[..first - 7], true, &names, true) {
-        Look::Unit(unit) => assert_eq!((unit.bytes, unit.end), (front, End::Cut)),
-        other => panic!("{other:?}"),
+    {
+        let unit = of(look(&both[..first - 7], true, &names, true));
+        assert_eq!((unit.bytes, unit.end), (front, End::Cut));
     }
     for passes in [batch("H"), message(b'X', b""), message(b'd', b"late")] {
         let wanted = Look::Passes(passes.len());
@@ -147,16 +156,16 @@ fn a_unit_ends_where_the_client_waits_or_where_no_more_can_be_had() {
 fn a_long_text_is_taken_for_a_write_and_long_data_are_not() {
     let mut names = Names::default();
     let long = query(&"select 1 ".repeat(50));
-    match look(&long[..100], true, &names, true) {
-        Look::Unit(unit) => assert_eq!(unit.class, Class::Writes(Why::Unknown)),
-        other => panic!("{other:?}"),
+    {
+        let unit = of(look(&long[..100], true, &names, true));
+        assert_eq!(unit.class, Class::Writes(Why::Unknown));
     }
     names.note(Note::Statement(b"a"[..].into(), Known::Reads));
     let bind = message(b'B', &[&b"\0a\0"[..], &[7; 500]].concat());
     assert_eq!(look(&bind[..100], false, &names, true), Look::More);
-    match look(&bind[..100], true, &names, true) {
-        Look::Unit(unit) => assert_eq!((unit.bytes, unit.class), (100, Class::Reads)),
-        other => panic!("{other:?}"),
+    {
+        let unit = of(look(&bind[..100], true, &names, true));
+        assert_eq!((unit.bytes, unit.class), (100, Class::Reads));
     }
 }
 
@@ -165,9 +174,9 @@ fn a_name_that_is_not_known_is_asked_for_and_remembered() {
     let mut names = Names::default();
     let bytes = batch("B - a; E -; S");
     assert_eq!(look(&bytes, false, &names, true), Look::Asks(b"a"));
-    match look(&bytes, false, &names, false) {
-        Look::Unit(unit) => assert_eq!(unit.class, Class::Writes(Why::Unknown)),
-        other => panic!("{other:?}"),
+    {
+        let unit = of(look(&bytes, false, &names, false));
+        assert_eq!(unit.class, Class::Writes(Why::Unknown));
     }
     let row = |text: &[u8], from_sql: u8| {
         let length = u32::try_from(text.len()).expect("short").to_be_bytes();
@@ -206,7 +215,7 @@ fn a_name_that_is_not_known_is_asked_for_and_remembered() {
     );
     // A name that is taken keeps its meaning, and one that failed is not believed.
     names.note(Note::Statement(b"a"[..].into(), Known::Reads));
-    assert_eq!(unit(&bytes, &names).begins_block, true);
+    assert!(unit(&bytes, &names).begins_block);
     names.forget_statements();
     assert_eq!(look(&bytes, false, &names, true), Look::Asks(b"a"));
     // EXECUTE in a text is looked up too.

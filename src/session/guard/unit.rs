@@ -61,6 +61,24 @@ pub(in crate::session) enum Class<'a> {
     Writes(Why),
 }
 
+impl Class<'_> {
+    /// Whether it may write.
+    #[must_use]
+    pub(in crate::session) fn writes(self) -> bool {
+        self.why().is_some()
+    }
+
+    /// Why it may write, if it may.
+    #[must_use]
+    pub(in crate::session) fn why(self) -> Option<Why> {
+        if let Class::Writes(why) = self {
+            Some(why)
+        } else {
+            None
+        }
+    }
+}
+
 /// A unit.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::session) struct Unit<'a> {
@@ -209,7 +227,9 @@ pub(super) fn meaning<'a>(sql: &'a [u8], names: &'a Names) -> Result<Class<'a>, 
         Shape::Executes(name) => match names.statement(name).ok_or(name)? {
             Known::Reads | Known::Missing => Class::Reads,
             Known::Writes(why) => Class::Writes(*why),
-            _ => Class::Writes(Why::Unknown),
+            Known::Empty | Known::Ends(_) | Known::ResetsAll | Known::Prepares | Known::Text(_) => {
+                Class::Writes(Why::Unknown)
+            }
         },
     })
 }

@@ -254,10 +254,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         {
             guard.waits = true;
         }
-        let decision = match decide(stand, &unit, gates, guard.waits) {
-            Decision::Defer if guard.block.is_full_for(&unit) => Decision::Forward,
-            decision => decision,
-        };
+        let mut decision = decide(stand, &unit, gates, guard.waits);
+        if decision == Decision::Defer && guard.block.is_full_for(&unit) {
+            decision = Decision::Forward;
+        }
         let plan = Plan::of(decision, stand, unit, &guard.block, &self.kept, gates);
         Front::Plan(Box::new(plan))
     }
@@ -354,17 +354,18 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if let Some(guard) = &mut self.guard {
             guard.waits = writes;
         }
-        match self.phase {
-            Phase::Held(_) => Step::Stuck,
-            _ => self.park(cx, false),
+        if let Phase::Held(_) = self.phase {
+            return Step::Stuck;
         }
+        self.park(cx, false)
     }
 
     /// Answers the unit by an error of ours and throws it away.
     pub(super) fn refuse_unit(&mut self, refusal: &Refusal) -> Step {
-        match self.phase {
-            Phase::Held(_) => self.refuse(refusal),
-            _ => self.turn_away(refusal, false),
+        if let Phase::Held(_) = self.phase {
+            self.refuse(refusal);
+        } else {
+            self.turn_away(refusal, false);
         }
         Step::Moved
     }
@@ -523,19 +524,12 @@ impl Plan {
             decision,
             stand,
             bytes: unit.bytes,
-            front: match decision {
-                // All but its Sync.
-                Decision::AnswerEnd if unit.end == End::Sync => unit.bytes - SYNC_LEN,
-                _ => unit.front,
-            },
+            front: front_of(decision, &unit),
             again: may_be_again.then_some(from),
             answers,
             block: after,
-            why: match unit.class {
-                Class::Writes(why) => why,
-                _ => Why::Unknown,
-            },
             may_go_away: outside_of_all && reads && matches!(unit.end, End::Query | End::Sync),
+            why: unit.class.why().unwrap_or(Why::Unknown),
             declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,
         }
@@ -577,9 +571,15 @@ fn spoken(decision: Decision, unit: &Unit<'_>, block: &Block, kept: &[u8]) -> (V
         _ => return (Vec::new(), Block::None),
     };
     let status = after.status().unwrap_or(b'I');
-    let behind = match (decision, unit.end) {
-        (Decision::AnswerEnd, End::Sync) => unit.bytes - SYNC_LEN,
-        _ => unit.front,
-    };
-    (answers(&kept[behind..unit.bytes], command, status), after)
+    let behind = &kept[front_of(decision, unit)..unit.bytes];
+    (answers(behind, command, status), after)
+}
+
+/// How much of the unit goes to the server all the same: of one that executes nothing all but its Sync.
+fn front_of(decision: Decision, unit: &Unit<'_>) -> usize {
+    if decision == Decision::AnswerEnd && unit.end == End::Sync {
+        unit.bytes - SYNC_LEN
+    } else {
+        unit.front
+    }
 }

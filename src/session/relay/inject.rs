@@ -88,6 +88,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Sends messages of ours; [`Relay::injected`] gets the answers.
     pub(super) fn inject(&mut self, messages: &[u8], ours: Ours, purpose: Purpose) {
+        if ours == Ours::All && std::mem::take(&mut self.left_behind) {
+            self.to_server.push(&close(Named::Statement, NAME));
+        }
         self.to_server.push(messages);
         let answers = Answers::to(ours);
         self.injection = Some(Box::new(Injection { answers, purpose }));
@@ -152,6 +155,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let settings = std::mem::take(&mut injection.answers.settings);
             injection.answers.settings = self.own_settings(settings);
         }
+        // A statement whose execution failed is still there under its name.
+        let error = injection.answers.error.as_deref();
+        self.left_behind |= error.is_some_and(|error| error != b"42601");
         match injection.purpose {
             Purpose::Abort { tries } => self.aborted(&injection.answers, tries),
             Purpose::RefuseCommit => self.commit_refused(&injection.answers),

@@ -160,6 +160,8 @@ pub struct Relay<C, S> {
     injection: Option<Box<Injection>>,
     /// While not every transaction may start, what is known of the client's conversation.
     guard: Option<Box<Guard>>,
+    /// The last of them may have left a statement of ours behind.
+    left_behind: bool,
     /// While the server refuses writes because it was told to.
     enforced: Option<Box<Enforced>>,
     /// When it did not do as it was told.
@@ -212,6 +214,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             ours: Vec::new(),
             phase: Phase::Flowing,
             injection: None,
+            left_behind: false,
             guard: None,
             enforced: None,
             unsettled: None,
