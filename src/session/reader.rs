@@ -116,7 +116,7 @@ impl Reader {
             answer,
         } = open(&target.upstream, &packet)
             .await
-            .map_err(|_| unreachable())?;
+            .map_err(|_not_opened| unreachable())?;
         let configured = self.config.auth.server_password(host, database, user);
         let proof = configured.map_or_else(|| self.proof.clone(), |it| Proof::Password(it.clone()));
         let end_point = stream.server_end_point();

@@ -228,7 +228,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         };
         let there = match std::mem::replace(&mut away.standby, Standby::None) {
             Standby::Ready(there) => *there,
-            other => {
+            other @ (Standby::None
+            | Standby::Coming(_)
+            | Standby::InUse(_)
+            | Standby::Failed(_)) => {
                 away.standby = other;
                 return;
             }
@@ -259,7 +262,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let away = self.away.as_mut()?;
         let in_use = match std::mem::replace(&mut away.standby, Standby::None) {
             Standby::InUse(in_use) => *in_use,
-            other => {
+            other @ (Standby::None
+            | Standby::Coming(_)
+            | Standby::Ready(_)
+            | Standby::Failed(_)) => {
                 away.standby = other;
                 return None;
             }
