@@ -238,6 +238,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
+        if self.session.probe {
+            // A write of ours, for the server to refuse: were it kept here, it would prove nothing.
+            unit.class = Class::Reads;
+        }
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
@@ -392,7 +396,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         self.again = plan
             .again
-            .filter(|_from| self.tracker.at_boundary())
+            .filter(|_from| self.tracker.at_boundary() && !self.session.probe)
             .map(|from| Again::for_write(&self.kept[..plan.bytes], from));
         let declared = plan.declares;
         let outside = plan.stand == Stand::Outside;
