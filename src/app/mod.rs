@@ -15,7 +15,6 @@ mod traffic;
 mod windows;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -43,7 +42,7 @@ use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
 use doors::{AdminSocket, Doors};
 pub use handover::Start;
-use handover::{Found, Gave, Taking};
+use handover::{Found, Succession, Taking};
 use traffic::Windows;
 
 /// How long sessions may take to end their transactions when the proxy stops.
@@ -70,10 +69,8 @@ struct App {
     runner: Arc<Runner<Windows>>,
     doors: Doors,
     admin_socket: AdminSocket,
-    /// Set when another process has taken over.
-    gave: watch::Sender<Option<Gave>>,
-    /// Whether another process is about to: what would not survive that does not begin.
-    moving: AtomicBool,
+    /// Whether another process has taken over, or is about to.
+    succession: watch::Sender<Succession>,
     /// The admin HTTP, which ends when another process has taken over.
     admin_tasks: Tasks,
     /// Sessions, apart from the rest: they end first.
@@ -194,8 +191,7 @@ pub async fn run(
         runner: Arc::new(runner),
         doors,
         admin_socket: AdminSocket::of(&admin).context("admin HTTP")?,
-        gave: watch::Sender::new(None),
-        moving: AtomicBool::new(false),
+        succession: watch::Sender::new(Succession::Serving),
         sessions_tasks,
         admin_tasks: Tasks::new(),
         tasks,
@@ -239,9 +235,11 @@ pub async fn run(
         () = app.outlive() => {}
     }
     app.stop().await;
-    if app.gave.borrow().is_none() {
+    let succession = *app.succession.borrow();
+    match succession {
         // Nobody is left to be found there.
-        let _ = Endpoints::remove(&state_dir);
+        Succession::Serving | Succession::HandingOver => drop(Endpoints::remove(&state_dir)),
+        Succession::Former { .. } => {}
     }
     Ok(())
 }

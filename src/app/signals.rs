@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustix::process::Signal as FileSize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
@@ -21,6 +22,9 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn install() -> io::Result<Signals> {
+        // A file that may not grow any more is an error of the write, as a full disk is: the signal would
+        // end the process. Once somebody listens, it does not, for the life of the process.
+        drop(signal(SignalKind::from_raw(FileSize::XFSZ.as_raw()))?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -8,7 +8,8 @@ use super::journal::{CapRecord, JournalError, Record};
 use crate::audit::{Event, Kind};
 use crate::clock;
 use crate::config::{AfterRestart, AskedCap};
-use crate::gate::cap::CapSpec;
+use crate::gate::cap::{Cap, CapSpec};
+use crate::gate::mode::Generation;
 
 /// A cap as a command asks for it.
 #[derive(Debug, Clone)]
@@ -26,7 +27,7 @@ pub struct CapRequest {
 impl Controller {
     /// Caps a database at so many transactions at once, in place of a cap that is on, or takes that off.
     /// A part in percent is of the most that were seen at once in the last minute, and at least one.
-    /// Returns what was set, `None` when the cap was taken off.
+    /// Returns the cap that was set, `None` when one was taken off.
     ///
     /// # Errors
     /// When the journal cannot be written: nothing is capped then. Taking off never waits for it.
@@ -34,7 +35,7 @@ impl Controller {
         self: &Arc<Self>,
         database: &str,
         request: CapRequest,
-    ) -> Result<Option<CapSpec>, JournalError> {
+    ) -> Result<Option<Cap>, JournalError> {
         let gate = self.gates.of(database);
         let Some(transactions) = request.at.of(gate.busiest()) else {
             gate.lift_cap(None);
@@ -57,7 +58,8 @@ impl Controller {
             record.caps.insert(database.to_owned(), noted);
         };
         write(&mut journal, note).await?;
-        gate.cap(spec.clone());
+        let until = clock::now() + spec.duration;
+        let generation = gate.cap(spec.clone());
         drop(journal);
         self.cap_there(database, Some(spec.clone())).await;
         tracing::info!(database, transactions, by = spec.by, "capped");
@@ -67,7 +69,28 @@ impl Controller {
             after: Some(format!("capped at {transactions}")),
             ..Event::of(Kind::Cap, database)
         });
-        Ok(Some(spec))
+        Ok(Some(Cap {
+            generation,
+            spec,
+            until,
+        }))
+    }
+
+    /// Whether this very cap is still on.
+    pub(super) fn is_capped(&self, database: &str, generation: Generation) -> bool {
+        let gate = self.gates.find(database);
+        let cap = gate.and_then(|gate| gate.capped());
+        cap.is_some_and(|cap| cap.generation == generation)
+    }
+
+    /// Takes this very cap off; whoever has capped the database since has the say.
+    pub(super) async fn end_cap(self: &Arc<Self>, database: &str, generation: Generation) {
+        if let Some(gate) = self.gates.find(database)
+            && gate.lift_cap(Some(generation))
+        {
+            self.cap_there(database, None).await;
+            self.forget_ended().await;
+        }
     }
 
     /// Puts caps back on after a restart, with the rest of their time.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::controller::Controller;
-use super::journal::{JournalError, Record};
+use super::journal::{BornRecord, JournalError, LentRecord, Record};
 use super::restart::LeftWindow;
 use super::steps::After;
 use crate::drain::forget_departed;
-use crate::server::control::ControlError;
+use crate::server::control::{Backend, ControlError};
 use crate::session::passes::Passes;
 use crate::session::registry::Signals;
 
@@ -29,7 +29,8 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 const TELL_AGAIN: Duration = Duration::from_millis(200);
 
 impl Controller {
-    /// Writes down which backends work for a window; false if the window is no more.
+    /// Writes down which backends work for a window, the last of them new; false if the window is no
+    /// more.
     pub(super) async fn note_backends(
         &self,
         (database, id): (&str, &str),
@@ -37,17 +38,60 @@ impl Controller {
     ) -> Result<bool, JournalError> {
         let mut noted = false;
         let note = |journal: &mut Record| {
-            let window = journal.windows.get_mut(database);
-            let lent = window
-                .filter(|window| window.id == id)
-                .and_then(|window| window.lent.as_mut());
-            if let Some(lent) = lent {
+            if let Some(lent) = lent_in(journal, (database, id)) {
                 lent.backends = backends.to_vec();
+                // An earlier one may have had the same process id.
+                let new = backends.last();
+                lent.born
+                    .retain(|it| backends.contains(&it.pid) && Some(&it.pid) != new);
                 noted = true;
             }
         };
         self.record(note, || ()).await?;
         Ok(noted)
+    }
+
+    /// Writes down when a backend of a window was started, if the server says so: after a crash its
+    /// process id may be somebody else's. Nobody waits for this; without it the process id decides.
+    pub(super) async fn note_born(&self, (database, id): (&str, &str), pid: i32) {
+        let works = || {
+            let session = self.sessions.by_pid(pid);
+            session.is_some_and(|session| session.window.as_deref() == Some(id))
+        };
+        // It was let in a moment ago, and is about to be registered.
+        let registered = async {
+            while !works() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        if timeout(TELL_AGAIN, registered).await.is_err() {
+            return;
+        }
+        let Ok(seen) = self.control(database).backends(database).await else {
+            return;
+        };
+        let mut backends = seen.backends.iter();
+        let born = backends.find(|backend| backend.pid == pid);
+        // Asked behind the answer: the one that was shown is the one that works.
+        let Some(born) = born.and_then(|backend| backend.born).filter(|_| works()) else {
+            return;
+        };
+        let note = |journal: &mut Record| {
+            if let Some(lent) = lent_in(journal, (database, id))
+                && lent.backends.contains(&pid)
+            {
+                lent.born.retain(|it| it.pid != pid);
+                lent.born.push(BornRecord { pid, born });
+            }
+        };
+        if let Err(error) = self.record(note, || ()).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                database,
+                error,
+                "it is not noted when a backend was started"
+            );
+        }
     }
 
     /// These backends, without those that have been seen to end. The newest stay in any case: their
@@ -124,12 +168,13 @@ impl Controller {
         let Some(lent) = &left.lent else { return };
         let mut pause = LOOK_AGAIN;
         while self.is_left(left) {
-            match self.running_of(&left.database, &lent.backends).await {
+            match self.running_of(&left.database, lent).await {
                 Ok(running) if running.is_empty() => break,
                 Ok(running) => {
-                    let why = format!("its backends {running:?} still run");
+                    let pids: Vec<i32> = running.iter().map(|backend| backend.pid).collect();
+                    let why = format!("its backends {pids:?} still run");
                     self.still_unsettled(left, &why);
-                    self.order_end(&left.database, &running).await;
+                    self.end_left(&left.database, &running).await;
                 }
                 Err(error) => {
                     let why =
@@ -150,17 +195,43 @@ impl Controller {
         }
     }
 
-    /// Which of these backends the server still has, leaving out those that are ours by now: a
+    /// Which backends of a window the server still has, leaving out those that are ours by now: a
     /// process id can come again.
-    async fn running_of(&self, database: &str, pids: &[i32]) -> Result<Vec<i32>, ControlError> {
-        if pids.is_empty() {
+    async fn running_of(
+        &self,
+        database: &str,
+        lent: &LentRecord,
+    ) -> Result<Vec<Backend>, ControlError> {
+        if lent.backends.is_empty() {
             return Ok(Vec::new());
         }
-        let seen = self.control(database).backends(database).await?;
-        let running = seen.backends.iter().map(|backend| backend.pid);
-        let ours = |pid: &i32| self.sessions.by_pid(*pid).is_some();
-        Ok(running
-            .filter(|pid| pids.contains(pid) && !ours(pid))
-            .collect())
+        let mut seen = self.control(database).backends(database).await?.backends;
+        let ours = |pid: i32| self.sessions.by_pid(pid).is_some();
+        seen.retain(|backend| lent.has(backend.pid, backend.born) && !ours(backend.pid));
+        Ok(seen)
     }
+
+    /// Terminates what a killed proxy's window has left, each as the very session that was seen.
+    async fn end_left(&self, database: &str, running: &[Backend]) {
+        for backend in running {
+            let Some(identity) = backend.identity() else {
+                self.order_end(database, &[backend.pid]).await;
+                continue;
+            };
+            if let Err(error) = self.control(database).terminate_one(identity).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(database, error, "a window's backend was not terminated");
+            }
+        }
+    }
+}
+
+/// What is noted of this very window, if somebody else works in it.
+fn lent_in<'a>(
+    journal: &'a mut Record,
+    (database, id): (&str, &str),
+) -> Option<&'a mut LentRecord> {
+    let window = journal.windows.get_mut(database);
+    let window = window.filter(|window| window.id == id)?;
+    window.lent.as_mut()
 }

@@ -154,6 +154,33 @@ pub struct LentRecord {
     /// The backends of the connections that came in, which can outlive this process.
     #[serde(default)]
     pub backends: Vec<i32>,
+    /// When they were started, as far as that is known: process ids are used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub born: Vec<BornRecord>,
+}
+
+/// When a backend was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BornRecord {
+    /// Its process id.
+    pub pid: i32,
+    /// In microseconds since 1970, by the server's clock.
+    pub born: i64,
+}
+
+impl LentRecord {
+    /// Whether a backend that the server shows, started then, is one of the window's. One of which
+    /// nobody knows when it was started may be.
+    #[must_use]
+    pub fn has(&self, pid: i32, born: Option<i64>) -> bool {
+        let mut known = self.born.iter().filter(|it| it.pid == pid);
+        self.backends.contains(&pid)
+            && match (known.next(), born) {
+                (Some(noted), Some(born)) => noted.born == born,
+                (None, _) | (_, None) => true,
+            }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

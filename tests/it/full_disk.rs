@@ -78,3 +78,67 @@ async fn what_is_held_can_be_opened() {
         session.execute(ONE).await;
     }
 }
+
+/// From now on no file of the process may become longer; `None` takes that back.
+fn limit_files(proxy: &Proxy, bytes: Option<u64>) {
+    let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    let limited = Command::new("prlimit")
+        .arg(format!("--pid={}", proxy.pid()))
+        .arg(format!("--fsize={soft}:"))
+        .status();
+    assert!(limited.expect("util-linux").success());
+}
+
+fn complaints(proxy: &Proxy) -> usize {
+    proxy.log().matches("events are not written down").count()
+}
+
+/// Traffic and commands go on when the file of events can take no more; that is said once, and with room
+/// again it goes on behind what is there.
+#[tokio::test]
+async fn what_cannot_be_written_down_happens_all_the_same() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let file = proxy.state_dir().join("audit.jsonl");
+    let hold_and_open = async |reason: &str| {
+        let spec = json!({"for": "1h", "reason": reason});
+        proxy.hold_drained(DB, spec).await;
+        proxy.open(DB).await;
+        proxy.session(DB).await.execute(ONE).await;
+    };
+    hold_and_open("before").await;
+    // Longer than the journal and the log get, which are to be written all the while.
+    let padding = json!({"padding": "x".repeat(1 << 20)});
+    let mut before = fs::read(&file).expect("a file of events");
+    before.extend(format!("{padding}\n").bytes());
+    fs::write(&file, &before).expect("room");
+
+    // A file that is as long as one may be.
+    limit_files(&proxy, Some(before.len() as u64));
+    hold_and_open("too large").await;
+    hold_and_open("too large").await;
+    assert_eq!(complaints(&proxy), 1, "{}", proxy.log());
+    assert_eq!(fs::read(&file).expect("the same"), before);
+    // Watchers are told in any case.
+    let events = proxy.admin().get("/v1/events").await.expect(200);
+    assert!(events.to_string().contains("too large"), "{events}");
+
+    // A full disk says another word for the same.
+    fill(&proxy, "audit.jsonl");
+    limit_files(&proxy, None);
+    hold_and_open("no space").await;
+    assert_eq!(complaints(&proxy), 1, "{}", proxy.log());
+
+    fs::remove_file(&file).expect("the link");
+    fs::write(&file, &before).expect("room");
+    hold_and_open("room").await;
+    let after = fs::read_to_string(&file).expect("a file of events");
+    let whole = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    assert!(after.lines().all(whole), "a torn line");
+    assert!(after.contains("\"before\"") && after.contains("\"room\""));
+    assert_eq!(complaints(&proxy), 1, "{}", proxy.log());
+    // The next time it is said anew.
+    limit_files(&proxy, Some(after.len() as u64));
+    hold_and_open("too large").await;
+    assert_eq!(complaints(&proxy), 2, "{}", proxy.log());
+}

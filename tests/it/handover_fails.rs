@@ -21,6 +21,7 @@ use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
 use crate::support::poll::{PATIENCE, SOON, eventually, until, within};
 use crate::support::proxy::Proxy;
+use crate::support::windows::Ordered;
 
 const ONE: &str = "SELECT 1";
 
@@ -121,6 +122,39 @@ async fn assert_goes_on(proxy: &Proxy) {
     assert!(journal.contains(DB), "{journal}");
     proxy.open(DB).await;
     proxy.session(DB).await.execute(ONE).await;
+}
+
+async fn assert_not_handed_over(proxy: &Proxy, window: &Ordered) {
+    let vain = proxy.take_over_in_vain(&[]).await;
+    assert_ne!(vain.code, Some(0), "{vain:?}");
+    let why = format!("window {} is open in {DB}", window.id);
+    assert!(vain.stderr.contains(&why), "{vain:?}");
+}
+
+/// A window ends with the process that lends it: nothing is handed over while one is open, be it at work
+/// or there for a person to look at.
+#[tokio::test]
+async fn an_open_window_is_not_handed_over() {
+    let postgres = Postgres::start().await;
+    let mut proxy = Proxy::start(&postgres).await;
+    let window = proxy.exclusive(DB, json!({})).await;
+    let mut inside = proxy.inside(&window).await;
+    assert_not_handed_over(&proxy, &window).await;
+    inside.execute("CREATE TABLE t (n int)").await;
+    proxy.command_window(&window, "renew").await;
+    assert_eq!(proxy.status(DB).await["mode"], "hold");
+
+    let path = format!("/v1/windows/{}/abort", window.id);
+    let stay = json!({"term": window.term, "then": "stay"});
+    proxy.admin().post(&path, stay).await.expect(202);
+    proxy.until_window(&window, "closed").await;
+    assert_not_handed_over(&proxy, &window).await;
+    assert_eq!(proxy.status(DB).await["mode"], "hold");
+
+    proxy.open(DB).await;
+    let mut former = proxy.take_over(&[]).await;
+    former.ended().await;
+    assert_goes_on(&proxy).await;
 }
 
 #[tokio::test]

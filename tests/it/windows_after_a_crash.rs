@@ -1,12 +1,12 @@
 //! A window that somebody works in, when the proxy is killed: unknown until its backends are gone,
 //! and then what was agreed.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
 use crate::support::message;
-use crate::support::poll::{SOON, until};
+use crate::support::poll::{SOON, eventually, until};
 use crate::support::proxy::Proxy;
 
 const ONE: &str = "SELECT 1";
@@ -145,4 +145,45 @@ async fn a_journal_that_cannot_be_written_grants_no_window_and_lets_nobody_in() 
     std::fs::remove_dir(&broken).expect("it was empty");
     proxy.inside(&window).await.execute(ONE).await;
     assert_eq!(proxy.window(&window).await["connections_used"], 1);
+}
+
+/// Process ids are used again: whoever has that of a left backend by now is known by when it was started.
+#[tokio::test]
+async fn a_stranger_with_the_process_id_of_a_left_backend_is_left_alone() {
+    let mut postgres = Postgres::start().await;
+    let mut proxy = Proxy::start(&postgres).await;
+    let window = proxy.exclusive(DB, json!({"on_lost": "reopen"})).await;
+    let inside = proxy.inside(&window).await;
+    let file = proxy.state_dir().join("journal.json");
+    let noted = eventually("its start to be noted", SOON, async || {
+        let text = std::fs::read_to_string(&file).expect("a journal");
+        let journal: Value = serde_json::from_str(&text).expect("JSON");
+        let born = &journal["windows"][DB]["lent"]["born"][0];
+        (born["pid"] == inside.key().0 && born["born"].is_i64()).then_some(journal)
+    })
+    .await;
+    proxy.kill();
+    // The same window, had it left the process id of a session that is none of its.
+    for (off, ends) in [(1, false), (0, true)] {
+        let stranger = postgres.connect(DB).await;
+        let row = stranger
+            .query_one(
+                "SELECT pid, (extract(epoch from backend_start) * 1000000)::int8
+                   FROM pg_stat_activity WHERE pid = pg_backend_pid()",
+                &[],
+            )
+            .await
+            .expect("a row");
+        let (pid, born): (i32, i64) = (row.get(0), row.get(1));
+        let mut journal = noted.clone();
+        let lent = &mut journal["windows"][DB]["lent"];
+        lent["backends"] = json!([pid]);
+        lent["born"] = json!([{"pid": pid, "born": born - off}]);
+        std::fs::write(&file, journal.to_string()).expect("a journal");
+        proxy.launch().await;
+        proxy.until_mode(DB, "open").await;
+        proxy.session(DB).await.execute(ONE).await;
+        assert_eq!(stranger.batch_execute(ONE).await.is_err(), ends);
+        proxy.kill();
+    }
 }

@@ -523,10 +523,12 @@ async fn traffic_is_capped_before_and_after_a_window() {
     let order = json!({"cap": "50%", "cap_before": "2s", "cap_after": "1h"});
     let window = proxy.order(DB, order).await;
     proxy.until_window(&window, "capped").await;
-    assert_eq!(
-        (cap().await, proxy.status(DB).await["mode"].clone()),
-        (Some(1), json!("open"))
-    );
+    // It is told first, and then done.
+    let until_capped = async || {
+        until("the window's cap", SOON, async || cap().await == Some(1)).await;
+    };
+    until_capped().await;
+    assert_eq!(proxy.status(DB).await["mode"], "open");
     for session in &mut busy {
         session.execute("COMMIT").await;
     }
@@ -550,6 +552,20 @@ async fn traffic_is_capped_before_and_after_a_window() {
         cap().await.is_none()
     })
     .await;
+    // Whoever caps meanwhile has the say.
+    let order = json!({"cap": "1", "cap_before": "1h", "cap_after": "1h"});
+    let window = proxy.order(DB, order).await;
+    proxy.until_window(&window, "capped").await;
+    until_capped().await;
+    assert_eq!(proxy.run(&["cap", DB, "5"]).await.code, Some(0));
+    let next = proxy.order(DB, json!({"if_busy": "queue"})).await;
+    proxy.command_window(&window, "abort").await;
+    // It has its turn when nothing of the other is left.
+    proxy.until_window(&next, "exclusive").await;
+    assert_eq!(cap().await, Some(5));
+    proxy.command_window(&next, "finish").await;
+    proxy.until_window(&next, "closed").await;
+    assert_eq!(cap().await, Some(5));
     let refused = json!({"cap": "off"});
     let path = format!("/v1/databases/{DB}/windows");
     proxy.admin().post(&path, refused).await.expect(400);

@@ -12,16 +12,19 @@ pub(crate) fn messages(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
 pub(crate) fn check_refused(wrote: &[u8], got: &[u8]) {
     let mut wrote = messages(wrote).into_iter();
     for message in messages(got) {
-        let (_, body) = message;
-        let begins = |name: &[u8]| {
-            body.starts_with(name) || body.get(1..).is_some_and(|rest| rest.starts_with(name))
-        };
-        let ours = body.is_empty() || begins(b"__pgdrain\0") || begins(b"pgdrain ");
         assert!(
-            ours || wrote.any(|other| other == message),
+            message.1.is_empty() || is_of_proxy(message) || wrote.any(|other| other == message),
             "the server got {message:?}, which the client did not send there"
         );
     }
+}
+
+/// Whether the proxy has put this message between those of the client.
+pub(crate) fn is_of_proxy((_, body): (u8, &[u8])) -> bool {
+    let begins = |name: &[u8]| {
+        body.starts_with(name) || body.get(1..).is_some_and(|rest| rest.starts_with(name))
+    };
+    begins(b"__pgdrain\0") || begins(b"pgdrain ")
 }
 
 /// The client reads whole messages of the server in their order, and between them whole ones of the

@@ -17,7 +17,7 @@ use crate::model::pipe::Pipe;
 use crate::model::script::Act;
 use crate::model::server::Server;
 use crate::model::take_message;
-use crate::model::told::{check_read, check_refused, check_told, is_ours, messages};
+use crate::model::told::{check_read, check_refused, check_told, is_of_proxy, is_ours, messages};
 
 /// What a socket takes that nobody reads from. Short, so that the relay has to keep some.
 pub(crate) const ROOM: usize = 200;
@@ -63,6 +63,9 @@ pub(crate) struct Conn {
     started_at_most: Option<usize>,
     /// A message that was cancelled before it was started.
     cancelled: Option<Vec<u8>>,
+    was_asked_to_cancel: bool,
+    /// Its transaction was aborted in place, and its end has not been seen.
+    aborted: bool,
     /// How much the proxy had read of it and passed on when it came to be held, or the gate changed
     /// for the last time.
     held: Option<(Turn, usize, usize)>,
@@ -96,18 +99,24 @@ impl Conn {
             cut_off: false,
             started_at_most: None,
             cancelled: None,
+            was_asked_to_cancel: false,
+            aborted: false,
             held: None,
         }
     }
 
     /// The gate of its database.
     fn gate(&self) -> Arc<Gate> {
-        self.gates.of(self.database)
+        match self.session.held_by_holds {
+            true => self.gates.of(self.database),
+            false => self.gates.unheld(),
+        }
     }
 
     /// Whether it is one of those that this gate is for.
     pub(crate) fn goes_through(&self, gate: &Gate) -> bool {
-        gate.database() == self.database && gate.scope().fits(self.session.who())
+        let held = self.session.held_by_holds && gate.database() == self.database;
+        held && gate.scope().fits(self.session.who())
     }
 
     /// Whether all gates that it goes through are open to anybody.
@@ -164,6 +173,7 @@ impl Conn {
             self.relay = None;
             self.sessions
                 .remove(&self.session, end == End::ServerClosed);
+            self.session.leave_window();
         }
         true
     }
@@ -236,7 +246,7 @@ impl Conn {
         self.client.has_left = true;
         self.client.outbox.clear();
         self.vanished = true;
-        if self.is_held() {
+        if self.is_held() && !self.was_asked_to_cancel {
             self.started_at_most = Some(started(&self.passed_on()));
         }
         self.near.end();
@@ -244,7 +254,16 @@ impl Conn {
 
     /// Asks for a cancel; what is held now must not be started.
     pub(crate) fn cancel(&mut self) {
-        if self.is_held() && !self.was_refused() && self.near.written().is_empty() {
+        if self.is_held() {
+            // What it pipelined behind that statement was not held yet, and may go on in this instant.
+            self.was_asked_to_cancel = true;
+            self.started_at_most = None;
+        }
+        if self.is_held()
+            && !self.was_refused()
+            && !self.was_meddled_with()
+            && self.near.written().is_empty()
+        {
             let passed_on = self.passed_on();
             let next = messages(&self.client.wrote[passed_on.len()..]);
             let first = next.first().map(|(tag, body)| [&[*tag], *body].concat());
@@ -276,13 +295,21 @@ impl Conn {
         messages(&self.client.read).into_iter().any(is_ours)
     }
 
+    /// Whether a drain has put messages between the client's, or answered in the server's place.
+    fn was_meddled_with(&self) -> bool {
+        let session = &self.session;
+        session.aborted_for().is_some()
+            || session.freed_for().is_some()
+            || messages(&self.server_got).into_iter().any(is_of_proxy)
+    }
+
     fn passed_on(&self) -> Vec<u8> {
         [self.server_got.as_slice(), &self.far.written()].concat()
     }
 
     /// Whether the server is at work for it or about to be, as long as the proxy watches it.
     pub(crate) fn is_busy(&self) -> bool {
-        if self.server.lost || self.is_over() {
+        if self.server.lost || self.is_over() || self.aborted {
             return false;
         }
         let quiescent = self.server.is_quiescent_behind(&self.far.written());
@@ -292,7 +319,13 @@ impl Conn {
     /// Whether the count of its permits follows from what it sent: see the known edge of a Sync in the
     /// data of a COPY that fails.
     pub(crate) fn is_countable(&self) -> bool {
-        self.client.orderly && !self.server.lost
+        self.client.orderly && !self.server.lost && !self.was_meddled_with()
+    }
+
+    /// What it came to since the last look.
+    pub(crate) fn look(&mut self) {
+        let waits = self.server.is_quiescent() && self.server.readies == self.readies;
+        self.aborted = self.server.aborted || (self.aborted && !waits);
     }
 
     /// What must hold after every step.
@@ -308,7 +341,12 @@ impl Conn {
             assert!(!passed_on.any(is), "started after it was cancelled");
         }
         let seen_all = self.near.written().is_empty();
-        if !self.is_stopped() || !self.is_held() || !seen_all || self.was_refused() {
+        if !self.is_stopped()
+            || !self.is_held()
+            || !seen_all
+            || self.was_refused()
+            || self.was_meddled_with()
+        {
             // Whose turn has come at a paced gate reads on, which cannot be seen from outside. Of what was refused nobody knows from outside how much was thrown away already.
             self.held = None;
             return;
@@ -334,7 +372,12 @@ impl Conn {
             assert!(waits <= wait_max, "it is held for {waits:?}");
         }
         self.check_bytes();
-        if self.is_over() || self.cut_off || self.vanished || self.server.lost {
+        if self.is_over()
+            || self.cut_off
+            || self.vanished
+            || self.server.lost
+            || self.was_meddled_with()
+        {
             return;
         }
         let (wrote, got) = (&self.client.wrote, &self.server_got);
@@ -350,7 +393,10 @@ impl Conn {
 
     /// Whether something of it is still to be sent on although nothing is in its way.
     pub(crate) fn lags(&self) -> bool {
-        let all = self.server_got.len() == self.client.wrote.len();
+        let all = match self.was_meddled_with() {
+            true => !self.is_held(),
+            false => self.server_got.len() == self.client.wrote.len(),
+        };
         !self.is_over() && !self.vanished && self.is_forgotten() && !all
     }
 
@@ -361,10 +407,15 @@ impl Conn {
     }
 }
 
-/// How many messages are whole, but for the proxy's own Terminate.
+/// How many messages are whole that a server does something for: not the proxy's own, nor the data of a
+/// COPY, which it ignores where none is under way.
 fn started(bytes: &[u8]) -> usize {
     let whole = messages(bytes).into_iter();
-    whole.filter(|message| *message != (b'X', &[])).count()
+    let ours = |message: &(u8, &[u8])| message.1.is_empty() || is_of_proxy(*message);
+    let idle = |message: &(u8, &[u8])| b"dcfH".contains(&message.0);
+    whole
+        .filter(|message| !ours(message) && !idle(message))
+        .count()
 }
 
 impl std::fmt::Debug for Conn {

@@ -98,6 +98,7 @@ impl Promised {
                     then: remains.then,
                     drain: None,
                     unwanted: false,
+                    lent: None,
                 };
                 self.holds.insert(key, hold);
             }

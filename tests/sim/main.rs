@@ -9,6 +9,7 @@ mod conversation;
 mod crashed;
 mod dice;
 mod inside;
+mod lent;
 #[path = "../model/mod.rs"]
 #[allow(dead_code, reason = "some of it is for other tests alone")]
 mod model;

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use pgdrain::config::{AskedCap, Bypass, Then};
 use pgdrain::drain::escalation::Ladder;
-use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
+use pgdrain::gate::{Gate, Gates};
 use pgdrain::session::registry::Signals;
-use pgdrain::window::steps::WindowMode;
-use pgdrain::window::{CapRequest, Draining, HoldRequest, Steering, Target, WindowRequest};
+use pgdrain::window::steps::{After, WindowMode};
+use pgdrain::window::{
+    CapRequest, Draining, HoldRequest, LeftWindow, Steering, Target, WindowRequest,
+};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::lent::{Asks, Loan};
 use crate::promised::{Capped, Hold, Promised};
-use crate::step::{Ask, Step};
+use crate::proxy::Proxy;
+use crate::step::{Ask, DATABASES, Step};
 use crate::whom::Whom;
 use crate::windows::Window;
 use crate::world::{Life, World};
@@ -81,6 +85,22 @@ impl World {
                 let window = &mut life.windows[window];
                 window.over = window.granted.take().is_some();
             }
+            Step::Order { database, asks } => self.order(life, database, asks).await,
+            Step::OrderAgain(loan) => life.loans[loan].ask_again(&life.proxy.desk).await,
+            Step::Command(loan, command, off_by) => {
+                life.loans[loan].command(command, off_by, self.now);
+            }
+            Step::Show(loan) => {
+                self.pid += 1;
+                let Proxy {
+                    desk,
+                    passes,
+                    tasks,
+                    ..
+                } = &life.proxy;
+                life.loans[loan].show(desk, passes, (self.pid, tasks));
+            }
+            Step::Forget => life.proxy.sessions.forget_departed(|_| false),
             Step::Settle { reopen } => self.settle(life, reopen).await,
             Step::Pass(milliseconds) => self.pass(milliseconds).await,
             Step::Turn(turns) => {
@@ -164,12 +184,19 @@ impl World {
             reason: None,
         };
         let set = life.proxy.controller.cap(database, request).await;
-        let set = set.expect("room on the disk").map(|spec| Capped {
-            transactions: spec.transactions,
+        let set = set.expect("room on the disk").map(|cap| Capped {
+            transactions: cap.spec.transactions,
             until: self.now + millis(lasts),
         });
         self.promised.capped(database, set);
         life.gather(&mut self.promised, self.now);
+    }
+
+    async fn order(&mut self, life: &mut Life, database: &'static str, asks: Asks) {
+        let ladder = Ladder::new(&self.config.hold.ladder);
+        let asked = (database, asks, ladder);
+        let loan = Loan::ask(&life.proxy.desk, asked, self.now, &mut self.last_term);
+        life.loans.extend(loan.await);
     }
 
     fn begin_window(&mut self, life: &mut Life, database: &'static str, ask: Ask) {
@@ -244,11 +271,18 @@ impl World {
         if !controller.is_left(&left) {
             return;
         }
-        if reopen {
-            let gate = life.proxy.gates.of(&left.database);
-            if let Some(generation) = crate::promised::generation(&gate, Holder::Window) {
-                self.promised.unwanted(&left.database, generation);
+        if let Some(lent) = &left.lent {
+            // Of those that worked nobody can be asked here.
+            if lent.on_lost == After::Reopen && lent.backends.is_empty() {
+                unwanted_left(&life.proxy.gates, &mut self.promised, &left);
             }
+            let controller = Arc::clone(controller);
+            let settles = async move { controller.settle_lent(&left).await };
+            life.proxy.tasks.spawn("left window", settles);
+            return;
+        }
+        if reopen {
+            unwanted_left(&life.proxy.gates, &mut self.promised, &left);
             controller.settle(&left).await;
         } else {
             controller.settle_held(&left, "a person has to look").await;
@@ -257,11 +291,41 @@ impl World {
 }
 
 impl Life {
+    /// The holds of windows that somebody else was given, and the connections that came in.
+    fn gather_lent(&mut self, promised: &mut Promised) {
+        for gate in self.proxy.gates.all() {
+            for (holder, held) in gate.holds().1 {
+                let mut loans = self.loans.iter();
+                if let Some(loan) = loans.find(|loan| loan.holds(&held.spec.by)) {
+                    let hold = Hold {
+                        gate: Arc::clone(&gate),
+                        generation: held.generation,
+                        until: u64::MAX,
+                        then: Then::Stay,
+                        drain: None,
+                        unwanted: false,
+                        lent: Some(Arc::clone(&loan.window)),
+                    };
+                    promised.placed(holder, hold);
+                }
+            }
+        }
+        for loan in &mut self.loans {
+            for (pass, pid) in loan.arrived() {
+                let mut databases = DATABASES.into_iter();
+                let its = databases.find(|name| *name == loan.window.order.database);
+                let its = its.expect("one of the two");
+                self.conns.push(self.proxy.work(its, pass, pid));
+            }
+        }
+    }
+
     /// Writes down the windows whose holds are on, and who works in one.
     pub(crate) fn gather(&mut self, promised: &mut Promised, now: u64) {
         for gate in self.proxy.gates.all() {
             promised.seen(&self.proxy.gates, &gate, now);
         }
+        self.gather_lent(promised);
         for window in &mut self.windows {
             if let Ok(draining) = window.begun.try_recv() {
                 window.generation = Some(draining.generation);
@@ -283,6 +347,13 @@ impl Life {
     }
 }
 
+fn unwanted_left(gates: &Gates, promised: &mut Promised, left: &LeftWindow) {
+    let gate = gates.of(&left.database);
+    if let Some(generation) = crate::promised::generation(&gate, Holder::Window) {
+        promised.unwanted(&left.database, generation);
+    }
+}
+
 fn unwanted(promised: &mut Promised, window: &Window) {
     if let Some(generation) = window.generation {
         promised.unwanted(window.database, generation);
@@ -297,6 +368,7 @@ fn hold(gate: Arc<Gate>, draining: &Draining, until: u64, then: Then) -> Hold {
         then,
         drain: Some(draining.report.clone()),
         unwanted: false,
+        lent: None,
     }
 }
 

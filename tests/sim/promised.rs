@@ -7,7 +7,11 @@ use pgdrain::config::{Scope, Then};
 use pgdrain::drain::report::{DrainReport, Outcome};
 use pgdrain::gate::mode::{Generation, Holder};
 use pgdrain::gate::{Gate, Gates};
+use pgdrain::window::Lent;
+use pgdrain::window::steps::Stage;
 use tokio::sync::watch;
+
+use crate::lent::{HOLDER, is_done};
 
 /// A hold as it was promised. Times are milliseconds of the simulation.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub(crate) struct Hold {
     pub(crate) drain: Option<watch::Receiver<DrainReport>>,
     /// Whoever placed it wants it ended.
     pub(crate) unwanted: bool,
+    /// The window it is for, if somebody else was given that.
+    pub(crate) lent: Option<Arc<Lent>>,
 }
 
 impl Hold {
@@ -34,7 +40,9 @@ impl Hold {
 
     /// Something has ended it, although it may still be on for a moment.
     pub(crate) fn is_over(&self, now: u64) -> bool {
-        self.has_passed(now) || self.unwanted || self.outcome() == Some(Outcome::Exhausted)
+        let done = self.lent.as_deref().is_some_and(is_done);
+        let exhausted = self.outcome() == Some(Outcome::Exhausted);
+        self.has_passed(now) || self.unwanted || exhausted || done
     }
 }
 
@@ -105,6 +113,7 @@ impl Promised {
                 then,
                 drain: None,
                 unwanted: false,
+                lent: None,
             };
             self.placed(Holder::Everywhere, hold);
         }
@@ -169,7 +178,12 @@ impl Promised {
             let over = hold.is_over(now);
             assert!(on || over, "ended by nobody: {database} {holder} {hold:?}");
             if on && at_rest {
-                assert!(!over, "past its end: {database} {holder} {hold:?}");
+                // Until its connections are seen to have ended.
+                let ending = hold.lent.as_deref().map(Lent::stage) == Some(Stage::Ending);
+                assert!(
+                    !over || ending,
+                    "past its end: {database} {holder} {hold:?}"
+                );
                 let quiet = gate.permits() == 0;
                 let drains = hold.outcome() == Some(Outcome::Draining);
                 assert!(!quiet || !drains, "nobody is inside, and the drain waits");
@@ -202,9 +216,15 @@ impl Promised {
     }
 
     /// The cap is on that was promised, and none that was not.
-    fn check_cap(&self, gate: &Gate, now: u64, at_rest: bool) {
+    fn check_cap(&mut self, gate: &Gate, now: u64, at_rest: bool) {
         let promised = self.caps.get(gate.database());
-        let most = gate.capped().map(|cap| cap.spec.transactions);
+        let on = gate.capped();
+        let most = on.as_ref().map(|cap| cap.spec.transactions);
+        if on.is_some_and(|cap| cap.spec.by.starts_with(HOLDER)) {
+            // A window's, in place of what was there.
+            self.caps.remove(gate.database());
+            return;
+        }
         match promised {
             Some(cap) if now < cap.until => {
                 assert_eq!(most, Some(cap.transactions), "{cap:?} in {}", gate.name());

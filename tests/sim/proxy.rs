@@ -14,11 +14,14 @@ use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
 use pgdrain::server::connect::{Endpoint, Route};
 use pgdrain::server::own::OwnBackends;
+use pgdrain::session::passes::{Pass, Passes};
 use pgdrain::session::registry::{Login, Sessions};
 use pgdrain::session::relay::{Common, Relay};
 use pgdrain::tasks::Tasks;
+use pgdrain::tls::stream::Peer;
 use pgdrain::window::journal::{Journal, Record};
-use pgdrain::window::{Controller, LeftWindow};
+use pgdrain::window::{Controller, Desk, LeftWindow};
+use pgdrain::wire::startup::CancelKey;
 
 use crate::conn::{Conn, ROOM};
 use crate::dice::Dice;
@@ -30,7 +33,9 @@ pub(crate) struct Proxy {
     pub(crate) controller: Arc<Controller>,
     pub(crate) gates: Arc<Gates>,
     pub(crate) tasks: Tasks,
-    sessions: Arc<Sessions>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) passes: Arc<Passes>,
+    pub(crate) sessions: Arc<Sessions>,
     config: Arc<Config>,
     common: Arc<Common>,
 }
@@ -52,9 +57,9 @@ pub(crate) fn settings(dice: &mut Dice) -> Config {
     config.hold.ladder.preset = dice.one_of(&[Preset::Gentle, Preset::Firm, Preset::Force]);
     config.hold.ladder.wait = Duration::from_millis(dice.one_of(&[3_050, 10_050]));
     config.hold.ladder.cancel = Duration::from_millis(dice.one_of(&[2_050, 5_050]));
-    // The model of a server does not know what this sends it.
-    config.hold.ladder.stuck = Duration::ZERO;
-    config.hold.ladder.abort = Duration::ZERO;
+    config.hold.ladder.autocommit = Duration::from_millis(dice.one_of(&[0, 0, 1_050, 3_050]));
+    config.hold.ladder.stuck = Duration::from_millis(dice.one_of(&[0, 2_050]));
+    config.hold.ladder.abort = Duration::from_millis(dice.one_of(&[0, 2_050, 2_050]));
     config.hold.ladder.terminate = Duration::from_millis(2_050);
     config.hold.client_deadline = WAIT_MAX;
     config.hold.reopen = Reopen {
@@ -104,6 +109,8 @@ impl Proxy {
             (metrics(), audit),
         ));
         let left = controller.take_up(&record);
+        let passes = Arc::new(Passes::default());
+        let desk = Desk::new(Arc::clone(&controller), Arc::clone(&passes), tasks.clone());
         let common = Common {
             tasks: tasks.clone(),
             metrics: metrics(),
@@ -113,6 +120,8 @@ impl Proxy {
             controller,
             gates,
             tasks,
+            desk: Arc::new(desk),
+            passes,
             sessions,
             config: Arc::new(config.clone()),
             common: Arc::new(common),
@@ -123,19 +132,48 @@ impl Proxy {
     /// A client that has just logged in. With `collects` its sockets keep what they take until they
     /// are flushed, as encrypted ones do.
     pub(crate) fn connect(&self, database: &'static str, client: Client, collects: bool) -> Conn {
+        self.log_in(database, client, collects, None)
+    }
+
+    /// A connection that came in by the key of a window; `pid` is of its backend.
+    pub(crate) fn work(&self, database: &'static str, pass: Pass, pid: i32) -> Conn {
+        let client = Client {
+            user: "app",
+            application: "web",
+            peer: Peer::Unix,
+        };
+        self.log_in(database, client, false, Some((pass, pid)))
+    }
+
+    fn log_in(
+        &self,
+        database: &'static str,
+        client: Client,
+        collects: bool,
+        works: Option<(Pass, i32)>,
+    ) -> Conn {
+        let held_by_holds = works.is_none();
+        let (pass, pid) = works.unzip();
+        let server_key = pid.map(|pid| CancelKey {
+            pid,
+            secret: Box::from(*b"1234"),
+        });
         let session = self.sessions.add(Login {
             database: database.into(),
             user: client.user.into(),
             application_name: client.application.into(),
             client: client.peer,
             replication: None,
-            held_by_holds: true,
+            held_by_holds,
             route: Route::plain(Endpoint::Unix("/".into())),
-            server_key: None,
+            server_key,
             client_key: None,
-            pass: None,
+            pass,
         });
-        let (gate, narrow) = self.gates.of_session(database, session.who());
+        let (gate, narrow) = match held_by_holds {
+            true => self.gates.of_session(database, session.who()),
+            false => (self.gates.unheld(), Vec::new()),
+        };
         let (near, far) = (Pipe::new(ROOM), Pipe::new(ROOM));
         if collects {
             near.collect();

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use pgdrain::config::{AskedCap, Blocked, Then};
+use pgdrain::window::steps::{After, Command};
 
 use crate::conversation;
 use crate::dice::Dice;
+use crate::lent::Asks;
 use crate::model::script::Act;
 use crate::whom::{Client, Whom};
 
@@ -57,6 +59,18 @@ pub(crate) enum Step {
     Settle {
         reopen: bool,
     },
+    /// A window of somebody else's.
+    Order {
+        database: &'static str,
+        asks: Asks,
+    },
+    OrderAgain(usize),
+    /// The term may be another's.
+    Command(usize, Command, u64),
+    /// A connection shows its key.
+    Show(usize),
+    /// The server has forgotten the connections that were closed.
+    Forget,
     /// Milliseconds.
     Pass(u64),
     /// So many tasks and relays have their turn.
@@ -89,12 +103,13 @@ pub(crate) struct Habits {
 }
 
 /// Kinds of steps.
-const KINDS: usize = 26;
+const KINDS: usize = 31;
 
 impl Habits {
     pub(crate) fn new(dice: &mut Dice) -> Self {
         const USUAL: [usize; KINDS] = [
-            6, 20, 14, 10, 10, 2, 3, 1, 1, 6, 2, 5, 2, 1, 4, 2, 4, 1, 1, 2, 10, 14, 8, 1, 1, 3,
+            6, 20, 14, 10, 10, 2, 3, 1, 1, 6, 2, 5, 2, 1, 4, 2, 4, 1, 1, 2, 10, 14, 8, 1, 1, 3, 4,
+            1, 6, 4, 3,
         ];
         let mut habits = USUAL.map(|usual| usual * dice.one_of(&[0, 1, 1, 2, 4]));
         for needed in [0, 1, 2, 9, 22] {
@@ -109,9 +124,14 @@ impl Habits {
     }
 
     /// What happens next among so many sessions and windows.
-    pub(crate) fn next(&self, dice: &mut Dice, sessions: usize, windows: usize) -> Step {
+    pub(crate) fn next(
+        &self,
+        dice: &mut Dice,
+        (sessions, windows, loans): (usize, usize, usize),
+    ) -> Step {
         let session = dice.below(sessions.max(1));
         let window = dice.below(windows.max(1));
+        let loan = dice.below(loans.max(1));
         let database = dice.one_of(&DATABASES);
         match dice.weighted(&self.each) {
             0 if sessions < 6 => Step::Connect {
@@ -155,6 +175,25 @@ impl Habits {
             19 => Step::Settle {
                 reopen: dice.percent(70),
             },
+            26 => Step::Order {
+                database,
+                asks: Asks::new(dice),
+            },
+            27..=29 if loans == 0 => Step::Turn(1),
+            27 => Step::OrderAgain(loan),
+            28 => Step::Command(
+                loan,
+                dice.one_of(&[
+                    Command::Renew,
+                    Command::Renew,
+                    Command::Finish,
+                    Command::Abort(None),
+                    Command::Abort(Some(After::Stay)),
+                ]),
+                dice.one_of(&[0, 0, 0, 1, u64::MAX]),
+            ),
+            29 => Step::Show(loan),
+            30 => Step::Forget,
             20 => Step::Pass(100 * dice.one_of(&[1, 1, 10, 10, 25, 60, 200, 700])),
             22 => Step::Rest,
             23 => Step::Upkeep,

@@ -10,11 +10,14 @@ use pgdrain::config::Config;
 use pgdrain::gate::Gate;
 use pgdrain::gate::mode::Mode;
 use pgdrain::window::LeftWindow;
+use pgdrain::window::lease::Term;
+use pgdrain::window::steps::{After, Command};
 use tokio::time::Instant;
 
 use crate::conn::Conn;
 use crate::dice::Dice;
 use crate::inside::{Inside, Turn};
+use crate::lent::Loan;
 use crate::promised::Promised;
 use crate::proxy::Proxy;
 use crate::step::{DATABASES, Habits, Step, WAIT_MAX};
@@ -44,6 +47,10 @@ pub(crate) struct World {
     pub(crate) config: Config,
     directory: tempfile::TempDir,
     pub(crate) promised: Promised,
+    /// The greatest term that was given.
+    pub(crate) last_term: Term,
+    /// The process id of the last backend of a window.
+    pub(crate) pid: i32,
     log: Rc<RefCell<Log>>,
 }
 
@@ -54,6 +61,7 @@ pub(crate) struct Life {
     pub(crate) windows: Vec<Window>,
     pub(crate) left: Vec<LeftWindow>,
     pub(crate) inside: Inside,
+    pub(crate) loans: Vec<Loan>,
 }
 
 impl Life {
@@ -109,6 +117,8 @@ impl World {
             config: crate::proxy::settings(&mut dice),
             directory: tempfile::tempdir().expect("a directory"),
             promised: Promised::default(),
+            last_term: Term::default(),
+            pid: 0,
             log,
             dice,
         }
@@ -126,12 +136,13 @@ impl World {
             windows: Vec::new(),
             left,
             inside: Inside::default(),
+            loans: Vec::new(),
         };
         self.check(&mut life, false);
         while self.steps_left > 0 {
             self.steps_left -= 1;
-            let (conns, windows) = (life.conns.len(), life.windows.len());
-            let step = self.habits.next(&mut self.dice, conns, windows);
+            let there = (life.conns.len(), life.windows.len(), life.loans.len());
+            let step = self.habits.next(&mut self.dice, there);
             self.remember(&step);
             if matches!(step, Step::Crash) {
                 life.conns.iter_mut().for_each(Conn::crash);
@@ -232,6 +243,7 @@ impl World {
         life.gather(&mut self.promised, self.now);
         let gates = &life.proxy.gates;
         self.promised.check(gates, self.now, at_rest);
+        life.conns.iter_mut().for_each(Conn::look);
         life.inside
             .check(gates, self.config.hold.reopen.transactions);
         for database in DATABASES {
@@ -253,13 +265,26 @@ impl World {
             let permits = gate.permits() as usize;
             let waiting = gate.waiting_in_database().0;
             assert!(waiting <= self.config.hold.clients_max, "{waiting} wait");
-            let alone = life
-                .windows
-                .iter()
-                .any(|window| window.is_alone_in(database));
+            let windows = life.windows.iter();
+            let alone = windows.filter(|window| window.is_alone_in(database));
+            let lent = life.loans.iter().filter(|loan| loan.is_alone_in(&gate));
+            let alone = alone.count() + lent.count();
+            assert!(alone <= 1, "{alone} windows are exclusive in {database}");
             assert!(
-                !alone || permits == 0,
+                alone == 0 || permits == 0,
                 "{permits} permits in the window in {database}"
+            );
+        }
+        for loan in &life.loans {
+            loan.check(self.now, at_rest);
+        }
+        for conn in life.conns.iter().filter(|conn| conn.is_busy()) {
+            let mut loans = life.loans.iter();
+            let may = |window| loans.any(|it| it.window.id == window && it.may_work());
+            let window = conn.session.window.as_deref();
+            assert!(
+                window.is_none_or(may),
+                "at work in {window:?}, which is over"
             );
         }
         for conn in &mut life.conns {
@@ -275,12 +300,16 @@ impl World {
         for window in &mut life.windows {
             window.wanted = None;
         }
+        for loan in &mut life.loans {
+            loan.command(Command::Abort(Some(After::Reopen)), 0, self.now);
+        }
         self.quiesce(life).await;
         self.remember(&Step::BreakGlass);
         self.play(life, Step::BreakGlass).await;
         self.rest(life).await;
         life.conns.iter_mut().for_each(Conn::vanish);
         for _ in 0..4 {
+            life.proxy.sessions.forget_departed(|_| false);
             self.rest(life).await;
             self.pass(120_000).await;
         }

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,11 +21,18 @@ const ADMIN_TIME: Duration = Duration::from_secs(1);
 /// A pause after accept failed, which it does for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// This process is the former one.
+/// Whether this process is the one that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::app) struct Gave {
-    /// When it ends, whoever is still there.
-    pub(in crate::app) ends_at: Option<Instant>,
+pub(in crate::app) enum Succession {
+    /// It is.
+    Serving,
+    /// Another is about to take over: what would not survive that does not begin.
+    HandingOver,
+    /// Another has: this is the former one.
+    Former {
+        /// When it ends, whoever is still there.
+        ends_at: Option<Instant>,
+    },
 }
 
 /// Why nothing is handed over, or not to the end.
@@ -81,15 +87,15 @@ impl App {
             }
             let mut talk = Talk::new(stream);
             let handed = self.hand_over(&mut talk).await;
-            self.moving.store(false, Ordering::SeqCst);
-            match handed {
-                Ok(()) => return,
-                Err(Broken::Refused(why)) => {
+            let Err(broken) = handed else { return };
+            self.succession.send_replace(Succession::Serving);
+            match broken {
+                Broken::Refused(why) => {
                     tracing::warn!(why, "nothing was handed over");
                     // It may have gone.
                     let _ = talk.say(&Former::Refused { why }).await;
                 }
-                Err(Broken::Gone(why)) => {
+                Broken::Gone(why) => {
                     tracing::warn!(why, "the process that was to take over has gone");
                 }
             }
@@ -118,7 +124,7 @@ impl App {
             return Err(Broken::Refused("it was to be ready first".into()));
         };
         // From here on no migration begins, and what closes traffic waits.
-        self.moving.store(true, Ordering::SeqCst);
+        self.succession.send_replace(Succession::HandingOver);
         let frozen = self.controller.freeze().await;
         self.may_hand_over()?;
         if let [database, ..] = &frozen.windows()[..] {
@@ -179,9 +185,12 @@ impl App {
     /// Whether a migration may begin: not while sessions are served, or will be, that this process
     /// cannot hold by itself.
     pub(in crate::app) fn may_migrate(&self) -> Result<(), ApiError> {
-        if self.moving.load(Ordering::SeqCst) || self.gave.borrow().is_some() {
-            let message = "Another process takes over from this one.";
-            return Err(ApiError::unavailable("hand_over", message));
+        match *self.succession.borrow() {
+            Succession::Serving => {}
+            Succession::HandingOver | Succession::Former { .. } => {
+                let message = "Another process takes over from this one.";
+                return Err(ApiError::unavailable("hand_over", message));
+            }
         }
         let alone = self.controller.alone();
         alone.map_err(|former| ApiError::conflict("former_process", format!("{former}.")))
@@ -226,20 +235,25 @@ impl App {
             outcome: Some(format!("handed over to process {}", hello.pid)),
             ..Event::here(Kind::HandOver)
         });
-        self.gave.send_replace(Some(Gave { ends_at }));
+        self.succession.send_replace(Succession::Former { ends_at });
     }
 
     /// Returns when this process has handed over and its last session has ended, or its time is
     /// over.
     pub(in crate::app) async fn outlive(&self) {
-        let mut gave = self.gave.subscribe();
-        // The sender lives as long as the app.
-        let Ok(gave) = gave.wait_for(Option::is_some).await.map(|gave| *gave) else {
-            return;
+        let mut succession = self.succession.subscribe();
+        let ends_at = loop {
+            match *succession.borrow_and_update() {
+                Succession::Serving | Succession::HandingOver => {}
+                Succession::Former { ends_at } => break ends_at,
+            }
+            // The sender lives as long as the app.
+            if succession.changed().await.is_err() {
+                return;
+            }
         };
         let sessions = self.sessions_tasks.tracker();
         sessions.close();
-        let ends_at = gave.and_then(|gave| gave.ends_at);
         let late = async {
             match ends_at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,

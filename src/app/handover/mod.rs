@@ -22,7 +22,7 @@ mod give;
 mod take;
 mod talk;
 
-pub(super) use give::Gave;
+pub(super) use give::Succession;
 pub(super) use take::{Found, Taking};
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 use super::Wanted;
-use super::holder::{Holder, Signals, listen};
+use super::holder::{Holder, NoWindow, Signals, listen};
 use super::way::{By, Place, Way};
 use crate::admin::types::After;
 use crate::cli::arguments::{Asking, words};
@@ -67,8 +67,25 @@ pub(super) struct Leading {
 }
 
 impl Leading {
+    /// Opens the window that is wanted; with the way through it, and with the signals that end it, which are
+    /// heard from before traffic is held.
+    pub(super) async fn open(
+        self,
+        client: Client,
+        database: String,
+        wanted: &Wanted,
+    ) -> anyhow::Result<Result<(Holder, Way, Signals), NoWindow>> {
+        let place = self.place(&client).await?;
+        let mut signals = Signals::install()?;
+        let opened = Holder::open(client, &database, wanted, &mut signals).await?;
+        Ok(opened.map(|holder| {
+            let way = self.way(place, database, holder.key.clone());
+            (holder, way, signals)
+        }))
+    }
+
     /// Where the proxy of this window takes clients: found before traffic is held.
-    pub(super) async fn place(&self, client: &Client) -> anyhow::Result<Place> {
+    async fn place(&self, client: &Client) -> anyhow::Result<Place> {
         if let Some(place) = &self.connect {
             return Place::parse(place).ok_or_else(|| anyhow!("\"{place}\" is not HOST:PORT"));
         }
@@ -80,7 +97,7 @@ impl Leading {
     }
 
     /// The way through this window.
-    pub(super) fn way(self, place: Place, database: String, key: String) -> Way {
+    fn way(self, place: Place, database: String, key: String) -> Way {
         Way {
             place,
             database,
@@ -102,21 +119,12 @@ enum Ended {
 impl Exec {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let client = self.asking.client()?;
-        let place = self.leading.place(&client).await?;
-        let mut signals = Signals::install()?;
-        let opened = Holder::open(client, &self.database, &self.wanted, &mut signals).await?;
-        let holder = match opened {
-            Ok(holder) => holder,
+        let opened = self.leading.open(client, self.database, &self.wanted);
+        let (holder, way, mut signals) = match opened.await? {
+            Ok(opened) => opened,
             Err(none) => return Ok(none.exit()),
         };
-        let way = self.leading.way(place, self.database, holder.key.clone());
-        let mut child = match start(&self.command, &way) {
-            Ok(child) => child,
-            Err(error) => {
-                holder.end("finish", None).await;
-                return Err(error);
-            }
-        };
+        let mut child = holder.unless_failed(start(&self.command, &way)).await?;
         match accompany(&mut child, &holder, &mut signals).await? {
             Ended::ByItself(status) if status.success() => match holder.end("finish", None).await {
                 true => Ok(Exit::SUCCESS),

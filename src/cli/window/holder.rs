@@ -179,6 +179,14 @@ impl Holder {
         }
     }
 
+    /// What the work needs to begin; without it the window is finished, since nothing was done in it.
+    pub(super) async fn unless_failed<T>(&self, begun: anyhow::Result<T>) -> anyhow::Result<T> {
+        if begun.is_err() {
+            self.end("finish", None).await;
+        }
+        begun
+    }
+
     /// Ends the window and waits until traffic is as it was agreed; false, and everybody is told,
     /// when it had ended before or its end was not seen.
     pub(super) async fn end(&self, verb: &str, then: Option<After>) -> bool {

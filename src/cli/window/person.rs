@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Wanted;
 use super::exec::Leading;
-use super::holder::{Holder, Signals};
+use super::holder::Signals;
 use super::way::Way;
 use crate::cli::arguments::Asking;
 use crate::cli::exit::Exit;
@@ -50,22 +50,13 @@ impl Hold {
             bail!("the key would be written to what is no terminal: write it to a file, --to FILE");
         }
         let client = self.asking.client()?;
-        let place = self.leading.place(&client).await?;
-        let mut signals = Signals::install()?;
-        let opened = Holder::open(client, &self.database, &self.wanted, &mut signals).await?;
-        let holder = match opened {
-            Ok(holder) => holder,
+        let opened = self.leading.open(client, self.database, &self.wanted);
+        let (holder, way, mut signals) = match opened.await? {
+            Ok(opened) => opened,
             Err(none) => return Ok(none.exit()),
         };
-        let way = self.leading.way(place, self.database, holder.key.clone());
         let shown = show(&way, self.to.as_deref());
-        let _file = match shown {
-            Ok(file) => file,
-            Err(error) => {
-                holder.end("finish", None).await;
-                return Err(error);
-            }
-        };
+        let _file = holder.unless_failed(shown).await?;
         let left = holder
             .view
             .left_ms

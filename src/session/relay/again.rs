@@ -194,13 +194,15 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.inject(&messages.concat(), Ours::All, Purpose::PrepareAnew);
     }
 
-    pub(super) fn prepared_anew(&mut self, answers: &Answers) {
+    /// Nothing starts after its client left, which is not read meanwhile.
+    pub(super) fn prepared_anew(&mut self, cx: &mut Context<'_>, answers: &Answers) {
         self.to_client.push(&answers.settings);
         let Some(again) = self.again.take() else {
             return;
         };
         let flows = matches!(self.phase, Phase::Flowing);
-        if answers.error.is_some() || !flows {
+        let has_left = self.client.peer_has_closed(cx);
+        if answers.error.is_some() || !flows || has_left {
             return self.pass_refusal(&again);
         }
         let batch = &again.batch;

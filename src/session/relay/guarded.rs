@@ -238,8 +238,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
-        if self.session.probe {
-            // A write of ours, for the server to refuse: were it kept here, it would prove nothing.
+        if self.session.probe && matches!(unit.class, Class::Writes(_)) {
+            // Ours: what refuses it is to be the server.
             unit.class = Class::Reads;
         }
         if escaped && !unit.alone && unit.class == Class::Reads {
@@ -396,7 +396,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         self.again = plan
             .again
-            .filter(|_from| self.tracker.at_boundary() && !self.session.probe)
+            .filter(|_from| self.tracker.at_boundary())
             .map(|from| Again::for_write(&self.kept[..plan.bytes], from));
         let declared = plan.declares;
         let outside = plan.stand == Stand::Outside;

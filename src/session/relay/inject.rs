@@ -133,7 +133,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 if self.again.is_none() {
                     self.down().1.leave_at_boundary();
                 }
-                self.carry_on(*injection);
+                self.carry_on(cx, *injection);
                 match bytes.get(behind..) {
                     Some(rest) if !rest.is_empty() => self.injected(cx, rest),
                     Some(_) | None => FromServer::Some,
@@ -145,7 +145,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// What the messages were for is done, or not.
-    fn carry_on(&mut self, mut injection: Injection) {
+    fn carry_on(&mut self, cx: &mut Context<'_>, mut injection: Injection) {
         if !matches!(self.phase, Phase::Held(_)) {
             self.note_activity();
         }
@@ -163,7 +163,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Purpose::SkipRest => self.skip_rest(),
             Purpose::FailBatch => self.batch_failed(&injection.answers),
             Purpose::AskForText => self.text_known(&injection.answers),
-            Purpose::PrepareAnew => self.prepared_anew(&injection.answers),
+            Purpose::PrepareAnew => self.prepared_anew(cx, &injection.answers),
             Purpose::AskWhatItDoes => self.known_what_it_does(&injection.answers),
             Purpose::AnswerFront => self.front_answered(&injection.answers),
             Purpose::BeginDeferred { to_go_back } => {
