@@ -59,6 +59,7 @@ mod open_is_transparent;
 mod pings_through_holds;
 mod precheck;
 mod proxy_protocol;
+mod read_only_commands;
 mod read_only_enforced;
 mod read_only_entered;
 mod read_only_traffic;
