@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools chaos
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools readonly chaos
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -46,6 +46,10 @@ matrix: setup versions ## Run every driver over every transport, and write docs/
 tools: setup ## Run migration tools in windows under load: psql, Alembic, Django, node-pg-migrate, sqlx (ARGS=part of a name)
 	matrix/tools/setup
 	python3 matrix/tools/run.py $(ARGS)
+
+readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench through 20 read-only periods (READ_ONLY_PERIODS=)
+	matrix/read_only/setup
+	python3 matrix/read_only/run.py
 
 chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
 	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills

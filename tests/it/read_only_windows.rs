@@ -245,6 +245,13 @@ async fn a_window_that_is_aborted_in_any_stage_reopens() {
         order["read_only_for"] = "1s".into();
         let window = proxy.order(DB, order).await;
         until_state(&proxy, &window, stage).await;
+        if stage != "capped" {
+            // The stage begins just before its hold.
+            until("traffic to be held", SOON, async || {
+                proxy.status(DB).await["mode"] != "open"
+            })
+            .await;
+        }
         let mut writer = proxy.session(DB).await;
         writer
             .send(&message::query("INSERT INTO t VALUES (1)"))
@@ -273,6 +280,7 @@ async fn a_stage_whose_hold_is_opened_by_force_is_the_end_of_the_window() {
     order["read_only_for"] = "60s".into();
     let window = proxy.order(DB, order).await;
     until_state(&proxy, &window, "read_only").await;
+    proxy.until_mode(DB, "read_only").await;
     let writer = held_write(&proxy, "INSERT INTO t VALUES (1)").await;
     let ran = proxy.run(&["open", DB]).await;
     assert_ne!(ran.code, Some(0), "a window is at work: {ran:?}");

@@ -1,8 +1,8 @@
 //! Extended messages, one after the other, up to the end of their unit.
 
-use super::names::{Known, Names, Note};
+use super::names::{Known, Names, Note, SoFar};
 use super::unit::{Class, End, Look, Unit, known, meaning};
-use crate::session::class::Why;
+use crate::session::class::{Ends, Shape, Why, shape};
 use crate::session::verb::{Text, Verb, text as verb_of};
 use crate::wire::frontend::tag;
 
@@ -32,6 +32,7 @@ pub(super) struct Batch<'a> {
     parsed: Vec<Parsed<'a>>,
     bound: Vec<Bound<'a>>,
     executed: Vec<Class<'a>>,
+    so_far: SoFar,
     notes: Vec<Note>,
     /// See the fields of the same names in [`Unit`].
     front: Option<usize>,
@@ -48,6 +49,7 @@ impl<'a> Batch<'a> {
             parsed: Vec::new(),
             bound: Vec::new(),
             executed: Vec::new(),
+            so_far: names.so_far,
             notes: Vec::new(),
             front: None,
             plain: true,
@@ -76,7 +78,13 @@ impl<'a> Batch<'a> {
             // The server refuses it.
             return Ok(());
         };
-        let class = self.unless_asked(meaning(text, self.names))?;
+        let class = if let Shape::Executes(name) = shape(text)
+            && self.may_be_there_now(name)
+        {
+            Class::Writes(Why::Unknown)
+        } else {
+            self.unless_asked(meaning(text, self.names))?
+        };
         self.notes
             .push(Note::Statement(name.into(), Known::of(text)));
         self.parsed.push(Parsed { name, text, class });
@@ -93,6 +101,10 @@ impl<'a> Batch<'a> {
         let here = self.parsed.iter().rev().find(|one| one.name == statement);
         let (class, remembered) = match (here, self.names.statement(statement)) {
             (Some(one), _) => (one.class, Known::of(one.text)),
+            (None, Some(_)) if self.may_be_there_now(statement) => {
+                let why = Why::Unknown;
+                (Class::Writes(why), Known::Writes(why))
+            }
             (None, Some(it)) => {
                 let class = self.unless_asked(known(it, self.names))?;
                 (class, it.clone())
@@ -128,8 +140,13 @@ impl<'a> Batch<'a> {
             // A cursor, which reads; or there is none.
             (None, None) => Class::Reads,
         };
-        self.executed.push(class);
+        self.executed.push(self.so_far.then(class));
         Ok(())
+    }
+
+    /// There was no such statement, but what this batch called may have prepared it.
+    fn may_be_there_now(&self, name: &[u8]) -> bool {
+        self.so_far.ran && self.names.statement(name) == Some(&Known::Missing)
     }
 
     /// What is not known may write, where nobody can be asked.
@@ -188,6 +205,9 @@ impl<'a> Batch<'a> {
         if self.executed.contains(&Class::Prepares) {
             self.notes.push(Note::AllChanged);
         }
+        if end != End::Sync {
+            self.notes.push(Note::SoFar(self.so_far));
+        }
         let first = self.executed.first();
         let only = match self.parsed.as_slice() {
             [only] => Some(only),
@@ -231,6 +251,35 @@ impl<'a> Batch<'a> {
             }
         }
         class
+    }
+}
+
+impl SoFar {
+    /// One more statement is executed; gives what it amounts to behind the others.
+    fn then<'a>(&mut self, class: Class<'a>) -> Class<'a> {
+        match class {
+            Class::Nothing | Class::Empty | Class::Writes(_) => class,
+            _ if self.reset => Class::Writes(Why::Escape),
+            Class::Reads if self.committed => Class::Writes(Why::Escape),
+            Class::Reads if self.prepared => Class::Writes(Why::Unknown),
+            Class::Reads => {
+                self.ran = true;
+                class
+            }
+            Class::Ends(Ends::Commit) => {
+                self.committed |= self.ran;
+                class
+            }
+            Class::ResetsAll => {
+                self.reset = true;
+                class
+            }
+            Class::Prepares => {
+                self.prepared = true;
+                class
+            }
+            Class::Begins(..) | Class::Defers(..) | Class::Ends(Ends::Rollback) => class,
+        }
     }
 }
 

@@ -111,6 +111,20 @@ fn prepared(text: &[u8]) -> Option<&[u8]> {
     None
 }
 
+/// What the statements of a batch have done that counts for those behind them, up to its Sync. What one
+/// of them sets is seen only with the answer to the Sync, and undone behind it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::session) struct SoFar {
+    /// One ran a query, which can set anything by what it calls.
+    pub(super) ran: bool,
+    /// And what it set counts, for a transaction was committed behind it.
+    pub(super) committed: bool,
+    /// All settings were set back.
+    pub(super) reset: bool,
+    /// A name was prepared: what is known of names may not be so.
+    pub(super) prepared: bool,
+}
+
 /// Something that becomes known, or does not hold any more, when a message has gone on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::session) enum Note {
@@ -122,6 +136,8 @@ pub(in crate::session) enum Note {
     Closed(Box<[u8]>),
     /// Any name may mean another statement.
     AllChanged,
+    /// The batch goes on.
+    SoFar(SoFar),
 }
 
 /// All that is known.
@@ -129,6 +145,7 @@ pub(in crate::session) enum Note {
 pub(in crate::session) struct Names {
     statements: HashMap<Box<[u8]>, Known>,
     portals: HashMap<Box<[u8]>, Known>,
+    pub(super) so_far: SoFar,
 }
 
 impl Names {
@@ -150,10 +167,13 @@ impl Names {
     /// A message went on.
     pub(in crate::session) fn note(&mut self, note: Note) {
         match note {
-            // A name that is taken keeps its meaning, unless it is that of the unnamed one.
+            // A name that is taken keeps its meaning, unless it is that of the unnamed one; and it may
+            // have been given away where nobody saw it.
             Note::Statement(name, known) => {
                 let before = self.statements.get(&name);
-                if name.is_empty() || before.is_none_or(|known| *known == Known::Missing) {
+                let writes = matches!(known, Known::Writes(_));
+                let free = before.is_none_or(|known| *known == Known::Missing);
+                if name.is_empty() || free || writes {
                     remember(&mut self.statements, &name, known);
                 }
             }
@@ -162,6 +182,7 @@ impl Names {
                 self.statements.remove(&name);
             }
             Note::AllChanged => self.forget_statements(),
+            Note::SoFar(so_far) => self.so_far = so_far,
         }
     }
 
@@ -169,6 +190,11 @@ impl Names {
     /// Parse said, or there is none.
     pub(in crate::session) fn forget_statements(&mut self) {
         self.statements.retain(|name, _known| name.is_empty());
+    }
+
+    /// The batch has ended.
+    pub(in crate::session) fn end_batch(&mut self) {
+        self.so_far = SoFar::default();
     }
 
     /// The transaction has ended, and with it its portals.

@@ -171,7 +171,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Takes the guard away when it has nothing to do any more.
     fn end_guard(&mut self) -> Option<Step> {
-        if self.door.wants_read_only() || self.has_deferred() {
+        // A transaction that began before the mode writes on: its session is not read-only yet.
+        let began_before = self.door.has_permit() && !self.is_enforced();
+        if self.has_deferred() || self.door.wants_read_only() && !began_before {
             return None;
         }
         if self.tracker.at_boundary() && !self.door.has_permit() {
@@ -231,6 +233,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if stand == Stand::Outside {
             guard.names.forget_portals();
         }
+        if stand != Stand::Batch {
+            guard.names.end_batch();
+        }
         let asks = !matches!(stand, Stand::Failed | Stand::Batch | Stand::Skipping);
         let mut unit = match look(&self.kept, full, &guard.names, asks) {
             Look::More => return Front::More,
@@ -245,6 +250,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);
+        }
+        if self.session.probe && unit.class.writes() {
+            // It is ours, and it is the server that has to refuse it.
+            unit.class = Class::Reads;
         }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
         if stand == Stand::Outside
@@ -463,9 +472,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.fail_batch_for_write()
     }
 
-    /// A transaction of this client was failed because it wrote late.
+    /// A transaction of this client was failed because it wrote late. Where writes wait, a second try
+    /// is to wait from its `BEGIN`; where they are refused, it is answered like the first.
     pub(super) fn expect_second_try(&mut self) {
-        if let Some(guard) = &mut self.guard {
+        let queues = self.gates().writes == Blocked::Queue;
+        if let Some(guard) = &mut self.guard
+            && queues
+        {
             guard.tries_again = Some(Instant::now() + TRIES_AGAIN);
         }
     }
