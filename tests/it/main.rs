@@ -60,6 +60,7 @@ mod pings_through_holds;
 mod precheck;
 mod proxy_protocol;
 mod read_from_a_standby;
+mod read_only_commands;
 mod read_only_enforced;
 mod read_only_entered;
 mod read_only_list;
