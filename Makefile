@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools readonly chaos
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools readonly chaos loadtest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -53,3 +53,7 @@ readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench th
 
 chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
 	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills
+
+loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump (QUICK=1: two minutes; ARGS=--rounds 7)
+	loadtest/setup
+	$${CARGO_TARGET_DIR:-target}/loadtest/venv/bin/python loadtest/run.py $(ARGS)

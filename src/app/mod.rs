@@ -37,6 +37,7 @@ use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
 use crate::session::relay::Common;
 use crate::session::room::Rooms;
+use crate::session::standbys::Standbys;
 use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
@@ -161,6 +162,7 @@ pub async fn run(
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
+    let standbys = watch_standbys(&config, &gates, &own, &tasks);
     let runner = migrations::runner(&controller, &config, own, &tasks);
 
     let common = Common {
@@ -175,6 +177,7 @@ pub async fn run(
         tasks: sessions_tasks.clone(),
         rooms: Rooms::default(),
         lookups,
+        standbys,
         disguise,
         passes,
         elsewhere: Arc::clone(&controller) as _,
@@ -246,6 +249,25 @@ pub async fn run(
 
 /// Files that are open besides the two sockets of each session.
 const FILES_BESIDES: u64 = 128;
+
+/// Keeps asking the standbys that take reads.
+fn watch_standbys(
+    config: &Arc<Shared>,
+    gates: &Arc<Gates>,
+    own: &OwnBackends,
+    tasks: &Tasks,
+) -> Arc<Standbys> {
+    let standbys = Arc::new(Standbys::new(own.clone(), tasks.clone()));
+    let (watch, stop) = (Arc::clone(&standbys), tasks.shutdown_token());
+    let (config, gates) = (Arc::clone(config), Arc::clone(gates));
+    tasks.spawn("standbys", async move {
+        tokio::select! {
+            () = watch.watch(&config, &gates) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    standbys
+}
 
 /// Each session takes two files, whoever has not come so far one, and so does a cancel request on
 /// its way; systems start a process with few: asks for all it may have.

@@ -43,7 +43,7 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
-    MigrateRole, Passwords, Reopen, Role, Target, Tls, Upstream,
+    MigrateRole, Passwords, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
@@ -53,5 +53,5 @@ pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
     AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
-    ReplicationHold, Then, UnknownWord, WhenFull,
+    ReplicationHold, Stateful, Then, UnknownWord, WhenFull,
 };

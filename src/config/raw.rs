@@ -15,8 +15,8 @@ use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold, Then,
-    WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
+    Stateful, Then, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -239,6 +239,9 @@ section! {
     /// `[databases.NAME]`
     RawDatabase {
         upstream: Option<Secret>,
+        read_upstream: Option<Secret>,
+        read_lag_max: Option<HumanDuration>,
+        read_stateful: Option<Stateful>,
     }
 }
 

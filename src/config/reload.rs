@@ -125,23 +125,50 @@ const DATABASE_ROWS: &[Row] = &[
     Row {
         key: "databases.NAME.upstream",
         applies: Applies::Restart,
-        same: |a, b| {
-            let moved = |(name, here): (_, &Database)| {
-                b.databases
-                    .get(name)
-                    .is_some_and(|there: &Database| here != there)
-            };
-            !a.databases.iter().any(moved)
-        },
+        same: |a, b| !differ(a, b, |here, there| here.upstream == there.upstream),
         keep: |new, old| {
             for (name, database) in &mut new.databases {
                 if let Some(old) = old.databases.get(name) {
-                    *database = old.clone();
+                    database.upstream = old.upstream.clone();
                 }
             }
         },
     },
+    Row {
+        key: "databases.NAME.read_upstream",
+        applies: Applies::Now,
+        same: |a, b| {
+            let servers = |it: &Database| it.read.as_ref().map(|read| read.upstream.clone());
+            !differ(a, b, |here, there| servers(here) == servers(there))
+        },
+        keep: |new, old| new.databases = old.databases.clone(),
+    },
+    Row {
+        key: "databases.NAME.read_lag_max",
+        applies: Applies::Now,
+        same: |a, b| {
+            let lag = |it: &Database| it.read.as_ref().map(|read| read.lag_max);
+            !differ(a, b, |here, there| lag(here) == lag(there))
+        },
+        keep: |new, old| new.databases = old.databases.clone(),
+    },
+    Row {
+        key: "databases.NAME.read_stateful",
+        applies: Applies::Now,
+        same: |a, b| {
+            let stateful = |it: &Database| it.read.as_ref().map(|read| read.stateful);
+            !differ(a, b, |here, there| stateful(here) == stateful(there))
+        },
+        keep: |new, old| new.databases = old.databases.clone(),
+    },
 ];
+
+/// Whether a database that both list is not the same in both.
+fn differ(a: &Config, b: &Config, same: impl Fn(&Database, &Database) -> bool) -> bool {
+    let listed = a.databases.iter();
+    let mut both = listed.filter_map(|(name, here)| Some((here, b.databases.get(name)?)));
+    both.any(|(here, there)| !same(here, there))
+}
 
 /// The configuration in use, shared by all parts of the program.
 ///

@@ -6,18 +6,23 @@ use std::time::Duration;
 
 use super::passfile::Passfile;
 use super::problem::Origin;
-use super::raw::{RawControl, RawDatabases, RawMigrate, RawUpstream};
+use super::raw::{RawControl, RawDatabase, RawDatabases, RawMigrate, RawUpstream};
+use super::rules::Rule;
 use super::secret::Secret;
-use super::settings::{ControlRole, Database, MigrateRole, Passwords, Upstream};
+use super::settings::{ControlRole, Database, MigrateRole, Passwords, ReadUpstream, Upstream};
 use super::surroundings::Surroundings;
 use super::upstream::{self, UpstreamUrl};
 use super::validate::Check;
+use super::words::{AuthMethod, Stateful};
 use crate::tls::tcp::TcpOptions;
 
 /// A server is tried this long before the next host gets its turn.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client waits this long for a server before it is told that there is none.
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
+
+/// How far behind a standby may be that takes reads.
+const READ_LAG_MAX: Duration = Duration::from_secs(1);
 
 impl Check<'_> {
     pub(super) fn upstream(
@@ -98,10 +103,64 @@ impl Check<'_> {
             let key = format!("databases.{name}.upstream");
             let upstream = raw
                 .upstream
-                .and_then(|url| self.server(&key, &url, times, around));
-            databases.insert(name, Database { upstream });
+                .as_ref()
+                .and_then(|url| self.server(&key, url, times, around));
+            let read = self.read_upstream(&name, raw, times, around);
+            databases.insert(name, Database { upstream, read });
         }
         databases
+    }
+
+    /// The standby of a database; its times are those of `[upstream]`, but nobody waits for it.
+    fn read_upstream(
+        &mut self,
+        name: &str,
+        raw: RawDatabase,
+        times: &RawUpstream,
+        around: &Surroundings,
+    ) -> Option<ReadUpstream> {
+        let key = |key: &str| format!("databases.{name}.{key}");
+        let Some(url) = &raw.read_upstream else {
+            for (written, orphan) in [
+                (raw.read_lag_max.is_some(), "read_lag_max"),
+                (raw.read_stateful.is_some(), "read_stateful"),
+            ] {
+                if written {
+                    self.wrong(&key(orphan), "it is set, but read_upstream is not");
+                }
+            }
+            return None;
+        };
+        let lag_max = self.time(&key("read_lag_max"), raw.read_lag_max, READ_LAG_MAX);
+        let upstream = self.server(&key("read_upstream"), url, times, around)?;
+        Some(ReadUpstream {
+            upstream: Upstream {
+                connect_retry: Duration::ZERO,
+                ..upstream
+            },
+            lag_max,
+            stateful: raw.read_stateful.unwrap_or(Stateful::Stay),
+        })
+    }
+
+    /// Nobody can log in at a standby for a client that proves itself to the server alone.
+    pub(super) fn read_upstreams_and_auth(
+        &mut self,
+        databases: &BTreeMap<String, Database>,
+        rules: &[Rule],
+    ) {
+        let terminates =
+            |rule: &Rule| !matches!(rule.method, AuthMethod::PassThrough | AuthMethod::Reject);
+        if rules.iter().any(terminates) {
+            return;
+        }
+        for (name, _) in databases.iter().filter(|(_, it)| it.read.is_some()) {
+            self.warnings.push(format!(
+                "databases.{name}.read_upstream: no session can use it, because clients prove who \
+                 they are to the server alone; pgdrain can log them in at another server only by a \
+                 rule of auth.rules with another method than \"pass-through\""
+            ));
+        }
     }
 
     pub(super) fn roles(

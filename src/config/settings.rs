@@ -15,7 +15,8 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::users::Users;
 use super::words::{
-    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Then, WhenFull,
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Stateful, Then,
+    WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -334,6 +335,19 @@ pub struct Log {
 pub struct Database {
     /// Its own server; `None` stands for the common one.
     pub upstream: Option<Upstream>,
+    /// Where its reads go while it is in read-only mode, if anywhere else.
+    pub read: Option<ReadUpstream>,
+}
+
+/// A standby of a database's server, which takes reads while the database is in read-only mode.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadUpstream {
+    /// The standby.
+    pub upstream: Upstream,
+    /// How far behind it may be.
+    pub lag_max: Duration,
+    /// What becomes of reads of sessions that cannot go there.
+    pub stateful: Stateful,
 }
 
 /// Passwords from outside the configuration, in libpq's order: `PGPASSWORD`, then the password
@@ -384,6 +398,12 @@ impl Config {
             None => return None,
         };
         Some(self.target_at(own.unwrap_or(&self.upstream)))
+    }
+
+    /// The standby of a database, and who we are there; `None` when it has none.
+    pub fn read_target(&self, database: &str) -> Option<(Target, &ReadUpstream)> {
+        let read = self.databases.get(database)?.read.as_ref()?;
+        Some((self.target_at(&read.upstream), read))
     }
 
     /// The common server and who we are there, whatever databases are listed.

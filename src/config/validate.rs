@@ -41,6 +41,7 @@ pub(super) fn validate(
     let databases = check.databases(raw.databases, &raw.upstream, around);
     let (control, migrate) = check.roles(raw.control, raw.migrate, upstream.as_ref());
     let auth = check.auth(raw.auth, raw.tls.client_ca.is_some());
+    check.read_upstreams_and_auth(&databases, &auth.rules);
     let hold = check.hold(raw.hold);
     let limits = check.limits(raw.limits);
     check.hold_among_limits(&hold, &limits);

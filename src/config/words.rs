@@ -71,6 +71,17 @@ words! {
 }
 
 words! {
+    /// What becomes of reads of a session that cannot read from a standby, because of what its server
+    /// holds for it.
+    Stateful {
+        /// They stay at its server.
+        Stay = "stay",
+        /// They wait until traffic is open.
+        Wait = "wait",
+    }
+}
+
+words! {
     /// What a hold does when its own end comes.
     Then {
         /// Lets the held clients go on.

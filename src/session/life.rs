@@ -14,6 +14,7 @@ use super::places::Places;
 use super::registry::{Session, Sessions, Signals};
 use super::relay::{Common, End, Relay};
 use super::room::{ASIDES_MAX, Rooms, Tallied};
+use super::standbys::Standbys;
 use crate::auth::passthrough::Failed;
 use crate::auth::users::Disguise;
 use crate::client::arrival::Arrival;
@@ -47,6 +48,8 @@ pub struct Host {
     pub rooms: Rooms,
     /// Where the server is asked for clients' secrets.
     pub lookups: Arc<Lookups>,
+    /// Which standbys can be read from.
+    pub standbys: Arc<Standbys>,
     /// How users that do not exist look like those that do.
     pub disguise: Disguise,
     /// Who serves the sessions that are not here.

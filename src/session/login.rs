@@ -12,6 +12,7 @@ use super::forwarded::{APPLICATION_NAME, forwarded, target};
 use super::life::{Farewell, Host, Settled};
 use super::passes::Pass;
 use super::places::Places;
+use super::reader::Reader;
 use super::registry::Login;
 use super::relay::{End, Relay};
 use super::room::{ASIDES_MAX, Tallied};
@@ -53,6 +54,8 @@ pub(super) struct LoggedIn {
     pub(super) stream: Stream,
     pub(super) route: Route,
     pub(super) login: Authenticated,
+    /// How it can log in at a standby, if it can.
+    pub(super) reader: Option<Arc<Reader>>,
 }
 
 /// The same, and the client's places.
@@ -194,6 +197,8 @@ impl Host {
             stream,
             route,
             login,
+            // What the client shows is between it and the server.
+            reader: None,
         })
     }
 
@@ -229,6 +234,7 @@ impl Host {
             stream,
             route,
             login,
+            reader,
         } = logged_in;
         let replication = startup.replication();
         let application_name = startup.parameter(APPLICATION_NAME).unwrap_or_default();
@@ -271,10 +277,11 @@ impl Host {
             _places: places,
         };
         let (client, server) = ((client, login.from_client), (stream, login.to_client));
-        Settled {
-            relay: Relay::new(client, server, session, gates, config, common),
-            farewell,
+        let mut relay = Relay::new(client, server, session, gates, config, common);
+        if let Some(reader) = reader.filter(|_| held_by_holds && replication.is_none()) {
+            relay.may_go_away(reader);
         }
+        Settled { relay, farewell }
     }
 
     /// Ends what did not become a session.

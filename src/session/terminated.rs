@@ -1,8 +1,11 @@
 //! A login where the client proves itself to us, and we prove ourselves to the server.
 
+use std::sync::Arc;
+
 use super::forwarded::forwarded;
 use super::life::Host;
 use super::login::{Applicant, LoggedIn};
+use super::reader::Reader;
 use crate::auth::passthrough::Failed;
 use crate::auth::prove::{self, ServerSide};
 use crate::auth::users::Accounts;
@@ -40,6 +43,15 @@ impl Host {
             answer,
         } = self.reach(&target.upstream, &packet).await?;
         let (database, user) = (startup.database(), startup.user());
+        let reader = config.read_target(database).map(|_| {
+            Arc::new(Reader {
+                usable: self.standbys.usable(database),
+                config: Arc::clone(config),
+                startup: startup.clone(),
+                peer: *peer,
+                proof: proof.clone(),
+            })
+        });
         let configured = config.auth.server_password(host, database, user);
         let proof = configured.map_or(proof, |password| Proof::Password(password.clone()));
         let end_point = stream.server_end_point();
@@ -53,6 +65,7 @@ impl Host {
             stream,
             route,
             login,
+            reader,
         })
     }
 

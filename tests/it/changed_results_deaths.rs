@@ -132,6 +132,8 @@ async fn when_the_client_dies_nothing_more_is_started() {
                 drop(server.wire.try_send(&done(&[])).await);
             }
         }
+        // The proxy has closed its side, and waits for the server's.
+        drop(server);
         assert_over(&proxy).await;
     }
 }

@@ -59,6 +59,8 @@ mod open_is_transparent;
 mod pings_through_holds;
 mod precheck;
 mod proxy_protocol;
+mod read_from_a_standby;
+mod read_only_commands;
 mod read_only_enforced;
 mod read_only_entered;
 mod read_only_list;

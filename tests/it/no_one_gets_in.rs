@@ -19,6 +19,7 @@ use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
 use pgdrain::session::room::Rooms;
+use pgdrain::session::standbys::Standbys;
 use pgdrain::tasks::Tasks;
 use pgdrain::tls::stream::Peer;
 use serde_json::json;
@@ -56,6 +57,7 @@ impl Door {
                 metrics,
             }),
             lookups: Arc::new(Lookups::new(OwnBackends::default(), tasks.clone())),
+            standbys: Arc::new(Standbys::new(OwnBackends::default(), tasks.clone())),
             passes: Arc::default(),
             disguise: Disguise::random(),
             tasks,

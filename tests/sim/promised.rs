@@ -130,6 +130,7 @@ impl Promised {
         });
         if everything {
             self.everywhere.clear();
+            self.caps.clear();
         } else if database.is_none() {
             self.everywhere.remove(scope);
         }

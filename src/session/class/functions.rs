@@ -128,6 +128,23 @@ pub(super) fn effect(name: &[u8]) -> Effect {
     }
 }
 
+/// Whether what a function does or tells is about its session, or the server that it is on.
+pub(super) fn is_personal(name: &[u8]) -> bool {
+    let others = [
+        "currval",
+        "lastval",
+        "set_config",
+        "setseed",
+        "inet_server_addr",
+        "inet_server_port",
+    ];
+    behind(name, "pg_").is_some()
+        || behind(name, "txid_").is_some()
+        || others
+            .iter()
+            .any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+}
+
 /// Parameters that decide whether a transaction may write, or who the session is.
 pub(super) fn is_guarded(parameter: &[u8]) -> bool {
     [

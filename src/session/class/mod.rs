@@ -126,3 +126,11 @@ pub fn shape(sql: &[u8]) -> Shape<'_> {
 pub fn reads_alone(sql: &[u8]) -> bool {
     Unit::read(sql).reads_alone()
 }
+
+/// Whether this is exactly one query that another session of the same user could execute as well, if
+/// the first holds nothing that it uses: as far as its text tells, it neither uses nor changes what
+/// belongs to its session.
+#[must_use]
+pub fn reads_anywhere(sql: &[u8]) -> bool {
+    Unit::read(sql).reads_anywhere()
+}

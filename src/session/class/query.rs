@@ -9,6 +9,8 @@ use super::lexer::{Token, Tokens};
 pub(super) struct Query {
     /// Why it is a write, if it is one.
     pub(super) writes: Option<Why>,
+    /// Functions among them that are the session's, or the server's that it is on.
+    pub(super) personal: bool,
     /// Where the first `TO` or `FROM` outside parentheses points: of use for COPY alone.
     pub(super) copies: Option<Copies>,
 }
@@ -97,6 +99,7 @@ pub(super) fn read(tokens: &mut Tokens<'_>) -> Query {
         depth: 0,
         query: Query {
             writes: None,
+            personal: false,
             copies: None,
         },
     };
@@ -226,6 +229,8 @@ impl<'a> Reader<'a> {
             Last::EscapedName => Effect::Unknown,
             _ => return Ok(Last::Edge),
         };
+        self.query.personal |=
+            matches!(self.last, Last::Name(name) if functions::is_personal(name));
         match effect {
             Effect::Reads => Ok(Last::Edge),
             Effect::Writes => Err(Why::Write),

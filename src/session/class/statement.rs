@@ -11,6 +11,8 @@ pub(super) enum Kind<'a> {
     /// casts and views do, too.
     Reads {
         calls: bool,
+        /// Any other session could execute it as well.
+        anywhere: bool,
     },
     Begins(Access),
     Defers(Tag),
@@ -24,8 +26,14 @@ pub(super) enum Kind<'a> {
 }
 
 /// Touches session state.
-const PASSES: Kind<'_> = Kind::Reads { calls: false };
-const RUNS: Kind<'_> = Kind::Reads { calls: true };
+const PASSES: Kind<'_> = Kind::Reads {
+    calls: false,
+    anywhere: false,
+};
+const RUNS: Kind<'_> = Kind::Reads {
+    calls: true,
+    anywhere: false,
+};
 const UNKNOWN: Kind<'_> = Kind::Writes(Why::Unknown);
 
 /// What the first word of a statement promises.
@@ -141,7 +149,11 @@ pub(super) fn read<'a>(first: Token<'a>, tokens: &mut Tokens<'a>) -> Kind<'a> {
         Verb::Commit => rest.ends(Ends::Commit),
         Verb::Copy => rest.copy(),
         Verb::Ddl => Kind::Writes(Why::Ddl),
-        Verb::Declare | Verb::Query => rest.query(),
+        Verb::Query => rest.query(),
+        Verb::Declare => match rest.query() {
+            Kind::Reads { .. } => PASSES,
+            writes => writes,
+        },
         Verb::Discard => rest.discard(),
         Verb::Execute => rest.execute(),
         Verb::Explain => rest.explain(),
@@ -197,7 +209,10 @@ impl<'a> Rest<'a, '_> {
         let query = query::read(self.0);
         match query.writes {
             Some(why) => Kind::Writes(why),
-            None => RUNS,
+            None => Kind::Reads {
+                calls: true,
+                anywhere: !query.personal,
+            },
         }
     }
 
@@ -206,7 +221,10 @@ impl<'a> Rest<'a, '_> {
         let query = query::read(self.0);
         match (query.writes, query.copies) {
             (Some(why), _) => Kind::Writes(why),
-            (None, Some(Copies::ToClient)) => RUNS,
+            (None, Some(Copies::ToClient)) => Kind::Reads {
+                calls: true,
+                anywhere: !query.personal,
+            },
             (None, Some(Copies::ToServer | Copies::From)) => Kind::Writes(Why::Write),
             (None, None) => UNKNOWN,
         }

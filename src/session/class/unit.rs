@@ -46,10 +46,10 @@ impl<'a> Unit<'a> {
     fn add(&mut self, kind: Kind<'a>) {
         self.statements += 1;
         match kind {
-            Kind::Reads { calls: false } | Kind::Defers(_) => {}
+            Kind::Reads { calls: false, .. } | Kind::Defers(_) => {}
             // What it calls may have changed what the next transaction can do.
-            Kind::Reads { calls: true } if self.ended => self.writes = Some(Why::Escape),
-            Kind::Reads { calls: true } => self.calls = true,
+            Kind::Reads { calls: true, .. } if self.ended => self.writes = Some(Why::Escape),
+            Kind::Reads { calls: true, .. } => self.calls = true,
             Kind::Begins(_) | Kind::Ends(Ends::Rollback) | Kind::Chains => self.controls = true,
             Kind::Ends(Ends::Commit) => {
                 self.controls = true;
@@ -66,6 +66,11 @@ impl<'a> Unit<'a> {
             self.writes.get_or_insert(Why::Escape);
         }
         self.last = Some(kind);
+    }
+
+    pub(super) fn reads_anywhere(&self) -> bool {
+        let anywhere = matches!(self.last, Some(Kind::Reads { anywhere: true, .. }));
+        anywhere && self.reads_alone()
     }
 
     pub(super) fn shape(&self) -> Shape<'a> {

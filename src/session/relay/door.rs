@@ -29,7 +29,6 @@ enum Kind {
     /// It begins no block.
     Statement,
     /// It only reads.
-    #[allow(dead_code, reason = "as those that ask for it")]
     Read,
 }
 
@@ -172,10 +171,6 @@ impl GateDoor {
     }
 
     /// Whether a hold on any of its gates is read-only, also behind one that lets nothing in.
-    #[allow(
-        dead_code,
-        reason = "asked by what decides over units in read-only mode"
-    )]
     #[inline]
     pub(super) fn wants_read_only(&self) -> bool {
         self.gate.wants_read_only()
@@ -187,10 +182,6 @@ impl GateDoor {
     }
 
     /// Whether a transaction that only reads may start now.
-    #[allow(
-        dead_code,
-        reason = "asked by what decides over units in read-only mode"
-    )]
     pub(super) fn lets_reads_in(&self) -> bool {
         let lets = |gate: &Gate| gate.is_open() || gate.is_read_only();
         self.life == Life::Serving
@@ -199,10 +190,6 @@ impl GateDoor {
     }
 
     /// Asks all gates for a transaction that only reads; true when the session has a permit afterwards.
-    #[allow(
-        dead_code,
-        reason = "asked by what decides over units in read-only mode"
-    )]
     pub(super) fn admit_read(&mut self) -> bool {
         self.admit_as(Kind::Read)
     }

@@ -147,6 +147,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             self.note_flowing();
             return read;
         }
+        if self.is_away() {
+            return self.read_standby(cx);
+        }
         if self.again.is_some() {
             let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
             let read = read.map_ok(|bytes| {
@@ -172,6 +175,27 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         read
     }
 
+    /// The same from a standby, which may turn out to be of no use.
+    fn read_standby(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
+        let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+        let bytes = match std::task::ready!(read) {
+            Ok(bytes) => bytes,
+            Err(_) if self.falls_back(&[]) => return Poll::Ready(Ok(FromServer::Some)),
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if self.falls_back(&bytes) {
+            return Poll::Ready(Ok(FromServer::Some));
+        }
+        self.session.count_out(bytes.len());
+        let read = match (bytes.is_empty(), self.again.is_some()) {
+            (true, _) => FromServer::Ended,
+            (false, true) => self.watch_answer(cx, &bytes),
+            (false, false) => self.down().1.hand(&bytes, cx),
+        };
+        self.note_flowing();
+        Poll::Ready(Ok(read))
+    }
+
     #[inline]
     fn note_flowing(&self) {
         if let Phase::Flowing = self.phase {
@@ -182,7 +206,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// The server has ended its side: the client gets what is left, and the reason if a statement
     /// of its was never sent.
     fn server_ended(&mut self) -> Step {
-        let step = self.close(End::ServerClosed, None);
+        // When it was a standby, the server's own connection is closed by us.
+        let end = if self.is_away() {
+            End::ServerLeft
+        } else {
+            End::ServerClosed
+        };
+        let step = self.close(end, None);
         // However long the client takes to read the last words.
         self.session.leave_window();
         if self.door.has_permit() {

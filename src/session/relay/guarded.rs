@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::again::Again;
+use super::away::Whither;
 use super::enforce::Settled;
 use super::up::{FromClient, note_start};
 use super::{Phase, Relay, SCRATCH, Step};
@@ -86,6 +87,8 @@ struct Plan {
     answers: Vec<u8>,
     block: Block,
     notes: Vec<Note>,
+    /// It is a whole read in no transaction.
+    may_go_away: bool,
     why: Why,
     /// It begins a block that the client wants read-only.
     declares: bool,
@@ -186,6 +189,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return None;
         }
         self.guard = None;
+        self.stay_home();
         Some(Step::Moved)
     }
 
@@ -391,10 +395,28 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         };
         match start {
             Start::Yes if plan.stand == Stand::Deferred => self.begin_deferred(false),
+            Start::Yes if plan.may_go_away => self.read_somewhere(cx, plan),
             Start::Yes => self.pass_unit(cx, plan),
             Start::No => self.wait(cx, false),
             Start::Later(step) => step,
         }
+    }
+
+    /// Sends a read to a standby, if there is one that it can go to.
+    fn read_somewhere(&mut self, cx: &mut Context<'_>, plan: Plan) -> Step {
+        match self.whither(plan.bytes) {
+            Whither::Asked(step) => return step,
+            Whither::Waits => {
+                self.door.release();
+                if let Some(guard) = &mut self.guard {
+                    guard.waits = true;
+                }
+                return Step::Moved;
+            }
+            Whither::Standby => self.go_away(plan.bytes),
+            Whither::Server => {}
+        }
+        self.pass_unit(cx, plan)
     }
 
     /// Sends the unit to the server.
@@ -402,6 +424,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.go_on();
         if plan.bytes == 0 {
             return Step::Stuck;
+        }
+        if !plan.may_go_away {
+            self.forget_what_is_held();
         }
         self.again = plan
             .again
@@ -506,7 +531,8 @@ impl Plan {
         gates: Gates,
     ) -> Plan {
         let (answers, after) = spoken(decision, &unit, block, kept);
-        let outside = stand == Stand::Outside && gates.writes == Blocked::Queue;
+        let outside_of_all = stand == Stand::Outside;
+        let outside = outside_of_all && gates.writes == Blocked::Queue;
         let single = unit.alone && matches!(unit.end, End::Query | End::Sync);
         let reads = matches!(unit.class, Class::Reads);
         let may_be_again = outside && single && reads && unit.plain && unit.bytes <= AGAIN_MAX;
@@ -519,6 +545,7 @@ impl Plan {
             again: may_be_again.then_some(from),
             answers,
             block: after,
+            may_go_away: outside_of_all && reads && matches!(unit.end, End::Query | End::Sync),
             why: unit.class.why().unwrap_or(Why::Unknown),
             declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,

@@ -42,6 +42,8 @@ pub(super) enum Purpose {
     PrepareAnew,
     /// The text of a statement of which nobody knows what it does.
     AskWhatItDoes,
+    /// Whether the server holds anything for the session.
+    AskWhatIsHeld,
     /// What a unit prepares gets a Sync, and the rest of the unit is answered by us.
     AnswerFront,
     /// A block begins of which the client knows already; it fails when the client goes back in it.
@@ -165,6 +167,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Purpose::AskForText => self.text_known(&injection.answers),
             Purpose::PrepareAnew => self.prepared_anew(cx, &injection.answers),
             Purpose::AskWhatItDoes => self.known_what_it_does(&injection.answers),
+            Purpose::AskWhatIsHeld => self.known_what_is_held(&injection.answers),
             Purpose::AnswerFront => self.front_answered(&injection.answers),
             Purpose::BeginDeferred { to_go_back } => {
                 self.deferred_begun(&injection.answers, to_go_back);

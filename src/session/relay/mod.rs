@@ -19,6 +19,7 @@
 mod abort;
 mod again;
 mod ask;
+mod away;
 mod backlog;
 mod deferred;
 mod door;
@@ -46,6 +47,7 @@ use tokio::time::Sleep;
 
 use self::abort::Aborted;
 use self::again::Again;
+use self::away::Away;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
 use self::enforce::{Enforced, Unsettled};
@@ -175,6 +177,8 @@ pub struct Relay<C, S> {
     /// When a client that is not read is looked at next.
     look: Option<Pin<Box<Sleep>>>,
     waker: Option<Waker>,
+    /// How its reads get to a standby, if they may.
+    away: Option<Box<Away<S>>>,
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -220,6 +224,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             unread: None,
             look: None,
             waker: None,
+            away: None,
         };
         if let Err(nonsense) = read {
             relay.server_misbehaved(nonsense.bad);
@@ -240,6 +245,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         loop {
             self.obey();
             let down = self.poll_down(cx);
+            if self.away.is_some() {
+                self.come_home();
+            }
             let up = if matches!(down, Step::End(_)) {
                 Step::Stuck
             } else {
@@ -348,12 +356,17 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         });
         self.cancelling = Arc::downgrade(&under_way);
         let (session, common) = (Arc::clone(&self.session), Arc::clone(&self.common));
+        let standby = self.standby_key();
         self.common.tasks.spawn("cancel request", async move {
-            let Some(key) = &session.server_key else {
+            let (route, key) = match &standby {
+                Some((route, key)) => (route, key),
+                None => (&session.route, &session.server_key),
+            };
+            let Some(key) = key else {
                 return;
             };
             let still_runs = || session.still_runs(under_way.running);
-            let sent = common.cancels.send(&session.route, key, still_runs);
+            let sent = common.cancels.send(route, key, still_runs);
             match sent.await {
                 Ok(Sent::Yes) => {}
                 Ok(Sent::Needless) => {

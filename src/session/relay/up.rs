@@ -37,6 +37,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if !self.to_server.is_empty() || self.server.has_unsent() {
             match self.to_server.poll_drain(&mut self.server, cx) {
                 Poll::Pending => return self.poll_leaving(cx),
+                Poll::Ready(Err(_)) if self.falls_back(&[]) => return Step::Moved,
                 Poll::Ready(Err(_)) => return self.server_broke(),
                 Poll::Ready(Ok(())) => {}
             }
