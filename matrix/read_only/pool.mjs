@@ -39,7 +39,8 @@ async function work(client) {
   let number = 0;
   while (!stopping && errors.length < 5) {
     const account = 1 + Math.floor(Math.random() * 1000);
-    const chance = Math.random();
+    // Every other one only reads, so that somebody does while writes wait.
+    const chance = Math.random() * (client % 2 ? 0.6 : 1);
     const balance = ["select balance from account where id = $1", [account]];
     const add = ["update account set balance = balance + 1 where id = $1", [account]];
     try {

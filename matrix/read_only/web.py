@@ -102,7 +102,8 @@ KINDS = {"autocommit": Autocommit, "sqlalchemy": SqlAlchemy, "django": Django}
 
 
 class Worker(threading.Thread):
-    """One thread: six of ten requests read, the others write, half of them after a read."""
+    """One thread. Every other one only reads, so that somebody does while writes wait; with the others six of ten
+    requests read, and half of those that write do so after a read."""
 
     def __init__(self, kind, port, database, client, stop):
         super().__init__()
@@ -115,7 +116,7 @@ class Worker(threading.Thread):
         while not self.stop.is_set() and len(self.errors) < 5:
             account = random.randint(1, ACCOUNTS)
             chance = random.random()
-            if chance < 0.6:
+            if chance < 0.6 or self.client % 2:
                 self.timed("read", self.application.read, account)
             else:
                 self.number += 1
