@@ -96,7 +96,7 @@ fn relay(client: Line, server: Line) -> Result<Proxy, Box<dyn Error>> {
         )
         .flag("--state-dir", "state_dir", "/nowhere");
     let loaded = source.load(&Surroundings::default());
-    let config = Arc::new(loaded.map_err(|_| "a configuration")?.config);
+    let config = Arc::new(loaded.map_err(|problems| format!("{problems:?}"))?.config);
     let (tasks, metrics) = (Tasks::new(), Arc::new(Metrics::new()));
     let session = Sessions::default().add(Login {
         database: "d".into(),

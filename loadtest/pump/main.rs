@@ -7,6 +7,7 @@ use std::error::Error;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
+use tokio::task::JoinSet;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,10 +30,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn pump(listen: &str, upstream: &str) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(listen).await?;
+    let mut connections = JoinSet::new();
     loop {
         let (mut client, _) = listener.accept().await?;
+        while connections.try_join_next().is_some() {}
         let upstream = upstream.to_owned();
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let Ok(mut server) = TcpStream::connect(upstream).await else {
                 return;
             };
