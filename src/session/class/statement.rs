@@ -150,8 +150,9 @@ pub(super) fn read<'a>(first: Token<'a>, tokens: &mut Tokens<'a>) -> Kind<'a> {
         Verb::Copy => rest.copy(),
         Verb::Ddl => Kind::Writes(Why::Ddl),
         Verb::Query => rest.query(),
+        // One that is held runs at the end of its transaction; it is its session's in any case.
         Verb::Declare => match rest.query() {
-            Kind::Reads { .. } => PASSES,
+            Kind::Reads { .. } => RUNS,
             writes => writes,
         },
         Verb::Discard => rest.discard(),
