@@ -84,7 +84,10 @@ impl ClientScan {
     #[must_use]
     pub fn rest_of_message(&self, bytes: &[u8]) -> usize {
         let (mut probe, mut at) = (self.scanner, 0);
-        if probe.in_body() {
+        if probe.at_frame_start() {
+            return 0;
+        }
+        if probe.in_body() || matches!(probe.header(bytes, &mut at), Ok(Some(_))) {
             probe.body(bytes, &mut at);
         }
         at

@@ -75,6 +75,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     pub(super) fn park(&mut self, cx: &mut Context<'_>, mid_message: bool) -> Step {
         let Some(standing) = self.door.standing(&self.config.hold) else {
             return match self.door.life {
+                // Its server has to be told first that it may write.
+                Life::Serving if self.door.enforced => {
+                    self.look_again(cx);
+                    Step::Stuck
+                }
                 // It opened meanwhile.
                 Life::Serving => Step::Moved,
                 // The server has to come to its end first; then the session does.
