@@ -1,19 +1,21 @@
 //! So many transactions through one session in memory, for a program that counts instructions.
 //!
-//! `callgrind relay|pump|none TRANSACTIONS`; `none` is what the counting itself takes. Two runs of different
-//! length tell what one transaction takes; see `count`.
+//! `callgrind relay|read-only|pump|none TRANSACTIONS`; `read-only` is the relay in that mode, `none` what the
+//! counting itself takes. Two runs of different length tell what one transaction takes; see `count`.
 
 mod line;
 
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pgdrain::audit::Audit;
-use pgdrain::config::{Source, Surroundings};
+use pgdrain::config::{Blocked, Source, Surroundings, Then};
 use pgdrain::gate::Gate;
+use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
 use pgdrain::server::connect::{Endpoint, Route};
@@ -30,7 +32,7 @@ type Proxy = Pin<Box<dyn Future<Output = ()>>>;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, transactions] = &arguments[..] else {
-        return Err("usage: callgrind relay|pump|none TRANSACTIONS".into());
+        return Err("usage: callgrind relay|read-only|pump|none TRANSACTIONS".into());
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -38,10 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let _entered = runtime.enter();
     let (client, server) = (Line::default(), Line::default());
     let mut proxy: Proxy = match what.as_str() {
-        "relay" => relay(client.clone(), server.clone())?,
+        "relay" => relay(client.clone(), server.clone(), false)?,
+        "read-only" => relay(client.clone(), server.clone(), true)?,
         "pump" => pump(client.clone(), server.clone()),
         "none" => Box::pin(std::future::pending()),
-        _ => return Err("relay, pump or none".into()),
+        _ => return Err("relay, read-only, pump or none".into()),
     };
     let (query, answer) = (extended_query(), answer());
     let passes = what != "none";
@@ -87,7 +90,7 @@ fn pump(mut client: Line, mut server: Line) -> Proxy {
     })
 }
 
-fn relay(client: Line, server: Line) -> Result<Proxy, Box<dyn Error>> {
+fn relay(client: Line, server: Line, read_only: bool) -> Result<Proxy, Box<dyn Error>> {
     let source = Source::new(None)
         .flag(
             "--upstream",
@@ -117,18 +120,67 @@ fn relay(client: Line, server: Line) -> Result<Proxy, Box<dyn Error>> {
         metrics,
         cancels: Cancels::new(1),
     });
+    if read_only {
+        gate.hold(Holder::Operator, reads_alone());
+    }
     let relay = Relay::new(
         (client, BytesMut::new()),
-        (server, BytesMut::new()),
+        (server.clone(), BytesMut::new()),
         session,
         (gate, Vec::new()),
         config,
         common,
     );
     let mut run = Box::pin(relay.run());
-    Ok(Box::pin(std::future::poll_fn(move |cx| {
+    let mut proxy: Proxy = Box::pin(std::future::poll_fn(move |cx| {
         run.as_mut().poll(cx).map(|_end| ())
-    })))
+    }));
+    if read_only {
+        enforce(&server, &mut proxy)?;
+    }
+    Ok(proxy)
+}
+
+/// The server is told to refuse writes, and does as it is told.
+fn enforce(server: &Line, proxy: &mut Proxy) -> Result<(), Box<dyn Error>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    if proxy.as_mut().poll(&mut cx).is_ready() || server.take_written() == 0 {
+        return Err("the server was told nothing".into());
+    }
+    let row = message(b'D', b"\0\x01\0\0\0\x03off");
+    let one = |row: &[u8], done: &[u8]| {
+        let [parsed, bound, closed] = [b'1', b'2', b'3'].map(|tag| message(tag, b""));
+        let done = message(b'C', done);
+        [&parsed[..], &bound, row, &done, &closed, &closed].concat()
+    };
+    let answers = [
+        one(&row, b"SHOW\0"),
+        one(&[], b"RESET\0"),
+        one(&row, b"SHOW\0"),
+        one(&[], b"SET\0"),
+        message(b'S', b"default_transaction_read_only\0on\0"),
+        message(b'Z', b"I"),
+    ];
+    server.deliver(&answers.concat());
+    match proxy.as_mut().poll(&mut cx) {
+        Poll::Pending => Ok(()),
+        Poll::Ready(()) => Err("the session has ended".into()),
+    }
+}
+
+/// A hold that lets reads in, for longer than this runs.
+fn reads_alone() -> HoldSpec {
+    HoldSpec {
+        read_only: true,
+        duration: Duration::from_secs(3600),
+        then: Then::Open,
+        blocked: Blocked::Queue,
+        sqlstate: None,
+        first_stage: Duration::ZERO,
+        client_deadline: Duration::from_secs(60),
+        by: String::new(),
+        reason: None,
+    }
 }
 
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {

@@ -127,6 +127,13 @@ pub fn reads_alone(sql: &[u8]) -> bool {
     Unit::read(sql).reads_alone()
 }
 
+/// Both at once, for whoever needs both.
+#[must_use]
+pub fn shape_and_alone(sql: &[u8]) -> (Shape<'_>, bool) {
+    let unit = Unit::read(sql);
+    (unit.shape(), unit.reads_alone())
+}
+
 /// Whether this is exactly one query that another session of the same user could execute as well, if
 /// the first holds nothing that it uses: as far as its text tells, it neither uses nor changes what
 /// belongs to its session.

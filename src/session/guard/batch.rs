@@ -19,6 +19,7 @@ struct Bound<'a> {
 struct Parsed<'a> {
     name: &'a [u8],
     text: &'a [u8],
+    shape: Shape<'a>,
     class: Class<'a>,
 }
 
@@ -78,16 +79,22 @@ impl<'a> Batch<'a> {
             // The server refuses it.
             return Ok(());
         };
-        let class = if let Shape::Executes(name) = shape(text)
+        let shape = shape(text);
+        let class = if let Shape::Executes(name) = shape
             && self.may_be_there_now(name)
         {
             Class::Writes(Why::Unknown)
         } else {
-            self.unless_asked(meaning(text, self.names))?
+            self.unless_asked(meaning(shape, text, self.names))?
         };
         self.notes
-            .push(Note::Statement(name.into(), Known::of(text)));
-        self.parsed.push(Parsed { name, text, class });
+            .push(Note::Statement(name.into(), Known::of(shape, text)));
+        self.parsed.push(Parsed {
+            name,
+            text,
+            shape,
+            class,
+        });
         Ok(())
     }
 
@@ -100,7 +107,7 @@ impl<'a> Batch<'a> {
         };
         let here = self.parsed.iter().rev().find(|one| one.name == statement);
         let (class, remembered) = match (here, self.names.statement(statement)) {
-            (Some(one), _) => (one.class, Known::of(one.text)),
+            (Some(one), _) => (one.class, Known::of(one.shape, one.text)),
             (None, Some(_)) if self.may_be_there_now(statement) => {
                 let why = Why::Unknown;
                 (Class::Writes(why), Known::Writes(why))

@@ -35,9 +35,9 @@ pub(in crate::session) enum Known {
 }
 
 impl Known {
-    /// Of the text of a Parse.
-    pub(in crate::session) fn of(text: &[u8]) -> Known {
-        match shape(text) {
+    /// Of the text of a Parse, which has this shape.
+    pub(in crate::session) fn of(shape: Shape<'_>, text: &[u8]) -> Known {
+        match shape {
             Shape::Empty => Known::Empty,
             Shape::Reads => Known::Reads,
             Shape::Ends(ends) => Known::Ends(ends),
@@ -59,7 +59,7 @@ impl Known {
     pub(in crate::session) fn of_row(row: &[u8]) -> Known {
         let columns = row.strip_prefix(&[0, 2]).and_then(column);
         match columns.and_then(|(text, rest)| Some((text, column(rest)?.0))) {
-            Some((Some(text), Some(b"f"))) => Known::of(text),
+            Some((Some(text), Some(b"f"))) => Known::of(shape(text), text),
             Some((Some(text), Some(b"t"))) => Known::of_prepare(text),
             _ => Known::Writes(Why::Unknown),
         }

@@ -3,7 +3,7 @@
 
 use super::batch::Batch;
 use super::names::{Known, Names, Note};
-use crate::session::class::{Access, Ends, Shape, Tag, Why, reads_alone, shape};
+use crate::session::class::{Access, Ends, Shape, Tag, Why, shape, shape_and_alone};
 use crate::session::verb::{Text, Verb, text as verb_of};
 use crate::wire::frame::{HEADER_LEN, Header};
 use crate::wire::frontend::tag;
@@ -193,17 +193,17 @@ fn query<'a>(body: &'a [u8], bytes: usize, names: &'a Names, asks: bool) -> Look
             return Look::Unit(Unit::alone(bytes, End::Query, class));
         }
     };
-    let class = match meaning(sql, names) {
+    let (shape, alone) = shape_and_alone(sql);
+    let class = match meaning(shape, sql, names) {
         Ok(class) => class,
         Err(name) if asks => return Look::Asks(name),
         Err(_) => Class::Writes(Why::Unknown),
     };
     let verb = verb_of(sql);
-    let alone = reads_alone(sql);
     let mut unit = Unit::alone(bytes, End::Query, class);
     unit.begins_block = verb == Text::Begins;
     unit.goes_back = verb == Text::Lone(Verb::RollbackTo);
-    unit.alone = alone || matches!(shape(sql), Shape::Executes(_));
+    unit.alone = alone || matches!(shape, Shape::Executes(_));
     if !unit.alone {
         // Any of several statements may be one that prepares.
         unit.notes.push(Note::AllChanged);
@@ -211,9 +211,13 @@ fn query<'a>(body: &'a [u8], bytes: usize, names: &'a Names, asks: bool) -> Look
     Look::Unit(unit)
 }
 
-/// What a text does, or the name of a statement that has to be known first.
-pub(super) fn meaning<'a>(sql: &'a [u8], names: &'a Names) -> Result<Class<'a>, &'a [u8]> {
-    Ok(match shape(sql) {
+/// What a text of this shape does, or the name of a statement that has to be known first.
+pub(super) fn meaning<'a>(
+    shape: Shape<'a>,
+    sql: &'a [u8],
+    names: &'a Names,
+) -> Result<Class<'a>, &'a [u8]> {
+    Ok(match shape {
         Shape::Empty => Class::Empty,
         Shape::Reads => Class::Reads,
         Shape::Begins(Access::ReadWrite) => Class::Writes(Why::Escape),
@@ -245,6 +249,6 @@ pub(super) fn known<'a>(known: &'a Known, names: &'a Names) -> Result<Class<'a>,
         Known::ResetsAll => Class::ResetsAll,
         Known::Prepares => Class::Prepares,
         Known::Writes(why) => Class::Writes(*why),
-        Known::Text(text) => meaning(text, names)?,
+        Known::Text(text) => meaning(shape(text), text, names)?,
     })
 }
