@@ -80,6 +80,12 @@ impl ClientScan {
         self.scanner.at_frame_start()
     }
 
+    /// The type of the message that the server has the front of.
+    #[must_use]
+    pub fn tag(&self) -> Option<u8> {
+        self.scanner.tag()
+    }
+
     /// How many bytes at the front of `bytes` belong to a message whose front has gone on already.
     #[must_use]
     pub fn rest_of_message(&self, bytes: &[u8]) -> usize {

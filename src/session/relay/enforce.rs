@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::held::Server;
 use super::inject::{Purpose, statement};
 use super::leaving::Remains;
-use super::{Phase, Relay, Step};
+use super::{Phase, Relay, Step, Tracker};
 use crate::session::injected::{Answers, Ours};
 use crate::session::registry::Enforcement;
 use crate::session::scan::Door;
@@ -138,6 +138,11 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 // as late data of a COPY, comes first.
                 let stays = self.is_enforced() && !self.door.wants_read_only();
                 let between = self.client_scan.at_message_start();
+                // The front of a message went on before its session was at a boundary. In the middle of
+                // it the server can be told nothing, so that it comes first, and cannot write.
+                if stays && !between && self.admit_rest() {
+                    return None;
+                }
                 (flows && between && (soon || stays)).then_some(Step::Stuck)
             }
         }
@@ -190,6 +195,19 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 format!("SET {READ_ONLY} = on"),
             ],
         }
+    }
+
+    /// Asks for a permit for the message that the server has half of, if it begins anything.
+    fn admit_rest(&mut self) -> bool {
+        let begins = self
+            .client_scan
+            .tag()
+            .is_none_or(Tracker::starts_transaction);
+        if !begins || !self.door.admit_read() {
+            return false;
+        }
+        self.session.transaction_began();
+        true
     }
 
     /// Whether the server is between two transactions of the client, and speaks as servers do for clients.

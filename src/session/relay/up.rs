@@ -65,14 +65,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if self.guard.is_some() {
             return self.poll_guarded(cx);
         }
-        if self.door.enforced && !self.door.has_permit() {
-            // The front of a message that begins nothing went on while reads alone could start: the rest
-            // comes before the server can be told otherwise.
-            match self.client_scan.rest_of_message(&self.kept) {
-                0 => {}
-                rest => return self.let_pass(cx, rest),
-            }
-        }
         if !self.kept.is_empty() {
             let kept = std::mem::take(&mut self.kept);
             let before = kept.len();
