@@ -86,17 +86,17 @@ impl ClientScan {
         self.scanner.tag()
     }
 
-    /// How many bytes at the front of `bytes` belong to a message whose front has gone on already.
+    /// How many bytes at the front of `bytes` belong to a message whose front has gone on already, and
+    /// whether it ends with them.
     #[must_use]
-    pub fn rest_of_message(&self, bytes: &[u8]) -> usize {
+    pub fn rest_of_message(&self, bytes: &[u8]) -> (usize, bool) {
         let (mut probe, mut at) = (self.scanner, 0);
         if probe.at_frame_start() {
-            return 0;
+            return (0, false);
         }
-        if probe.in_body() || matches!(probe.header(bytes, &mut at), Ok(Some(_))) {
-            probe.body(bytes, &mut at);
-        }
-        at
+        let in_body = probe.in_body() || matches!(probe.header(bytes, &mut at), Ok(Some(_)));
+        let ends = in_body && probe.body(bytes, &mut at);
+        (at, ends)
     }
 
     /// Takes from the front of `bytes` what may be forwarded now, and records it as sent.

@@ -134,14 +134,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 let flows = matches!(self.phase, Phase::Flowing);
                 // The rest of what the server says is on its way.
                 let soon = !self.server_scan.at_message_start();
-                // Nobody holds it, and nothing of it can start. The rest of a message that is nothing, such
-                // as late data of a COPY, comes first.
+                // Nobody holds it, and nothing of it can start.
                 let stays = self.is_enforced() && !self.door.wants_read_only();
+                // In the middle of a message the server can be told nothing: its rest comes first.
                 let between = self.client_scan.at_message_start();
-                // The front of a message went on before its session was at a boundary. In the middle of
-                // it the server can be told nothing, so that it comes first, and cannot write.
-                if stays && !between && self.admit_rest() {
-                    return None;
+                if stays && !between {
+                    return self.pass_rest(cx);
                 }
                 (flows && between && (soon || stays)).then_some(Step::Stuck)
             }
@@ -197,17 +195,29 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
-    /// Asks for a permit for the message that the server has half of, if it begins anything.
-    fn admit_rest(&mut self) -> bool {
-        let begins = self
-            .client_scan
-            .tag()
-            .is_none_or(Tracker::starts_transaction);
-        if !begins || !self.door.admit_read() {
-            return false;
+    /// Lets go on what is there of a message that the server has the front of. `None` when nothing of
+    /// it is there, or it may not end now.
+    ///
+    /// Behind the mode its last byte takes a permit if an answer is due to it: before that its client
+    /// keeps nobody waiting. Where a guard lets messages go on in parts they are nothing that a server
+    /// runs, and go on in any case.
+    pub(super) fn pass_rest(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let (rest, whole) = self.client_scan.rest_of_message(&self.kept);
+        if rest == 0 {
+            return None;
         }
-        self.session.transaction_began();
-        true
+        let tag = self.client_scan.tag();
+        let due = whole
+            && tag.is_none_or(Tracker::starts_transaction)
+            && self.tracker.at_boundary()
+            && !self.door.has_permit()
+            && !self.door.wants_read_only();
+        if due && self.door.admit_read() {
+            self.session.transaction_began();
+        } else if due && self.guard.is_none() {
+            return None;
+        }
+        Some(self.let_pass(cx, rest))
     }
 
     /// Whether the server is between two transactions of the client, and speaks as servers do for clients.

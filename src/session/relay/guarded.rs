@@ -148,12 +148,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// One look at the unit at the front, of a client that waits or does not.
     pub(super) fn look_at_front(&mut self, cx: &mut Context<'_>) -> Step {
         if !self.client_scan.at_message_start() {
-            // Of a long message whose front has gone on.
-            let rest = self.client_scan.rest_of_message(&self.kept);
-            return match rest {
-                0 => Step::Stuck,
-                rest => self.let_pass(cx, rest),
-            };
+            return self.pass_rest(cx).unwrap_or(Step::Stuck);
         }
         if let Some(step) = self.end_guard() {
             return step;
@@ -247,10 +242,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             Look::Asks(name) => return Front::Asks(name.into()),
             Look::Unit(unit) => unit,
         };
-        if self.session.probe && matches!(unit.class, Class::Writes(_)) {
-            // Ours: what refuses it is to be the server.
-            unit.class = Class::Reads;
-        }
         if escaped && !unit.alone && unit.class == Class::Reads {
             // It may end the transaction and begin one that writes.
             unit.class = Class::Writes(Why::Escape);

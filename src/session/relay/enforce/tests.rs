@@ -513,6 +513,33 @@ async fn a_server_that_has_half_a_message_is_told_when_it_has_all_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mode_that_ends_in_the_middle_of_a_message_lets_it_on_and_a_part_keeps_no_drain_waiting()
+{
+    let mut play = Play::read_only();
+    play.refuses("off", "off").await;
+    play.until(Enforcement::Enforced).await;
+    let unknown = tagged(b'z', b"of no known type");
+    play.client_sends(&unknown[..7]).await;
+    let mut part = [0; 7];
+    play.server.read_exact(&mut part).await.expect("the front");
+    play.end();
+    play.client_sends(&unknown[7..12]).await;
+    let mut part = [0; 5];
+    play.server.read_exact(&mut part).await.expect("the middle");
+    assert_eq!(play.gate.permits(), 0);
+    play.client_sends(&unknown[12..]).await;
+    let mut part = vec![0; unknown.len() - 12];
+    play.server.read_exact(&mut part).await.expect("the rest");
+    assert_eq!(play.gate.permits(), 1);
+    let answer = [error("08P01"), ready(b'I')].concat();
+    play.server_says(&answer).await;
+    play.client_gets(&answer).await;
+    play.obeys("RESET default_transaction_read_only").await;
+    play.until(Enforcement::No).await;
+    play.works().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_meanwhile_is_followed_by_its_server() {
     let mut play = Play::read_only();
     play.client_sends(&tagged(b'X', b"")).await;
