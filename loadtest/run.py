@@ -17,7 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import holds, places, plots, report, servers, upkeep, workloads
+from bench import holds, places, report, servers, upkeep, workloads
+
+try:
+    from bench import plots
+except ImportError as error:
+    sys.exit(f"loadtest: {error}; run it by `make loadtest`, or with the python of {places.RESULTS}/venv")
 
 QUICK = os.environ.get("QUICK") == "1"
 SIZES = workloads.QUICK if QUICK else workloads.FULL

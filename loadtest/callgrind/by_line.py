@@ -20,10 +20,8 @@ CLOCK = re.compile(r"clock_gettime|std::time::Instant|sys::.*time::")
 @cache
 def lines_of(file):
     """Which lines of a source file belong to functions that are in NOTES."""
-    path, within, found = places.REPOSITORY / file, None, set()
-    if not path.exists():
-        return found
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    within, found = None, set()
+    for number, line in enumerate((places.REPOSITORY / file).read_text().splitlines(), 1):
         begun = re.match(r"( *)(?:pub(?:\([a-z]+\))? )?fn (\w+)", line)
         if begun and begun[2] in NOTES:
             within = begun[1] + "}"
@@ -35,9 +33,9 @@ def lines_of(file):
 
 
 class Profile:
-    """Instructions by function, file and line."""
+    """Instructions by function, file and line, in one of so many equal parts."""
 
-    def __init__(self, text):
+    def __init__(self, text, shares):
         self.costs, function, file, called = Counter(), "", "", False
         for line in text.splitlines():
             if line.startswith("fn="):
@@ -49,17 +47,9 @@ class Profile:
             elif cost := COST.match(line):
                 # Behind a call is what the callee took, which is counted where it is.
                 if not called:
-                    self.costs[function, file, int(cost[1])] += int(cost[2])
+                    self.costs[function, file, int(cost[1])] += int(cost[2]) / shares
                 called = False
         self.total = sum(self.costs.values())
-
-    def minus(self, other, share):
-        """What this one took more, in so many parts."""
-        self.costs.subtract(other.costs)
-        for key in self.costs:
-            self.costs[key] /= share
-        self.total = sum(self.costs.values())
-        return self
 
     @property
     def of_lines(self):
@@ -79,10 +69,10 @@ def part_of(function, file, line):
     """What a line is for; `None` for the relaying itself."""
     if "line::Line" in function:
         return None
-    ours = file[file.index("src/"):] if "src/" in file and "/rustc/" not in file and "/.cargo/" not in file else ""
+    ours = file.removeprefix(f"{places.REPOSITORY}/")
     if ours.startswith(GATE):
         return "gate"
-    if ours.startswith(MEASURES) or line in lines_of(ours) or CLOCK.search(function):
+    if ours.startswith(MEASURES) or CLOCK.search(function) or ours.startswith("src/") and line in lines_of(ours):
         return "metrics"
     if file.endswith("sync/atomic.rs") and "pgdrain" in function:
         return "gate"

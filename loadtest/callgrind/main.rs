@@ -23,7 +23,7 @@ use self::proxy::Proxy;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, protocol, transactions] = &arguments[..] else {
+    let [what, protocol, transactions_wanted] = &arguments[..] else {
         return Err(
             "usage: callgrind relay|unlogged|read-only|pump|none simple|extended TRANSACTIONS"
                 .into(),
@@ -49,13 +49,44 @@ fn main() -> Result<(), Box<dyn Error>> {
         "none" => Box::pin(std::future::pending()),
         _ => return Err("relay, unlogged, read-only, pump or none".into()),
     };
-    let (query, answer) = (protocol.query(), protocol.answer());
+    let messages = (protocol.query(), protocol.answer());
     let passes = what != "none";
-    for _ in 0..transactions.parse::<u64>()? {
-        pass(&client, &server, &mut proxy, &query, passes)?;
-        pass(&server, &client, &mut proxy, &answer, passes)?;
+    // The first ones find buffers that have not grown yet.
+    for _ in 0..10 {
+        transaction((&client, &server), &mut proxy, &messages, passes)?;
+    }
+    transactions(
+        transactions_wanted.parse()?,
+        (&client, &server),
+        &mut proxy,
+        &messages,
+        passes,
+    )
+}
+
+/// What is counted.
+#[inline(never)]
+fn transactions(
+    count: u64,
+    sides: (&Line, &Line),
+    proxy: &mut Proxy,
+    messages: &(Vec<u8>, Vec<u8>),
+    passes: bool,
+) -> Result<(), Box<dyn Error>> {
+    for _ in 0..count {
+        transaction(sides, proxy, messages, passes)?;
     }
     Ok(())
+}
+
+fn transaction(
+    (client, server): (&Line, &Line),
+    proxy: &mut Proxy,
+    (query, answer): &(Vec<u8>, Vec<u8>),
+    passes: bool,
+) -> Result<(), Box<dyn Error>> {
+    pass(client, server, proxy, query, passes)?;
+    pass(server, client, proxy, answer, passes)
 }
 
 /// Bytes come in on one side; the other must get them all.
