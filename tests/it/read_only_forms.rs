@@ -235,14 +235,11 @@ async fn portals_are_read_in_parts() {
             more("p", 2, message::sync()),
         ];
         assert_eq!(send(&mut session, &open).await, "1 2 D D s Z:T");
-        let next = more("p", 2, message::sync());
-        assert_eq!(send(&mut session, &[next.clone()]).await, "D D s Z:T");
-        assert_eq!(
-            send(&mut session, &[next.clone()]).await,
-            "D C:SELECT 1 Z:T"
-        );
+        let next = [more("p", 2, message::sync())];
+        assert_eq!(send(&mut session, &next).await, "D D s Z:T");
+        assert_eq!(send(&mut session, &next).await, "D C:SELECT 1 Z:T");
         assert_eq!(say(&mut session, "COMMIT").await, "C:COMMIT Z:I");
-        assert_eq!(send(&mut session, &[next]).await, "E:34000 Z:I");
+        assert_eq!(send(&mut session, &next).await, "E:34000 Z:I");
         let close = [message::close(b'S', "series"), message::sync()];
         assert_eq!(send(&mut session, &close).await, "3 Z:I");
     }
@@ -265,7 +262,7 @@ async fn portals_that_write_do_not() {
         ];
         messages.concat()
     };
-    let next = [message::execute("p", 2), message::sync()].concat();
+    let next = [message::execute("p", 2), message::sync()];
     for writes in ["queue", "reject"] {
         read_only(&proxy, writes).await;
         let refused = if writes == "queue" { "40001" } else { "25006" };
@@ -273,13 +270,13 @@ async fn portals_that_write_do_not() {
         assert_eq!(say(&mut session, "BEGIN").await, "C:BEGIN Z:T");
         let answer = send(&mut session, &[open(CALLS, message::sync())]).await;
         assert_eq!(answer, "1 2 D D s Z:T", "{writes}");
-        let answer = send(&mut session, &[next.clone()]).await;
+        let answer = send(&mut session, &next).await;
         assert_eq!(answer, "D E:25006 Z:E", "{writes}");
         assert_eq!(say(&mut session, "ROLLBACK").await, "C:ROLLBACK Z:I");
         // Rows of it were forwarded: it is not sent again.
         let answer = session.up_to(b's', &open(CALLS, message::flush())).await;
         assert_eq!(short(&answer), "1 2 D D s");
-        let answer = send(&mut session, &[next.clone()]).await;
+        let answer = send(&mut session, &next).await;
         assert_eq!(answer, "D E:25006 Z:I", "{writes}");
         nothing_open(&mut postgres, &session).await;
         // What writes by its text fails the block that has read, with its portals.
@@ -287,7 +284,7 @@ async fn portals_that_write_do_not() {
         assert_eq!(say(&mut session, READ).await, "T D C:SELECT 1 Z:T");
         let answer = send(&mut session, &[open(WRITES, message::sync())]).await;
         assert_eq!(answer, format!("E:{refused} Z:E"), "{writes}");
-        assert_eq!(send(&mut session, &[next.clone()]).await, "E:34000 Z:E");
+        assert_eq!(send(&mut session, &next).await, "E:34000 Z:E");
         assert_eq!(say(&mut session, "ROLLBACK").await, "C:ROLLBACK Z:I");
         assert_eq!(rows(&mut postgres).await, 0, "{writes}");
         proxy.open(DB).await;
