@@ -89,7 +89,8 @@ struct Plan {
     notes: Vec<Note>,
     /// It is a whole read in no transaction.
     may_go_away: bool,
-    why: Why,
+    /// Why it may write, if it may.
+    why: Option<Why>,
     /// It begins a block that the client wants read-only.
     declares: bool,
 }
@@ -251,8 +252,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             unit.class = Class::Reads;
         }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
+        let rejects = gates.writes == Blocked::Reject;
+        if rejects && unit.begins_block {
+            // Nothing is told to try again there: a second try is answered like the first.
+            guard.waits = false;
+        }
         if stand == Stand::Outside
             && begins
+            && !rejects
             && let Some(until) = guard.tries_again.take()
             && now < until
         {
@@ -505,7 +512,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if declared {
             Refusal::WriteInReadOnly
         } else if self.gates().writes == Blocked::Reject {
-            Refusal::WriteRejected(kind(Why::Write))
+            Refusal::WriteRejected(kind(Some(Why::Write)))
         } else {
             Refusal::LateWrite
         }
@@ -537,7 +544,7 @@ impl Plan {
             answers,
             block: after,
             may_go_away: outside_of_all && reads && matches!(unit.end, End::Query | End::Sync),
-            why: unit.class.why().unwrap_or(Why::Unknown),
+            why: unit.class.why(),
             declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,
         }
@@ -545,12 +552,16 @@ impl Plan {
 }
 
 /// What kind of statement was refused, as the client is told.
-fn kind(why: Why) -> &'static str {
+fn kind(why: Option<Why>) -> &'static str {
     match why {
-        Why::Write => "The statement writes, and was not executed.",
-        Why::Ddl => "The statement changes the catalog, and was not executed.",
-        Why::Escape => "The statement would let others write, and was not executed.",
-        Why::Unknown => "What the statement does cannot be told; it was not executed.",
+        Some(Why::Write) => "The statement writes, and was not executed.",
+        Some(Why::Ddl) => "The statement changes the catalog, and was not executed.",
+        Some(Why::Escape) => "The statement would let others write, and was not executed.",
+        Some(Why::Unknown) => "What the statement does cannot be told; it was not executed.",
+        None => {
+            "The statement reads, but is treated like a write: its session holds state that a standby does \
+             not have, or the server has refused it because it writes. It was not executed."
+        }
     }
 }
 
