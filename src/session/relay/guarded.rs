@@ -225,8 +225,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             unit.class = Class::Reads;
         }
         let begins = unit.begins_block && !matches!(unit.class, Class::Begins(Access::ReadOnly, _));
+        let rejects = gates.writes == Blocked::Reject;
+        if rejects && unit.begins_block {
+            // Nothing is told to try again there: a second try is answered like the first.
+            guard.waits = false;
+        }
         if stand == Stand::Outside
             && begins
+            && !rejects
             && let Some(until) = guard.tries_again.take()
             && now < until
         {
@@ -266,7 +272,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if declared {
             Refusal::WriteInReadOnly
         } else if self.gates().writes == Blocked::Reject {
-            Refusal::WriteRejected(kind(Why::Write))
+            Refusal::WriteRejected(kind(Some(Why::Write)))
         } else {
             Refusal::LateWrite
         }

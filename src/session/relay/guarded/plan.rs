@@ -30,7 +30,8 @@ pub(super) struct Plan {
     pub(super) notes: Vec<Note>,
     /// It is a whole read in no transaction.
     pub(super) may_go_away: bool,
-    pub(super) why: Why,
+    /// Why it may write, if it may.
+    pub(super) why: Option<Why>,
     /// It begins a block that the client wants read-only.
     pub(super) declares: bool,
 }
@@ -60,7 +61,7 @@ impl Plan {
             answers,
             block: after,
             may_go_away: outside_of_all && reads && matches!(unit.end, End::Query | End::Sync),
-            why: unit.class.why().unwrap_or(Why::Unknown),
+            why: unit.class.why(),
             declares: matches!(unit.class, Class::Begins(Access::ReadOnly, _)),
             notes: unit.notes,
         }
@@ -68,12 +69,16 @@ impl Plan {
 }
 
 /// What kind of statement was refused, as the client is told.
-pub(super) fn kind(why: Why) -> &'static str {
+pub(super) fn kind(why: Option<Why>) -> &'static str {
     match why {
-        Why::Write => "The statement writes, and was not executed.",
-        Why::Ddl => "The statement changes the catalog, and was not executed.",
-        Why::Escape => "The statement would let others write, and was not executed.",
-        Why::Unknown => "What the statement does cannot be told; it was not executed.",
+        Some(Why::Write) => "The statement writes, and was not executed.",
+        Some(Why::Ddl) => "The statement changes the catalog, and was not executed.",
+        Some(Why::Escape) => "The statement would let others write, and was not executed.",
+        Some(Why::Unknown) => "What the statement does cannot be told; it was not executed.",
+        None => {
+            "The statement reads, but is treated like a write: its session holds state that a standby does \
+             not have, or the server has refused it because it writes. It was not executed."
+        }
     }
 }
 
