@@ -14,12 +14,13 @@ select pid, backend_xid is not null,
   from pg_catalog.pg_stat_activity
  where datname = $1 and pid = any($2) and state = 'active'";
 
-/// Where sessions of a database begin read-only by the server's own settings: those that a role or the
-/// database has come before that of the server.
+/// Where sessions of a database begin read-only by the server's own settings: what the control role's own session
+/// has from its database or its role is among those that follow, or is for another database.
 const BEGIN_READ_ONLY: &str = "\
 select '*', '*'
   from pg_catalog.pg_settings
  where name = 'default_transaction_read_only' and reset_val = 'on'
+   and source not in ('global', 'database', 'user', 'database user')
 union
 select coalesce(role.rolname::text, '*'), coalesce(base.datname::text, '*')
   from pg_catalog.pg_db_role_setting of cross join unnest(of.setconfig) set
@@ -60,8 +61,7 @@ impl Control {
         Ok(answer.unwrap_or(false))
     }
 
-    /// Whose sessions begin read-only in `database` by the server's own settings. What the control role has
-    /// itself counts as that of the server.
+    /// Whose sessions begin read-only in `database` by the server's own settings.
     ///
     /// # Errors
     /// When the server could not be asked.
