@@ -15,7 +15,7 @@ use super::again::Again;
 use super::away::Whither;
 use super::enforce::Settled;
 use super::up::{FromClient, note_start};
-use super::{Phase, Relay, SCRATCH, Step};
+use super::{KEPT_MAX, Phase, Relay, Step};
 use crate::config::Blocked;
 use crate::session::class::{Access, Why};
 use crate::session::guard::answers::{answers, begin_tag, end_tag};
@@ -276,7 +276,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// How much of what a client sends is kept.
     fn kept_at_most(&self) -> usize {
         if self.door.is_open() {
-            SCRATCH
+            KEPT_MAX
         } else {
             self.config.hold.bytes_per_client
         }
