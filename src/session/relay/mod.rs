@@ -68,9 +68,9 @@ use crate::tasks::Tasks;
 use crate::tls::stream::Socket;
 use crate::wire::refusal::Refusal;
 
-/// What one read takes at most where it goes straight on. Of bulk data a read of so much costs a quarter
-/// less than one of 64 KiB; of it a peer that does not read can leave no more in memory than that, which is
-/// little beside what the kernel keeps for it.
+/// What one read takes at most where it goes straight on. It matters for bulk data alone (see
+/// `docs/PERFORMANCE.md`). A peer that does not read leaves no more in our memory than that, little
+/// beside what the kernel keeps for it.
 const SCRATCH: usize = 256 * 1024;
 
 /// What one read takes at most where it may have to be kept, and what is kept at most.
