@@ -104,7 +104,7 @@ fn relay(client: Line, server: Line, read_only: bool) -> Result<Proxy, Box<dyn E
     let session = Sessions::default().add(Login {
         database: "d".into(),
         user: "u".into(),
-        application_name: String::new(),
+        application_name: "".into(),
         client: Peer::Unix,
         replication: None,
         held_by_holds: true,

@@ -271,7 +271,9 @@ async fn tcp(
 ) -> Result<Stream, NotEncrypted> {
     let stream = Stream::tcp(TcpStream::connect(address).await?, options)?;
     match stream {
-        Stream::Tcp(tcp) => connector.secure(tcp, host, attempt).await,
-        Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
+        Stream::Tcp(tcp) if attempt != Attempt::Plain => {
+            Box::pin(connector.secure(tcp, host, attempt)).await
+        }
+        Stream::Tcp(_) | Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
     }
 }

@@ -122,7 +122,7 @@ impl Relayed {
         let session = Sessions::default().add(Login {
             database: "d".into(),
             user: "u".into(),
-            application_name: String::new(),
+            application_name: "".into(),
             client: Peer::Unix,
             replication: None,
             held_by_holds: true,

@@ -126,7 +126,7 @@ impl World {
         let session = self.sessions.add(Login {
             database: "shop".into(),
             user: "anna".into(),
-            application_name: String::new(),
+            application_name: "".into(),
             replication: None,
             held_by_holds: true,
             pass: None,
@@ -148,14 +148,14 @@ impl World {
             sessions: Arc::clone(&self.sessions),
             session,
             end: End::ServerLeft,
-            _places: Places::for_tests(&self.rooms),
+            _places: Box::new(Places::for_tests(&self.rooms)),
         };
         let settled = Settled { relay, farewell };
         Peers {
             client: far_client,
             server: far_server,
             bomb,
-            task: self.tasks.spawn("session", settled.run()),
+            task: self.tasks.spawn("session", settled),
         }
     }
 }
