@@ -113,8 +113,7 @@ pub(super) struct Farewell {
     pub(super) sessions: Arc<Sessions>,
     pub(super) session: Arc<Session>,
     pub(super) end: End,
-    /// Boxed: memory that is aligned to cache lines, as the runtime's is, has holes of this size between it.
-    pub(super) _places: Box<Places>,
+    pub(super) _places: Places,
 }
 
 /// A client that has said what it wants, or will not.

@@ -279,7 +279,7 @@ impl Host {
             sessions,
             session: Arc::clone(&session),
             end: End::ServerLeft,
-            _places: Box::new(places),
+            _places: places,
         };
         let (client, server) = ((client, login.from_client), (stream, login.to_client));
         let mut relay = Relay::new(client, server, session, gates, config, common);

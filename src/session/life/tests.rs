@@ -148,7 +148,7 @@ impl World {
             sessions: Arc::clone(&self.sessions),
             session,
             end: End::ServerLeft,
-            _places: Box::new(Places::for_tests(&self.rooms)),
+            _places: Places::for_tests(&self.rooms),
         };
         let settled = Settled { relay, farewell };
         Peers {
