@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools readonly chaos loadtest callgrind
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools histories readonly chaos loadtest callgrind
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -46,6 +46,10 @@ matrix: setup versions ## Run every driver over every transport, and write docs/
 tools: setup ## Run migration tools in windows under load: psql, Alembic, Django, node-pg-migrate, sqlx (ARGS=part of a name)
 	matrix/tools/setup
 	python3 matrix/tools/run.py $(ARGS)
+
+histories: setup ## Let sqlx and dbmate themselves read the history that pgdrain writes back, and it theirs
+	matrix/tools/setup
+	matrix/tools/histories
 
 readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench through 20 read-only periods (READ_ONLY_PERIODS=)
 	matrix/read_only/setup

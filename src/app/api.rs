@@ -262,7 +262,7 @@ impl Api for AppApi {
         database: String,
         request: StatusRequest,
     ) -> Result<StatusReport, ApiError> {
-        let status = self.app.runner.status(&database, &request.files).await;
+        let status = self.app.runner.status(&database, &request).await;
         status.map_err(|error| match error {
             StatusError::Invalid(_) => ApiError::bad_request(format!("{error}.")),
             StatusError::History(_) => ApiError::unavailable("no_history", format!("{error}.")),

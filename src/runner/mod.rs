@@ -7,8 +7,10 @@
 //! or, where a statement cannot, statement by statement and recorded as dirty until the last has
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
+mod adopt;
 mod class;
 mod connect;
+pub mod directives;
 mod execute;
 mod history;
 mod lock;
@@ -36,7 +38,7 @@ use tokio_util::task::TaskTracker;
 
 pub use class::Class;
 pub use connect::{APPLICATION_NAME, ConnectError, Connector, Endpoint, Find};
-pub use history::{LedgerError, Row, RowState};
+pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
@@ -47,8 +49,7 @@ use record::Run;
 use recover::Recovery;
 use report::Report;
 use run::Job;
-use source::{PostedFile, golang_migrate};
-use types::{MigrationRequest, RunSummary, RunView, StatusReport};
+use types::{MigrationRequest, RunSummary, RunView, StatusReport, StatusRequest};
 
 /// Starts runs, and answers for those it started.
 pub struct Runner<T> {
@@ -117,7 +118,7 @@ impl<T: Traffic> Runner<T> {
     /// When a run is going on there, or the request cannot be used.
     pub fn start(&self, database: &str, request: MigrationRequest) -> Result<String, StartError> {
         request.validate().map_err(StartError::Invalid)?;
-        let set = golang_migrate::collect(&request.files)
+        let reading = source::read(&request.files, request.format)
             .map_err(|it| StartError::Invalid(texts(&it)))?;
         let by = request.by.clone().unwrap_or_else(|| "unknown".to_owned());
         let run = Arc::new(Run::new(new_id(), database, request.direction, &by));
@@ -130,7 +131,7 @@ impl<T: Traffic> Runner<T> {
         runs.live.insert(database.to_owned(), Arc::clone(&run));
         drop(runs);
 
-        // The set holds the texts now.
+        // The reading holds the texts now.
         let request = MigrationRequest {
             files: Vec::new(),
             ..request
@@ -147,7 +148,7 @@ impl<T: Traffic> Runner<T> {
             options: self.options.clone(),
             run: Arc::clone(&run),
             request,
-            set,
+            reading,
         };
         self.tasks.spawn(async move {
             let mut retire = retire;
@@ -206,13 +207,24 @@ impl<T: Traffic> Runner<T> {
     pub async fn status(
         &self,
         database: &str,
-        files: &[PostedFile],
+        request: &StatusRequest,
     ) -> Result<StatusReport, StatusError> {
-        let set = golang_migrate::collect(files).map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let reading = source::read(&request.files, request.format)
+            .map_err(|it| StatusError::Invalid(texts(&it)))?;
         let ledger = Ledger::open(&self.connector, database).await?;
-        let rows = ledger.rows().await;
+        let learnt = async {
+            let rows = ledger.rows().await?;
+            let history = request.history.as_deref();
+            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
+            Ok::<_, LedgerError>(learnt)
+        };
+        let learnt = learnt.await;
         ledger.close().await;
-        Ok(status::status(&set, &rows?))
+        let (set, known) = learnt?;
+        let mut report = status::status(set, &known.rows, today());
+        report.problems = texts(&known.problems);
+        report.notes = known.notes;
+        Ok(report)
     }
 
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].
@@ -261,6 +273,13 @@ impl Drop for Retire {
         // Only now, so that whoever sees the end can start the next run.
         self.run.finish(report);
     }
+}
+
+/// The day in UTC.
+fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date()
 }
 
 /// A random UUID (version 4), which the history's key is, too.

@@ -4,4 +4,5 @@ mod answer;
 mod request;
 
 pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
+pub(super) use request::TIMEOUT_MAX;
 pub use request::{Direction, MigrationRequest, StatusRequest, StepTraffic, TrafficMode};
