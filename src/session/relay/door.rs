@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::task::Context;
 
+use super::enforce::Enforced;
 use crate::config::{Blocked, Hold};
 use crate::gate::admission::Epoch;
 use crate::gate::state::Standing;
@@ -44,9 +45,9 @@ pub(super) struct GateDoor {
     /// Where it waits.
     place: Option<Place>,
     pub(super) life: Life,
-    /// Whether the server refuses writes because we told it to: then only reads are let in, and nothing of
-    /// a message goes on ahead.
-    pub(super) enforced: bool,
+    /// While the server refuses writes because it was told to: only reads are let in, and nothing of a
+    /// message goes on ahead.
+    pub(super) enforced: Option<Box<Enforced>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl GateDoor {
             narrow: narrow.map(|gate| Narrow { gate, permit: None }).collect(),
             place: None,
             life: Life::Serving,
-            enforced: false,
+            enforced: None,
         }
     }
 
@@ -237,7 +238,7 @@ impl GateDoor {
         if self.permit.is_some() {
             return true;
         }
-        if self.life != Life::Serving || (self.enforced && kind != Kind::Read) {
+        if self.life != Life::Serving || (self.enforced.is_some() && kind != Kind::Read) {
             return false;
         }
         if !self.narrow.is_empty() && !self.admit_narrow(kind) {
@@ -283,7 +284,7 @@ impl Door for GateDoor {
     #[inline]
     fn is_open(&self) -> bool {
         self.life == Life::Serving
-            && !self.enforced
+            && self.enforced.is_none()
             && self.narrow_open()
             && (self.gate.is_open() || (self.place.is_some() && self.is_called()))
     }

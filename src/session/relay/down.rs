@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::door::GateDoor;
-use super::enforce::Enforced;
 use super::held::Server;
 use super::leaving::Remains;
 use super::{Backlog, End, KEPT_MAX, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
@@ -35,7 +34,6 @@ pub(super) struct Down<'a, C> {
     door: &'a mut GateDoor,
     scan: &'a mut ServerScan,
     phase: &'a mut Phase,
-    enforced: &'a mut Option<Box<Enforced>>,
 }
 
 impl<C: Socket> Down<'_, C> {
@@ -51,7 +49,7 @@ impl<C: Socket> Down<'_, C> {
         }
         self.leave_at_boundary();
         let passed = passed(self.phase, bytes, seen);
-        let written = match self.enforced {
+        let written = match &mut self.door.enforced {
             None => self.to_client.write_through(self.client, cx, passed),
             Some(enforced) => {
                 let own = enforced.setting.filter(passed);
@@ -128,7 +126,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             door: &mut self.door,
             scan: &mut self.server_scan,
             phase: &mut self.phase,
-            enforced: &mut self.enforced,
         };
         (&mut self.server, down)
     }

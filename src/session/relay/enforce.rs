@@ -149,7 +149,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Sees to it that the server refuses writes if read-only mode is wanted of this session, and does what
     /// the client has set otherwise. To be asked before a transaction starts, and again until it is done.
     pub(super) fn settle_read_only(&mut self) -> Settled {
-        let purpose = match (&self.enforced, self.door.wants_read_only()) {
+        let purpose = match (&self.door.enforced, self.door.wants_read_only()) {
             (None, false) => {
                 self.session.set_enforcement(Enforcement::No);
                 self.unsettled = None;
@@ -183,7 +183,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// The statements, one transaction together.
     fn orders(&self, purpose: Purpose, tries: u32) -> Vec<String> {
         let show = || format!("SHOW {READ_ONLY}");
-        let back = self.enforced.as_ref().map(|it| it.back);
+        let back = self.door.enforced.as_ref().map(|it| it.back);
         match (purpose, back) {
             (Purpose::Restore, Some(back)) => back.sql(tries).into_iter().chain([show()]).collect(),
             _ => vec![
@@ -237,18 +237,22 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Whether the client has undone it for the transactions that it begins from now on.
     pub(super) fn has_escaped(&self) -> bool {
-        let enforced = self.enforced.as_ref();
+        let enforced = self.door.enforced.as_ref();
         enforced.is_some_and(|enforced| !enforced.setting.is_on())
     }
 
     /// Whether the server was told to refuse writes, and not yet to do as the client has set.
     pub(super) fn is_enforced(&self) -> bool {
-        self.enforced.is_some()
+        self.door.enforced.is_some()
     }
 
     /// Others want to know how far it is.
     pub(super) fn note_enforcement(&self) {
-        let on = self.enforced.as_ref().is_some_and(|it| it.setting.is_on());
+        let on = self
+            .door
+            .enforced
+            .as_ref()
+            .is_some_and(|it| it.setting.is_on());
         let enforcement = match (self.door.wants_read_only(), on) {
             (false, _) => Enforcement::No,
             (true, false) => Enforcement::Pending,
@@ -272,7 +276,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.not_settled(answers, Purpose::Enforce);
         };
         self.unsettled = None;
-        let mut enforced = match self.enforced.take() {
+        let mut enforced = match self.door.enforced.take() {
             Some(enforced) => enforced,
             None => Box::new(Enforced {
                 setting: OwnSetting::of(own),
@@ -284,23 +288,21 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let settings = enforced.setting.filter(&answers.settings).into_owned();
         enforced.setting.set_on();
         self.to_client.push(&settings);
-        self.enforced = Some(enforced);
-        self.door.enforced = true;
+        self.door.enforced = Some(enforced);
         self.note_enforcement();
         tracing::debug!(session = self.session.id.0, "read-only, by the server");
     }
 
     /// The server has answered whether the client has its own value again.
     pub(super) fn told_to_obey(&mut self, answers: &Answers) {
-        let back = self.enforced.as_ref().map(|it| it.back);
+        let back = self.door.enforced.as_ref().map(|it| it.back);
         let told = if back == Some(Back::Set(true)) { 1 } else { 2 };
         let value = answers.row.as_deref().and_then(value_of);
         let (true, None, Some(own)) = (answers.completed == told, &answers.error, value) else {
             return self.not_settled(answers, Purpose::Restore);
         };
         self.unsettled = None;
-        self.door.enforced = false;
-        if let Some(mut enforced) = self.enforced.take() {
+        if let Some(mut enforced) = self.door.enforced.take() {
             enforced.setting.set_own(own);
             let settings = enforced.setting.filter(&answers.settings).into_owned();
             self.to_client.push(&settings);
@@ -339,7 +341,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Of whole messages that tell of settings, those that are for the client.
     pub(super) fn own_settings(&mut self, settings: Vec<u8>) -> Vec<u8> {
-        match &mut self.enforced {
+        match &mut self.door.enforced {
             Some(enforced) if !settings.is_empty() => {
                 enforced.setting.filter(&settings).into_owned()
             }

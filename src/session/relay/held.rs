@@ -76,7 +76,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Some(standing) = self.door.standing(&self.config.hold) else {
             return match self.door.life {
                 // Its server has to be told first that it may write.
-                Life::Serving if self.door.enforced => {
+                Life::Serving if self.is_enforced() => {
                     self.look_again(cx);
                     Step::Stuck
                 }

@@ -50,7 +50,7 @@ use self::again::Again;
 use self::away::Away;
 use self::backlog::Backlog;
 use self::door::{GateDoor, Life};
-use self::enforce::{Enforced, Unsettled};
+use self::enforce::Unsettled;
 use self::guarded::Guard;
 use self::held::Held;
 use self::inject::Injection;
@@ -170,8 +170,6 @@ pub struct Relay<C, S> {
     guard: Option<Box<Guard>>,
     /// The last of them may have left a statement of ours behind.
     left_behind: bool,
-    /// While the server refuses writes because it was told to.
-    enforced: Option<Box<Enforced>>,
     /// When it did not do as it was told.
     unsettled: Option<Box<Unsettled>>,
     /// The batch that the server is at, if it may have to be sent again.
@@ -224,7 +222,6 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             injection: None,
             left_behind: false,
             guard: None,
-            enforced: None,
             unsettled: None,
             again: None,
             cancelling: Weak::new(),
@@ -299,7 +296,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             && self.ours.is_empty()
             && self.injection.is_none()
             && self.guard.is_none()
-            && self.enforced.is_none()
+            && self.door.enforced.is_none()
             && self.again.is_none()
             && self.away.is_none()
             && !self.client.has_unsent()
