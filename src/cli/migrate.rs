@@ -14,6 +14,7 @@ use super::describe;
 use super::exit::Exit;
 use super::follow::Follower;
 use super::output::note;
+use super::planning::{Linting, Planning};
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{PostedFile, golang_migrate};
@@ -37,6 +38,10 @@ enum Command {
     Up(Run),
     /// Revert what was applied last
     Down(Run),
+    /// Show what a run would lock, scan and drop, and the traffic it needs; writes nothing
+    Plan(Planning),
+    /// Look for what goes wrong with migrations; writes nothing
+    Lint(Linting),
     /// Show which files are applied, pending, changed or dirty
     Status(Status),
     /// Follow the migration that runs, or show the last one
@@ -50,6 +55,8 @@ impl Migrate {
         match self.command {
             Command::Up(run) => run.start(Direction::Up).await,
             Command::Down(run) => run.start(Direction::Down).await,
+            Command::Plan(planning) => planning.show().await,
+            Command::Lint(linting) => linting.show().await,
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
@@ -90,7 +97,7 @@ struct Run {
 }
 
 /// Reads the runner's own words.
-fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
+pub(super) fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
     TrafficMode::deserialize(text.into_deserializer())
 }
 
@@ -149,13 +156,13 @@ fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
 }
 
 #[derive(Args, Debug)]
-struct Files {
+pub(super) struct Files {
     /// The database.
     #[arg(value_name = "DB")]
-    database: String,
+    pub(super) database: String,
     /// The directory of the migration files.
     #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 /// Reads the migration files of a directory; tells every fault of them at once.

@@ -12,6 +12,7 @@ mod exit;
 mod follow;
 mod migrate;
 mod output;
+mod planning;
 mod read_only;
 mod serve;
 mod window;

@@ -7,10 +7,12 @@
 //! or, where a statement cannot, statement by statement and recorded as dirty until the last has
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
+pub mod catalog;
 mod class;
 mod connect;
 mod execute;
 mod history;
+pub mod lint;
 mod lock;
 mod options;
 pub mod plan;
@@ -21,10 +23,12 @@ pub mod report;
 mod run;
 pub mod script;
 mod settle;
+pub mod shape;
 pub mod source;
 pub mod split;
 mod status;
 mod stop;
+mod survey;
 mod traffic;
 pub mod types;
 
@@ -43,12 +47,15 @@ pub use stop::StopReason;
 pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
 use history::Ledger;
+use lint::LintReport;
+use plan::{Plan, PlanReport, Wish};
 use record::Run;
 use recover::Recovery;
 use report::Report;
 use run::Job;
-use source::{PostedFile, golang_migrate};
-use types::{MigrationRequest, RunSummary, RunView, StatusReport};
+use source::{MigrationSet, PostedFile, golang_migrate};
+use survey::{Survey, SurveyError};
+use types::{Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport};
 
 /// Starts runs, and answers for those it started.
 pub struct Runner<T> {
@@ -91,6 +98,9 @@ pub enum StatusError {
     /// The history cannot be read.
     #[error(transparent)]
     History(#[from] LedgerError),
+    /// The catalogs cannot be read.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
 }
 
 impl<T: Traffic> Runner<T> {
@@ -215,6 +225,70 @@ impl<T: Traffic> Runner<T> {
         Ok(status::status(&set, &rows?))
     }
 
+    /// What a run would do, by the files, the history and the catalogs. Writes nothing, needs no
+    /// lock, and waits for nobody's.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the database cannot be asked. What stands in the way of a
+    /// plan is no error but part of the answer.
+    pub async fn plan(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<PlanReport, StatusError> {
+        let (_, plan) = match self.planned(database, request).await? {
+            Ok(planned) => planned,
+            Err(problems) => return Ok(PlanReport::refused(database, request.direction, problems)),
+        };
+        let owner = self.options.owner.as_deref();
+        Ok(survey::plan_report(&self.connector, database, owner, &plan).await?)
+    }
+
+    /// What is wrong with the files that a run would run. Writes nothing, like `plan`.
+    ///
+    /// # Errors
+    /// As for `plan`.
+    pub async fn lint(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<LintReport, StatusError> {
+        let (set, plan) = match self.planned(database, request).await? {
+            Ok(planned) => planned,
+            Err(problems) => return Ok(LintReport::refused(Some(database.to_owned()), problems)),
+        };
+        let owner = self.options.owner.as_deref();
+        let survey = Survey::of(&self.connector, database, owner, &plan).await?;
+        let mut studied = plan::study(&plan, Some(&survey.catalog));
+        survey.cascades(&mut studied).await;
+        let report = lint::online(database, &set, &plan, &studied, &survey.reader).await;
+        drop(studied);
+        survey.reader.close().await;
+        Ok(report)
+    }
+
+    /// The files held against the history: a plan, or what stands in its way.
+    async fn planned(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<Result<(MigrationSet, Plan), Vec<String>>, StatusError> {
+        let set = golang_migrate::collect(&request.files)
+            .map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let ledger = Ledger::open(&self.connector, database).await?;
+        let rows = ledger.rows().await;
+        ledger.close().await;
+        let wish = Wish {
+            direction: request.direction,
+            steps: request.steps,
+            traffic: request.traffic,
+        };
+        Ok(match plan::build(&set, &rows?, wish) {
+            Ok(plan) => Ok((set, plan)),
+            Err(problems) => Err(texts(&problems)),
+        })
+    }
+
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].
     ///
     /// # Errors
@@ -235,6 +309,21 @@ impl<T: Traffic> Runner<T> {
     fn runs(&self) -> MutexGuard<'_, Runs> {
         lock(&self.runs)
     }
+}
+
+/// What is wrong with files by their text alone: every migration, as if none were applied.
+///
+/// # Errors
+/// Every fault for which the files cannot be used.
+pub fn lint_offline(request: &PlanRequest) -> Result<LintReport, Vec<String>> {
+    let set = golang_migrate::collect(&request.files).map_err(|it| texts(&it))?;
+    let wish = Wish {
+        direction: Direction::Up,
+        steps: request.steps,
+        traffic: request.traffic,
+    };
+    let plan = plan::build(&set, &[], wish).map_err(|it| texts(&it))?;
+    Ok(lint::offline(&set, &plan))
 }
 
 /// Ends a run's time among the living when its task ends, also by a panic: a run that nobody makes

@@ -4,4 +4,6 @@ mod answer;
 mod request;
 
 pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
-pub use request::{Direction, MigrationRequest, StatusRequest, StepTraffic, TrafficMode};
+pub use request::{
+    Direction, MigrationRequest, PlanRequest, StatusRequest, StepTraffic, TrafficMode,
+};

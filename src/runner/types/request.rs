@@ -183,3 +183,24 @@ pub struct StatusRequest {
     /// Every file of the directory.
     pub files: Vec<PostedFile>,
 }
+
+/// Body of `POST /v1/databases/{db}/migrations/plan` and `.../lint`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Towards newer or older versions.
+    #[serde(default = "up")]
+    pub direction: Direction,
+    /// How many migrations at most; none is all of them up, one of them down.
+    #[serde(default)]
+    pub steps: Option<u32>,
+    /// Every file of the directory.
+    pub files: Vec<PostedFile>,
+    /// What traffic the files may meet.
+    #[serde(default)]
+    pub traffic: TrafficMode,
+}
+
+fn up() -> Direction {
+    Direction::Up
+}
