@@ -66,15 +66,17 @@ impl<'a> World<'a> {
         if self.path_changed && name.schema.is_none() {
             return Found::Unknown;
         }
-        let asked = self.renamed.get(&full).unwrap_or(name);
-        let known = catalog.names.get(asked).or_else(|| {
-            let full = self.renamed.get(&full).unwrap_or(&full);
-            catalog.names.get(full)
-        });
-        match known.and_then(|oid| catalog.relations.get(oid)) {
-            Some(relation) => Found::There(relation),
-            None => Found::Missing,
-        }
+        let known = match self.renamed.get(&full) {
+            Some(origin) => catalog
+                .relations
+                .values()
+                .find(|it| it.full_name() == *origin),
+            None => catalog
+                .names
+                .get(name)
+                .and_then(|oid| catalog.relations.get(oid)),
+        };
+        known.map_or(Found::Missing, Found::There)
     }
 
     /// A relation of the catalog.

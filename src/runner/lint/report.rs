@@ -160,10 +160,11 @@ impl LintReport {
 
     /// Sorts and counts.
     pub(super) fn finish(mut self) -> Self {
-        self.findings.sort_by(|a, b| {
-            let place = |it: &Finding| (it.file.clone(), it.line, it.column, it.rule.clone());
-            b.severity.cmp(&a.severity).then(place(a).cmp(&place(b)))
-        });
+        let place = |it: &Finding| (it.file.clone(), it.line, it.column, it.rule.clone());
+        self.findings
+            .sort_by(|a, b| b.severity.cmp(&a.severity).then(place(a).cmp(&place(b))));
+        self.suppressed
+            .sort_by(|a, b| place(&a.finding).cmp(&place(&b.finding)));
         let count = |severity| {
             self.findings
                 .iter()

@@ -70,7 +70,7 @@ pub struct Effect {
 }
 
 /// Reads off what a statement does.
-pub fn effect(world: &World<'_>, acts: &[Act]) -> Effect {
+pub(super) fn effect(world: &World<'_>, acts: &[Act]) -> Effect {
     let mut reader = Reading {
         world,
         effect: Effect::default(),
