@@ -134,6 +134,13 @@ impl Drain {
         }
     }
 
+    /// Whether no stricter hold would keep it waiting: behind a hold on some clients it goes through the gate
+    /// of the database too.
+    pub(super) fn lets_a_write_be_tried(&self) -> bool {
+        let wide = self.gate.wide().and_then(|wide| wide.blocked());
+        self.gate.is_read_only() && wide.is_none_or(|standing| standing.read_only)
+    }
+
     /// Tries a write, unless a stricter hold would keep it waiting.
     pub(super) async fn try_a_write(&self) -> Tried {
         let tried = |probe, detail| Tried {
@@ -142,7 +149,7 @@ impl Drain {
             detail,
         };
         let prober = match &self.prober {
-            Some(prober) if self.gate.is_read_only() => prober,
+            Some(prober) if self.lets_a_write_be_tried() => prober,
             Some(_) | None => return tried(escalation::Probe::Needless, String::new()),
         };
         let database = self.gate.database();

@@ -335,7 +335,7 @@ impl Drain {
         });
         let detail = match reads {
             None => "nothing runs: counted, and seen in the server".into(),
-            Some(reads) => reads.entered(self.gate.is_read_only()),
+            Some(reads) => reads.entered(self.lets_a_write_be_tried()),
         };
         self.finish(progress, Outcome::Drained, detail);
     }

@@ -1,64 +1,29 @@
 //! Reads that go to a standby while their database reads only, and those that cannot.
 
-use std::path::PathBuf;
-
-use pgdrain::cli::demo::cluster::Shutdown;
-use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::auth::Files;
+use crate::support::certificates::{Authority, Encrypting, text};
 use crate::support::cluster::Postgres;
 use crate::support::holds::DB;
 use crate::support::message::{Message, bind, describe, execute, parse, query, sync};
 use crate::support::poll::{PATIENCE, SOON, until};
 use crate::support::proxy::Proxy;
+use crate::support::reading;
+use crate::support::standby::{HBA, standby_of};
 use crate::support::wire::Wire;
 
 /// Where the statement runs: any function of `pg_` would keep it at the server.
 const WHERE: &str = "SELECT current_setting('in_hot_standby')";
 
-const HBA: [&str; 3] = [
-    "local all all trust",
-    "host all all 127.0.0.1/32 trust",
-    "host replication all 127.0.0.1/32 trust",
-];
+const ROWS: &str = "CREATE TABLE t (a int); INSERT INTO t VALUES (1); \
+    CREATE USER anna PASSWORD 'hush'; CREATE USER passed; GRANT SELECT ON t TO anna";
 
 /// A server and a standby that follows it.
 async fn pair() -> (Postgres, Postgres) {
     let mut server = Postgres::start_with(&[], &HBA).await;
-    server
-        .execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE USER anna PASSWORD 'hush'; CREATE USER passed; GRANT SELECT ON t TO anna")
-        .await;
-    let mut standby = Postgres::start_with(&[], &HBA).await;
-    standby.stop(Shutdown::Fast).await.expect("stopped");
-    let data: PathBuf = standby.dir().join("data");
-    let old = standby.dir().join("old");
-    std::fs::rename(&data, old).expect("a directory of ours");
-    let mut copy = standby.command("pg_basebackup");
-    copy.args([
-        "-h",
-        "127.0.0.1",
-        "-U",
-        "postgres",
-        "-R",
-        "-X",
-        "stream",
-        "-c",
-        "fast",
-        "-p",
-    ]);
-    copy.arg(server.addr().port().to_string())
-        .arg("-D")
-        .arg(&data);
-    let copied = copy.output().expect("pg_basebackup");
-    assert!(copied.status.success(), "{copied:?}");
-    let settings = data.join("postgresql.auto.conf");
-    let mut text = std::fs::read_to_string(&settings).expect("settings");
-    text += &format!(
-        "unix_socket_directories = '{}'\n",
-        standby.socket_dir().display()
-    );
-    std::fs::write(&settings, text).expect("settings");
-    standby.start().await.expect("a standby");
+    server.execute(ROWS).await;
+    let standby = standby_of(&server).await;
     (server, standby)
 }
 
@@ -76,12 +41,10 @@ async fn proxy(files: &Files, (server, standby): (&Postgres, &Postgres), rest: &
 }
 
 async fn read_only(proxy: &Proxy) {
-    let path = format!("/v1/databases/{DB}/mode");
-    let body = json!({"mode": "read_only", "writes": "queue", "for": "5m"});
-    proxy.admin().put(&path, body).await.expect(202);
+    reading::read_only(proxy, "queue").await;
 }
 
-async fn until_at(session: &mut Wire, wanted: &str) {
+async fn until_at<S: AsyncRead + AsyncWrite + Unpin>(session: &mut Wire<S>, wanted: &str) {
     // A task logs in while the first reads go to the server.
     until(
         &format!("reads with in_hot_standby = {wanted}"),
@@ -149,6 +112,159 @@ async fn who_holds_state_stays_or_waits() {
     waits.until_held(DB, 1).await;
     waits.open(DB).await;
     bound.read_until_ready().await;
+}
+
+/// Where what writes is refused, so is what a session that holds state may not read elsewhere.
+#[tokio::test]
+async fn who_holds_state_is_refused_where_writes_are() {
+    let (server, standby) = pair().await;
+    let files = Files::new();
+    let waits = "read_stateful = 'wait'";
+    let proxy = proxy(&files, (&server, &standby), waits).await;
+    let mut free = proxy.log_in("anna", "hush").await.expect("in");
+    let mut bound = proxy.log_in("anna", "hush").await.expect("in");
+    bound.execute("SET work_mem = '1MB'").await;
+    reading::read_only(&proxy, "reject").await;
+    until_at(&mut free, "on").await;
+    for _ in 0..2 {
+        let refused = bound.query("SELECT a FROM t").await;
+        assert_eq!(refused[0].sqlstate(), "25006", "{refused:?}");
+        let detail = refused[0].field(b'D').expect("a detail");
+        assert!(detail.contains("its session holds state"), "{detail}");
+        // What stays at the server in any case goes on there.
+        assert_eq!(bound.query_one("SHOW work_mem").await, "1MB");
+        bound.execute("BEGIN").await;
+        assert_eq!(bound.query_one(WHERE).await, "off");
+        bound.execute("COMMIT").await;
+    }
+    bound.execute("RESET work_mem").await;
+    until_at(&mut bound, "on").await;
+    let refused = free.query("INSERT INTO t VALUES (2)").await;
+    assert_eq!(refused[0].sqlstate(), "25006", "{refused:?}");
+    assert_eq!(free.query_one(WHERE).await, "on");
+    proxy.open(DB).await;
+    assert_eq!(bound.query_one("SELECT a FROM t").await, "1");
+    assert_eq!(free.query_one(WHERE).await, "off");
+}
+
+/// Neither server lets anybody in without a proof, and the proxy knows nothing but what the server keeps:
+/// what a client has proved it with is what it is logged in with, at both.
+#[tokio::test]
+async fn who_is_logged_in_with_its_own_keys_reads_there_too() {
+    const STRICT: [&str; 5] = [
+        "local all all trust",
+        "host all postgres 127.0.0.1/32 trust",
+        "host replication all 127.0.0.1/32 trust",
+        "host all anna 127.0.0.1/32 scram-sha-256",
+        "host all all 127.0.0.1/32 reject",
+    ];
+    let mut server = Postgres::start_with(&[], &STRICT).await;
+    server.execute(ROWS).await;
+    let standby = standby_of(&server).await;
+    let files = Files::new();
+    let kept = server.kept("anna").await;
+    assert!(kept.starts_with("SCRAM-SHA-256$"), "{kept}");
+    let users = files.write("users", &format!("\"anna\" \"{kept}\"\n"));
+    let auth = format!(
+        "users_file = '{users}'\n[[auth.rules]]\nmethod = 'scram-sha-256'\n\
+         [databases.{DB}]\nread_upstream = 'postgres://postgres@{}'\n",
+        standby.addr()
+    );
+    let proxy = files.proxy(&server, &auth).await;
+    for at in [&server, &standby] {
+        let parameters = [("user", "anna"), ("database", DB)];
+        let wrong = Wire::login_with(at.addr(), &parameters, Some("other")).await;
+        assert_eq!(wrong.expect_err("a proof is asked for").sqlstate(), "28P01");
+    }
+    let mut older = proxy.log_in("anna", "hush").await.expect("in");
+    read_only(&proxy).await;
+    let mut younger = proxy.log_in("anna", "hush").await.expect("in");
+    for session in [&mut older, &mut younger] {
+        until_at(session, "on").await;
+        assert_eq!(session.query_one("SELECT a FROM t").await, "1");
+        assert_eq!(session.query_one("SELECT current_user").await, "anna");
+    }
+    proxy.open(DB).await;
+    for session in [&mut older, &mut younger] {
+        assert_eq!(session.query_one(WHERE).await, "off");
+    }
+}
+
+/// Everybody encrypts: the client, and the proxy at both servers, which it knows by their certificates.
+#[tokio::test]
+async fn reads_go_there_encrypted() {
+    const ENCRYPTED: [&str; 5] = [
+        "local all all trust",
+        "host replication all 127.0.0.1/32 trust",
+        "host all postgres 127.0.0.1/32 trust",
+        "hostssl all anna 127.0.0.1/32 scram-sha-256",
+        "hostnossl all all 127.0.0.1/32 reject",
+    ];
+    let (ours, others) = (Authority::new("ours"), Authority::new("others"));
+    let mut server = Postgres::start_with(&[], &ENCRYPTED).await;
+    server
+        .encrypt(&ours.sign("server", &["localhost"]), None)
+        .await;
+    server.execute(ROWS).await;
+    let mut standby = standby_of(&server).await;
+    standby
+        .encrypt(&ours.sign("standby", &["localhost"]), None)
+        .await;
+    let files = Files::new();
+    let kept = server.kept("anna").await;
+    let users = files.write("users", &format!("\"anna\" \"{kept}\"\n"));
+    let pair = ours.sign("proxy", &["localhost"]);
+    let url = |at: &Postgres, root: &str| {
+        let port = at.addr().port();
+        format!("postgres://postgres@localhost:{port}/?sslmode=verify-full&sslrootcert={root}")
+    };
+    let known = ours.root();
+    let [right, wrong] = [known.clone(), others.root()].map(|root| {
+        format!(
+            "users_file = '{users}'\n[[auth.rules]]\nmethod = 'scram-sha-256'\n\
+             [tls]\ncertificate = '{}'\nkey = '{}'\n\
+             [databases.{DB}]\nread_upstream = '{}'\n",
+            text(&pair.certificate),
+            text(&pair.key),
+            url(&standby, text(&root)),
+        )
+    });
+    let at_server = url(&server, text(&known));
+    let encrypting = Encrypting::trusting(&ours, None);
+    let encrypted =
+        "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'anna'";
+    let log_in = async |proxy: &Proxy| {
+        let mut wire = Wire::new(encrypting.asked(proxy.addr()).await.expect("a handshake"));
+        let parameters = [("user", "anna"), ("database", DB)];
+        wire.log_in(&parameters, Some("hush"))
+            .await
+            .expect("let in");
+        wire
+    };
+
+    let proxy = files.proxy_before(&at_server, &right).await;
+    let mut anna = log_in(&proxy).await;
+    assert_eq!(anna.query_one(WHERE).await, "off");
+    read_only(&proxy).await;
+    until_at(&mut anna, "on").await;
+    assert_eq!(anna.query_one("SELECT a FROM t").await, "1");
+    let admin = standby.connect(DB).await;
+    let row = admin.query_one(encrypted, &[]).await.expect("one session");
+    assert!(row.get::<_, bool>(0), "not encrypted");
+    proxy.open(DB).await;
+    assert_eq!(anna.query_one(WHERE).await, "off");
+
+    // A standby that is not who it should be is done without.
+    let proxy = files.proxy_before(&at_server, &wrong).await;
+    let mut anna = log_in(&proxy).await;
+    read_only(&proxy).await;
+    until("the standby is asked", SOON, async || {
+        proxy.log().contains("its standby is not used")
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(anna.query_one(WHERE).await, "off");
+    }
 }
 
 #[tokio::test]
