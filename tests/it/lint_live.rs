@@ -10,6 +10,7 @@ use crate::support::migrations::{DATABASE, Site, file};
 const SCHEMA: &str = "
     create table p (id int primary key);
     create table t (id int primary key, a int, b int, p_id int);
+    alter table t add constraint b_small check (b < 100);
     insert into p values (1);
     insert into t values (1, 1, null, 1), (2, 1, 2, 99);
     create view v as select a from t;

@@ -345,7 +345,8 @@ impl Reader {
     /// What goes with an object when it is dropped, and whether only CASCADE lets it go.
     ///
     /// Follows `pg_depend` as `findDependentObjects` in `dependency.c` does: dependents of any kind,
-    /// and the owner of what is only a part of it (a view, of its rule). Text bodies of functions
+    /// and the owner of what is only a part of it (a view, of its rule). What goes by itself with the
+    /// object, such as a CHECK on a column, is not listed. Text bodies of functions
     /// have no dependencies.
     pub(in crate::runner) async fn dependents(
         &self,
@@ -372,9 +373,16 @@ impl Reader {
                    select distinct pg_catalog.pg_describe_object(g.classid, g.objid, g.objsubid) as it \
                    from gone g \
                    where g.far and (g.classid, g.objid) not in (select classid, objid from start) \
+                     and not exists (select from pg_catalog.pg_depend d join start s \
+                             on d.refclassid = s.classid and d.refobjid = s.objid \
+                                and (s.objsubid = 0 or d.refobjsubid = s.objsubid) \
+                             where d.classid = g.classid and d.objid = g.objid \
+                               and d.deptype in ('a', 'i')) \
                      and (g.classid in ('pg_constraint'::regclass, 'pg_proc'::regclass, \
-                                        'pg_trigger'::regclass, 'pg_policy'::regclass, \
-                                        'pg_publication_rel'::regclass) \
+                                        'pg_policy'::regclass, 'pg_publication_rel'::regclass) \
+                          or g.classid = 'pg_trigger'::regclass and exists ( \
+                                 select from pg_catalog.pg_trigger t where t.oid = g.objid \
+                                    and not t.tgisinternal) \
                           or g.classid = 'pg_class'::regclass and exists ( \
                                  select from pg_catalog.pg_class c where c.oid = g.objid \
                                     and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')) \

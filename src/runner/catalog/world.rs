@@ -1,11 +1,6 @@
 //! The relations as a statement in the middle of a plan would find them: the catalog, and what the
 //! statements before it made, renamed and dropped. Pure.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "it names the few kinds of acts that it is about"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Catalog, Relation};

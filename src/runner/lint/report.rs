@@ -163,8 +163,7 @@ impl LintReport {
         let place = |it: &Finding| (it.file.clone(), it.line, it.column, it.rule.clone());
         self.findings
             .sort_by(|a, b| b.severity.cmp(&a.severity).then(place(a).cmp(&place(b))));
-        self.suppressed
-            .sort_by(|a, b| place(&a.finding).cmp(&place(&b.finding)));
+        self.suppressed.sort_by_key(|it| place(&it.finding));
         let count = |severity| {
             self.findings
                 .iter()
