@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools readonly chaos loadtest
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools histories readonly chaos loadtest callgrind
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -36,8 +36,8 @@ lint: ## Check format and lints
 docs: ## Build the documentation of every item, private ones too
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
 
-bench: setup ## Run the benchmarks
-	cargo bench --locked --bench '*'
+bench: setup ## Run the benchmarks (ARGS=part of a name)
+	cargo bench --locked --bench hot_path --bench round_trip -- $(ARGS)
 
 matrix: setup versions ## Run every driver over every transport, and write docs/matrix.md (QUICK=1: one Postgres)
 	matrix/setup
@@ -47,6 +47,10 @@ tools: setup ## Run migration tools in windows under load: psql, Alembic, Django
 	matrix/tools/setup
 	python3 matrix/tools/run.py $(ARGS)
 
+histories: setup ## Let sqlx and dbmate themselves read the history that pgdrain writes back, and it theirs
+	matrix/tools/setup
+	matrix/tools/histories
+
 readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench through 20 read-only periods (READ_ONLY_PERIODS=)
 	matrix/read_only/setup
 	python3 matrix/read_only/run.py
@@ -54,6 +58,10 @@ readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench th
 chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
 	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills
 
-loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump (QUICK=1: two minutes; ARGS=--rounds 7)
+loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump, 20 minutes (QUICK=1: two; ARGS=--rounds 7)
 	loadtest/setup
 	$${CARGO_TARGET_DIR:-target}/loadtest/venv/bin/python loadtest/run.py $(ARGS)
+
+callgrind: ## Count the instructions of a transaction (BOUND=number fails above it; ARGS=--no-workers needs no Postgres)
+	@.ci/setup valgrind
+	python3 loadtest/callgrind/count.py $(if $(BOUND),--bound $(BOUND)) $(ARGS)

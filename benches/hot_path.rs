@@ -1,13 +1,22 @@
-//! What a transaction costs in an open gate: scanning its messages, and one permit; and what telling
-//! reads from writes costs in read-only mode.
+//! What a transaction costs in an open gate: scanning its messages, and one permit; what telling
+//! reads from writes costs in read-only mode; and what happens once for a connection or an error.
+
+#[path = "support/pgbench.rs"]
+mod pgbench;
+
+use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use pgdrain::gate::admission::{Admission, Epoch};
+use pgdrain::metrics::Metrics;
 use pgdrain::session::class::{Shape, shape};
 use pgdrain::session::scan::{ClientScan, Door, ServerScan};
 use pgdrain::session::transaction::Tracker;
 use pgdrain::wire::refusal::Refusal;
+use pgdrain::wire::startup;
+
+use self::pgbench::{Protocol, message};
 
 fn main() {
     divan::main();
@@ -32,44 +41,10 @@ impl Door for BenchDoor<'_> {
     }
 }
 
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).expect("short messages");
-    [&[tag][..], &length.to_be_bytes(), body].concat()
-}
-
-/// Parse, Bind, Describe, Execute, Sync as pgbench sends them.
-fn extended_query() -> Vec<u8> {
-    let parse = b"\0SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0\0\0";
-    [
-        message(b'P', parse),
-        message(
-            b'B',
-            b"\0\0\0\0\0\x01\0\0\0\x07\x31\x32\x33\x34\x35\x36\x37\0\0",
-        ),
-        message(b'D', b"P\0"),
-        message(b'E', b"\0\0\0\0\0"),
-        message(b'S', b""),
-    ]
-    .concat()
-}
-
-/// Its answer with one row.
-fn answer() -> Vec<u8> {
-    [
-        message(b'1', b""),
-        message(b'2', b""),
-        message(b'T', &[0; 33]),
-        message(b'D', &[0; 8]),
-        message(b'C', b"SELECT 1\0"),
-        message(b'Z', b"I"),
-    ]
-    .concat()
-}
-
 /// A whole transaction through both scanners, with its permit.
-#[divan::bench]
-fn transaction(bencher: Bencher) {
-    let (query, answer) = (extended_query(), answer());
+#[divan::bench(args = [Protocol::Simple, Protocol::Extended])]
+fn transaction(bencher: Bencher, protocol: Protocol) {
+    let (query, answer) = (protocol.query(), protocol.answer());
     let gate = Admission::default();
     let mut tracker = Tracker::default();
     let (mut client, mut server) = (ClientScan::default(), ServerScan::default());
@@ -107,6 +82,40 @@ fn permit(bencher: Bencher) {
         let permit = gate.admit().expect("open");
         gate.release(permit)
     });
+}
+
+/// What is recorded for a client that waited at the gate, by many threads at once.
+#[divan::bench(threads = [1, 2, 4, 16])]
+fn metrics_of_a_wait(bencher: Bencher) {
+    let metrics = Metrics::new();
+    bencher.bench(|| {
+        metrics.client_waited(divan::black_box(Duration::from_millis(3)));
+        metrics.refused(divan::black_box("55P03"));
+    });
+    metrics.run_upkeep();
+}
+
+/// The totals of a database, as they are set when the metrics are asked for, and the text of them.
+#[divan::bench]
+fn metrics_rendered(bencher: Bencher) {
+    let metrics = Metrics::new();
+    let shop = metrics.database("shop");
+    bencher.bench_local(|| {
+        shop.set_sessions(64);
+        shop.set_transactions(1_000_000);
+        shop.set_bytes(1 << 30, 1 << 33);
+        metrics.render().len()
+    });
+}
+
+/// A first packet as libpq sends it, checked and taken apart.
+#[divan::bench]
+fn startup_packet(bencher: Bencher) {
+    let parameters = b"user\0app\0database\0shop\0application_name\0web\0client_encoding\0UTF8\0\0";
+    let length = u32::try_from(8 + parameters.len()).expect("short");
+    // Behind its own length the version, 3.0.
+    let packet = [&length.to_be_bytes(), &[0, 3, 0, 0], &parameters[..]].concat();
+    bencher.bench_local(|| startup::parse(divan::black_box(&packet)).expect("well formed"));
 }
 
 /// The longest of our errors.

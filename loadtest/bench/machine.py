@@ -76,6 +76,17 @@ def resident(pid):
     return sum(int(match.group(1)) for match in found if match)
 
 
+def settle(pid):
+    """Until no process comes or goes there, a second at most: backends are counted with their parent a moment
+    after their client has left."""
+    found = None
+    for _ in range(20):
+        time.sleep(0.05)
+        before, found = found, len(tree(pid))
+        if before == found:
+            return
+
+
 class Span:
     """CPU of a proxy, of the server and of strangers while something is done."""
 
@@ -89,8 +100,7 @@ class Span:
 
     def __exit__(self, *_):
         self.wall = time.monotonic() - self.began
-        # Backends are counted with their parent a moment after their client has left.
-        time.sleep(0.05)
+        settle(self.server)
         after = [Used(pid) if pid else None for pid in (self.proxy, self.server)]
         whole = time.monotonic() - self.began
         cpu = [first.cpu(last) if first else 0.0 for first, last in zip(self.before, after)]

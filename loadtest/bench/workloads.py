@@ -16,30 +16,46 @@ from .servers import DATABASE, USER
 PIPELINE = "\\startpipeline\n" + "select 1;\n" * 20 + "\\endpipeline\n"
 GIB = 2**30
 
+# Who is measured at all; where a goal is about threads, those with two beside them.
+MAIN = {"pgdrain-1", "pgdrain-1-again", "pgbouncer-session", "pgbouncer-tx", "haproxy", "pump-1"}
+TWO = {"pgdrain-2", "pump-2"}
+# HAProxy and the pump pass TLS on to the server, or nowhere: only these end it.
+TLS = {"pgdrain-1", "pgdrain-1-again", "pgbouncer-session", "pgbouncer-tx"}
+
 
 @dataclass(frozen=True)
 class Workload:
-    """`unit` is what the CPU is counted for. `fits` says which targets can do it."""
+    """`unit` is what the CPU is counted for, `targets` are the names of who does it. An allocator seldom gives
+    back, so that `fresh` processes alone tell what a connection takes: it is given one each time."""
 
     name: str
     unit: str
     run: Callable
-    fits: Callable = lambda target: True
+    targets: frozenset
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done in one go."""
+    """How much is done in one go; of how many sessions for how many seconds the upkeep is watched; how often
+    clients are held; and in how many rounds memory is looked at."""
 
+    scale: int
     transactions: int
     writes: int
     connections: int
     mebibytes: int
     idle: int
+    kept_up: int
+    watched: int
+    holds: int
+    idle_rounds: int
 
 
-FULL = Sizes(transactions=60_000, writes=6_000, connections=2_400, mebibytes=400, idle=400)
-QUICK = Sizes(transactions=8_000, writes=800, connections=400, mebibytes=60, idle=100)
+FULL = Sizes(scale=20, transactions=24_000, writes=4_000, connections=1_600, mebibytes=256, idle=400, kept_up=10_000,
+             watched=20, holds=6, idle_rounds=2)
+QUICK = Sizes(scale=2, transactions=8_000, writes=800, connections=400, mebibytes=60, idle=100, kept_up=1_000,
+              watched=4, holds=2, idle_rounds=1)
 
 
 class Failed(Exception):
@@ -50,11 +66,11 @@ def pgbench(target, arguments, clients, total, tls=False, latencies=True):
     """Runs `total` transactions; gives rate and latencies."""
     each = max(1, total // clients)
     with tempfile.TemporaryDirectory(prefix="loadtest.") as directory:
-        command = [places.POSTGRES / "pgbench", "-n", "-h", "127.0.0.1", "-p", str(target.port), "-U", USER,
-                   "-c", str(clients), "-j", str(min(clients, 2)), "-t", str(each), *arguments]
+        command = ["setpriv", "--pdeathsig", "TERM", places.TOOLS / "pgbench", "-n", "-h", "127.0.0.1",
+                   "-p", str(target.port), "-U", USER, "-c", str(clients), "-j", str(min(clients, 2)), "-t", str(each), *arguments]
         if latencies:
             command += ["-l", f"--log-prefix={directory}/l"]
-        ran = subprocess.run([*map(str, command), DATABASE], capture_output=True, text=True, timeout=600, cwd=directory,
+        ran = subprocess.run([*map(str, command), DATABASE], capture_output=True, text=True, timeout=120, cwd=directory,
                              env=places.environment(PGSSLMODE="require" if tls else "disable", PGGSSENCMODE="disable"))
         done = re.search(r"actually processed: (\d+)", ran.stdout)
         rate = re.search(r"tps = ([\d.]+)", ran.stdout)
@@ -93,59 +109,72 @@ def copy_in(mebibytes):
 
 
 def idle(count, tls=False):
-    """Memory for each connection that was used once and sits there, with a server connection of its own."""
+    """Memory for each connection that sits there: after its login, and when it was used once and has a server
+    connection of its own (in session pooling)."""
     async def run(target):
         # One first: what a proxy sets up once does not count for each.
         sessions = [await raw.Session.open(target.port, USER, DATABASE, tls)]
         await sessions[0].run("select 1")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         before, turn = machine.resident(target.pid), asyncio.Semaphore(16)
 
-        async def one():
+        async def login():
             async with turn:
-                session = await raw.Session.open(target.port, USER, DATABASE, tls)
+                return await raw.Session.open(target.port, USER, DATABASE, tls)
+
+        async def use(session):
+            async with turn:
                 await session.run("select 1")
-                return session
-        sessions += await asyncio.gather(*(one() for _ in range(count)))
-        await asyncio.sleep(1)
-        after = machine.resident(target.pid)
+        sessions += await asyncio.gather(*(login() for _ in range(count)))
+        await asyncio.sleep(0.5)
+        logged_in = machine.resident(target.pid)
+        await asyncio.gather(*map(use, sessions))
+        await asyncio.sleep(0.5)
+        used = machine.resident(target.pid)
         for session in sessions:
             session.close()
-        await asyncio.sleep(0.5)
-        return {"units": count, "kib": (after - before) / count}
+        return {"units": count, "kib": (used - before) / count, "kib_after_login": (logged_in - before) / count}
     return lambda target: asyncio.run(run(target))
 
 
 def all_of(sizes):
     """Every workload, in the order of the report."""
-    proxied = lambda target: target.pid is not None
-    encrypts = lambda target: target.tls
     narrow = f"select g, repeat('x', 80) from generate_series(1, {sizes.mebibytes * 5000}) g"
     wide = f"select repeat('x', 1000000) from generate_series(1, {sizes.mebibytes})"
     out = f"copy (select repeat('x', 1000) from generate_series(1, {sizes.mebibytes * 1000})) to stdout"
-    # Held connections of an earlier workload would count here: memory comes first.
-    yield Workload("idle", "connection", idle(sizes.idle), proxied)
-    yield Workload("idle-tls", "connection", idle(sizes.idle, tls=True), lambda target: target.pid and target.tls)
-    for clients in (16, 64):
-        for protocol in ("simple", "extended", "prepared"):
-            yield Workload(f"select-{protocol}-c{clients}", "transaction", lambda target, c=clients, p=protocol:
-                           pgbench(target, ["-S", "-M", p], c, sizes.transactions),
-                           lambda target, p=protocol: not target.name.endswith("-tx") or p != "prepared")
-    writes = lambda target: not target.reads_only
-    yield Workload("tpcb-c16", "transaction", lambda target: pgbench(target, [], 16, sizes.writes), writes)
+    yield Workload("idle", "connection", idle(sizes.idle), frozenset(MAIN), fresh=True)
+    yield Workload("idle-tls", "connection", idle(sizes.idle, tls=True), frozenset(TLS), fresh=True)
+    yield from selects(sizes)
+    yield Workload("tpcb-c16", "transaction", lambda target: pgbench(target, [], 16, sizes.writes), frozenset(MAIN))
     pipeline = places.RESULTS / "pipeline.sql"
     pipeline.write_text(PIPELINE)
     yield Workload("pipeline-c16", "transaction", lambda target: pgbench(
-        target, ["-M", "extended", "-f", pipeline], 16, sizes.transactions // 20))
+        target, ["-M", "extended", "-f", pipeline], 16, sizes.transactions // 20), frozenset(MAIN))
+    connect = ["-S", "-C"]
     yield Workload("connect-c8", "connection", lambda target: pgbench(
-        target, ["-S", "-C"], 8, sizes.connections, latencies=False))
-    yield Workload("copy-out", "GiB", bulk(out))
-    yield Workload("copy-in", "GiB", copy_in(sizes.mebibytes), writes)
-    yield Workload("rows-100B", "GiB", bulk(narrow))
-    yield Workload("rows-1MB", "GiB", bulk(wide))
+        target, connect, 8, sizes.connections, latencies=False), frozenset(MAIN | {"direct"}))
+    yield Workload("connect-c8-tls", "connection", lambda target: pgbench(
+        target, connect, 8, sizes.connections // 2, tls=True, latencies=False), frozenset(TLS))
+    yield Workload("copy-out", "GiB", bulk(out), frozenset(MAIN))
+    yield Workload("copy-in", "GiB", copy_in(sizes.mebibytes), frozenset(MAIN))
+    yield Workload("rows-100B", "GiB", bulk(narrow), frozenset(MAIN))
+    yield Workload("rows-1MB", "GiB", bulk(wide), frozenset(MAIN))
+    yield Workload("copy-out-tls", "GiB", bulk(out, tls=True), frozenset(TLS))
+
+
+def selects(sizes):
+    """One row by its key, in each of the ways to ask for it."""
+    for clients in (16, 64):
+        # Latencies are compared with those of a direct connection at 16 clients.
+        few = {"direct", "pgdrain-read-only"} if clients == 16 else set()
+        for protocol in ("simple", "extended", "prepared"):
+            # What is prepared stays with its server connection: this PgBouncer loses it in transaction pooling.
+            lost = {"pgbouncer-tx"} if protocol == "prepared" else set()
+            yield Workload(f"select-{protocol}-c{clients}", "transaction", lambda target, c=clients, p=protocol:
+                           pgbench(target, ["-S", "-M", p], c, sizes.transactions),
+                           frozenset(MAIN | TWO | few) - lost)
     yield Workload("select-extended-c16-tls", "transaction", lambda target: pgbench(
-        target, ["-S", "-M", "extended"], 16, sizes.transactions, tls=True), encrypts)
-    yield Workload("copy-out-tls", "GiB", bulk(out, tls=True), encrypts)
+        target, ["-S", "-M", "extended"], 16, sizes.transactions, tls=True), frozenset(TLS))
 
 
 def measured(workload, target, server):
@@ -154,8 +183,7 @@ def measured(workload, target, server):
         result = workload.run(target)
     units = result["units"]
     per = 1e6 if workload.unit != "GiB" else 1
-    result |= {"workload": workload.name, "unit": workload.unit, "target": target.name,
-               "strangers": span.strangers, "server_cpu": span.server_cpu / units * per}
+    result |= {"wall": span.wall, "strangers": span.strangers, "server_cpu": span.server_cpu / units * per}
     if target.pid:
         result |= {"cpu": span.cpu / units * per, "switches": span.switches / units}
     return result

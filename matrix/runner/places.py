@@ -35,7 +35,14 @@ def account():
             return pwd.getpwnam(name)
         except KeyError:
             continue
-    raise SystemExit("matrix: there is neither a user postgres nor nobody to run Postgres as")
+    raise SystemExit("there is neither a user postgres nor nobody to run Postgres as")
+
+
+def identity(who):
+    """Becomes that account, on a command line of setpriv."""
+    if not who:
+        return []
+    return [f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--clear-groups"]
 
 
 def temporary():
@@ -51,10 +58,10 @@ def environment(**more):
     return kept | {"LC_ALL": "C.UTF-8", "PGPASSFILE": "/dev/null", "PGCONNECT_TIMEOUT": "30"} | more
 
 
-def start(command, log, **options):
-    """A process that ends with us, however we end."""
-    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *map(str, command)],
-                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options)
+def start(command, log, who=None, **options):
+    """A process of that account, or of ours, that ends with us, however we end."""
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *identity(who), *map(str, command)],
+                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, **{"env": environment()} | options)
 
 
 def stop(process, how=signal.SIGTERM):

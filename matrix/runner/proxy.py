@@ -57,8 +57,7 @@ class Proxy:
         self.client = {name: value.format(**fill) for name, value in transport.client.items()}
         self.log = directory / "log"
         with open(self.log, "wb") as log:
-            self.process = places.start([places.PGDRAIN, "serve", "--config", directory / "pgdrain.toml"], log,
-                                        env=places.environment())
+            self.process = places.start([places.PGDRAIN, "serve", "--config", directory / "pgdrain.toml"], log)
         self.wait()
 
     def wait(self):

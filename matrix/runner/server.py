@@ -55,8 +55,8 @@ class Server:
         directory.mkdir()
         if self.account:
             os.chown(directory, self.account.pw_uid, self.account.pw_gid)
-        subprocess.run([*self.identity(), bin_dir / "initdb", "-D", directory / "data", "-U", "postgres", "-A", "trust",
-                        "-E", "UTF8", "--locale", "C.UTF-8", "-N"],
+        subprocess.run(["setpriv", *places.identity(self.account), bin_dir / "initdb", "-D", directory / "data",
+                        "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "-N"],
                        check=True, capture_output=True, cwd=directory, env=places.environment())
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -65,16 +65,9 @@ class Server:
             settings.write(SETTINGS.format(port=self.port, directory=directory, certificates=certificates))
         (directory / "data" / "pg_hba.conf").write_text(RULES)
         log = open(directory / "log", "ab")
-        self.process = places.start([*self.identity()[1:], bin_dir / "postgres", "-D", directory / "data"], log,
-                                    cwd=directory, env=places.environment())
+        self.process = places.start([bin_dir / "postgres", "-D", directory / "data"], log, self.account, cwd=directory)
         self.wait()
         self.sql(ROLES)
-
-    def identity(self):
-        """Becomes who may run Postgres."""
-        if not self.account:
-            return ["setpriv"]
-        return ["setpriv", f"--reuid={self.account.pw_uid}", f"--regid={self.account.pw_gid}", "--clear-groups"]
 
     def wait(self):
         deadline = time.monotonic() + 60

@@ -264,7 +264,7 @@ impl Api for AppApi {
         database: String,
         request: StatusRequest,
     ) -> Result<StatusReport, ApiError> {
-        let status = self.app.runner.status(&database, &request.files).await;
+        let status = self.app.runner.status(&database, &request).await;
         status.map_err(unanswered)
     }
 

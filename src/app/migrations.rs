@@ -25,8 +25,11 @@ pub(super) fn runner(
     tasks: &Tasks,
 ) -> Runner<Windows> {
     let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
+    let migrate = config.load().migrate.clone();
     let options = Options {
-        owner: config.load().migrate.owner.clone(),
+        owner: migrate.owner,
+        down_required: migrate.down_required,
+        write_back: migrate.write_back,
         ..Options::default()
     };
     let config = Arc::clone(config);

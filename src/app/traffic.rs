@@ -8,12 +8,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Shared;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
+use crate::runner::types::StepTraffic;
 use crate::runner::{self, Finish, Grant, Traffic, WindowStage};
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
 use crate::window::{Controller, Granted, Refused, Steering, WindowRequest};
 
-/// The runner's way to an exclusive window.
+/// The runner's way to a window.
 #[derive(Debug)]
 pub(super) struct Windows {
     controller: Arc<Controller>,
@@ -39,7 +40,10 @@ impl Windows {
             id: WindowRequest::new_id(),
             lent: None,
             database: asked.database.clone(),
-            mode: WindowMode::Exclusive,
+            mode: match asked.traffic {
+                StepTraffic::ReadOnly => WindowMode::ReadOnly,
+                StepTraffic::Exclusive | StepTraffic::Open => WindowMode::Exclusive,
+            },
             read_only_first: None,
             duration: asked.duration,
             blocked: hold.blocked,

@@ -320,7 +320,13 @@ pub(super) fn migrations(report: &StatusReport) -> String {
             ]
         })
     });
-    table(["state", "file", "at", "detail"], rows)
+    let mut text = table(["state", "file", "at", "detail"], rows);
+    for (kind, lines) in [("problem", &report.problems), ("note", &report.notes)] {
+        for line in lines {
+            let _ = writeln!(text, "{kind}: {}", plain(line));
+        }
+    }
+    text
 }
 
 /// From which age in milliseconds on a transaction that was waited for is worth a line.

@@ -5,27 +5,26 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use hyper::Method;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
 
 use super::arguments::{Asking, LadderArguments, operator};
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
 use super::follow::Follower;
+use super::new_migration::New;
 use super::output::note;
 use super::planning::{Linting, Planning};
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
-use crate::runner::source::{PostedFile, golang_migrate};
+use crate::runner::source::{self, Format, PostedFile};
 use crate::runner::types::{
     Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
 };
 
 /// Apply migrations alone in the database, or revert them
 ///
-/// The files are NUMBER_name.up.sql and NUMBER_name.down.sql, as golang-migrate has them. The
-/// migration runs in the process of pgdrain: a closed shell ends nothing.
+/// The files are golang-migrate's, Flyway's, dbmate's, sqlx's, Prisma's or goose's, told by their
+/// names. The migration runs in the process of pgdrain: a closed shell ends nothing.
 #[derive(Args, Debug)]
 pub(super) struct Migrate {
     #[command(subcommand)]
@@ -42,6 +41,8 @@ enum Command {
     Plan(Planning),
     /// Look for what goes wrong with migrations; writes nothing
     Lint(Linting),
+    /// Write the files of a new migration, both directions, from a template
+    New(New),
     /// Show which files are applied, pending, changed or dirty
     Status(Status),
     /// Follow the migration that runs, or show the last one
@@ -57,6 +58,7 @@ impl Migrate {
             Command::Down(run) => run.start(Direction::Down).await,
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
+            Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
@@ -68,8 +70,9 @@ impl Migrate {
 struct Run {
     #[command(flatten)]
     files: Files,
-    /// What traffic the files may meet: open, exclusive, or auto, which decides for each file.
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = traffic)]
+    /// What traffic the files may meet: open, read_only, exclusive, or auto, which decides for each
+    /// file.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
     traffic: TrafficMode,
     /// How long a window may last, such as 5m; then the migration is cancelled.
     #[arg(long = "for", value_name = "TIME")]
@@ -83,6 +86,9 @@ struct Run {
     /// How many migrations at most; without it all of them up, one of them down.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
+    /// Tell the tool that the files are written for, in its own table, of what is done.
+    #[arg(long)]
+    write_back: bool,
     /// How long a statement waits for each lock.
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<HumanDuration>,
@@ -96,18 +102,16 @@ struct Run {
     asking: Asking,
 }
 
-/// Reads the runner's own words.
-pub(super) fn traffic(text: &str) -> Result<TrafficMode, serde::de::value::Error> {
-    TrafficMode::deserialize(text.into_deserializer())
-}
-
 impl Run {
     async fn start(self, direction: Direction) -> anyhow::Result<Exit> {
         let client = self.asking.client()?;
         let request = MigrationRequest {
             direction,
             steps: self.steps,
-            files: read_files(&self.files.dir)?,
+            files: read_files(&self.files.dir, self.files.format)?,
+            format: self.files.format,
+            history: self.files.history.clone(),
+            write_back: self.write_back,
             traffic: self.traffic,
             window: self.duration,
             ladder: self.ladder.ladder,
@@ -163,15 +167,26 @@ pub(super) struct Files {
     /// The directory of the migration files.
     #[arg(long, value_name = "DIR")]
     pub(super) dir: PathBuf,
+    /// How the files are named and written: golang-migrate, flyway, dbmate, sqlx, prisma or goose;
+    /// told by their names and by the history in the database if it is not said.
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// The table in which the files' own tool keeps its history, if it is not the usual one.
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(super) history: Option<String>,
 }
 
 /// Reads the migration files of a directory; tells every fault of them at once.
-pub(super) fn read_files(directory: &Path) -> anyhow::Result<Vec<PostedFile>> {
+pub(super) fn read_files(
+    directory: &Path,
+    format: Option<Format>,
+) -> anyhow::Result<Vec<PostedFile>> {
     let place = directory.display();
-    match golang_migrate::read_directory(directory) {
-        Ok(files) if files.is_empty() => {
-            bail!("{place} holds no migration files (NUMBER_name.up.sql)")
-        }
+    match source::read_directory(directory, format) {
+        Ok(files) if files.is_empty() => match format {
+            Some(format) => bail!("{place} holds no migration files ({})", format.names()),
+            None => bail!("{place} holds no migration files (such as NUMBER_name.up.sql)"),
+        },
         Ok(files) => Ok(files),
         Err(faults) => {
             let faults: String = faults.iter().map(|fault| format!("\n  {fault}")).collect();
@@ -191,7 +206,9 @@ struct Status {
 impl Status {
     async fn show(self) -> anyhow::Result<Exit> {
         let request = StatusRequest {
-            files: read_files(&self.files.dir)?,
+            files: read_files(&self.files.dir, self.files.format)?,
+            format: self.files.format,
+            history: self.files.history.clone(),
         };
         let path = path(&[
             "v1",
@@ -206,7 +223,7 @@ impl Status {
             .await?;
         self.asking.format().print(&report, describe::migrations)?;
         // What preflight would refuse, so that a pipeline can ask beforehand.
-        match report.changed.is_empty() && report.dirty.is_empty() {
+        match report.changed.is_empty() && report.dirty.is_empty() && report.problems.is_empty() {
             true => Ok(Exit::SUCCESS),
             false => Ok(Exit::PREFLIGHT),
         }

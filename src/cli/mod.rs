@@ -11,6 +11,7 @@ mod drain;
 mod exit;
 mod follow;
 mod migrate;
+mod new_migration;
 mod output;
 mod planning;
 mod read_only;

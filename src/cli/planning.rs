@@ -8,18 +8,20 @@ use hyper::Method;
 use super::arguments::Asking;
 use super::client::{Client, ClientError, Patience, path};
 use super::exit::Exit;
-use super::migrate::{Files, read_files, traffic};
+use super::migrate::{Files, read_files};
 use super::output::{plain, table};
 use crate::runner::lint::{Finding, LintReport, Severity};
 use crate::runner::lint_offline;
 use crate::runner::plan::{Back, PlanReport, PlannedStatement, PlannedStep, TableSize};
+use crate::runner::source::Format;
 use crate::runner::types::{Direction, PlanRequest, StepTraffic, TrafficMode};
 
 /// Which files, and what traffic they may meet.
 #[derive(Args, Debug)]
 struct Wish {
-    /// What traffic the files may meet: open, exclusive, or auto, which decides for each file.
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = traffic)]
+    /// What traffic the files may meet: open, read_only, exclusive, or auto, which decides for each
+    /// file.
+    #[arg(long, value_name = "HOW", default_value = "auto")]
     traffic: TrafficMode,
     /// How many migrations at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -47,7 +49,9 @@ impl Planning {
                 false => Direction::Up,
             },
             steps: self.wish.steps,
-            files: read_files(&self.files.dir)?,
+            files: read_files(&self.files.dir, self.files.format)?,
+            format: self.files.format,
+            history: self.files.history.clone(),
             traffic: self.wish.traffic,
         };
         let client = self.asking.client()?;
@@ -68,6 +72,12 @@ pub(super) struct Linting {
     /// The directory of the migration files.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// How the files are named and written; told by their names if it is not said.
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// The table in which the files' own tool keeps its history, if it is not the usual one.
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    history: Option<String>,
     #[command(flatten)]
     wish: Wish,
     /// Ask no database and no pgdrain: every file, by the rules that need its text alone.
@@ -85,7 +95,9 @@ impl Linting {
         let request = PlanRequest {
             direction: Direction::Up,
             steps: self.wish.steps,
-            files: read_files(&self.dir)?,
+            files: read_files(&self.dir, self.format)?,
+            format: self.format,
+            history: self.history.clone(),
             traffic: self.wish.traffic,
         };
         let report = match &self.database {
@@ -153,6 +165,7 @@ fn plan(report: &PlanReport) -> String {
 fn traffic_word(traffic: StepTraffic) -> &'static str {
     match traffic {
         StepTraffic::Open => "open",
+        StepTraffic::ReadOnly => "read_only",
         StepTraffic::Exclusive => "exclusive",
     }
 }

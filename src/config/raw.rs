@@ -128,6 +128,8 @@ section! {
         password: Option<Secret>,
         password_file: Option<PathBuf>,
         owner: Option<String>,
+        down_required: Option<bool>,
+        write_back: Option<bool>,
     }
 }
 

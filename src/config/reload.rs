@@ -59,6 +59,8 @@ const ROWS: &[Row] = rows! {
     "migrate.user" Now migrate.user;
     "migrate.password" Now migrate.password;
     "migrate.owner" Restart migrate.owner;
+    "migrate.down_required" Restart migrate.down_required;
+    "migrate.write_back" Restart migrate.write_back;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -118,6 +118,10 @@ pub struct MigrateRole {
     pub password: Option<Secret>,
     /// The role that migrations run as (`SET ROLE`).
     pub owner: Option<String>,
+    /// Whether each new up file needs a down file, or a reason why there is none.
+    pub down_required: bool,
+    /// Whether the tool that the files are written for is told, in its own table, of what is done.
+    pub write_back: bool,
 }
 
 /// Who gets in, and how.

@@ -7,9 +7,11 @@
 //! or, where a statement cannot, statement by statement and recorded as dirty until the last has
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
+mod adopt;
 pub mod catalog;
 mod class;
 mod connect;
+pub mod directives;
 mod execute;
 mod history;
 pub mod lint;
@@ -40,7 +42,7 @@ use tokio_util::task::TaskTracker;
 
 pub use class::Class;
 pub use connect::{APPLICATION_NAME, ConnectError, Connector, Endpoint, Find};
-pub use history::{LedgerError, Row, RowState};
+pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
@@ -53,9 +55,11 @@ use record::Run;
 use recover::Recovery;
 use report::Report;
 use run::Job;
-use source::{MigrationSet, PostedFile, golang_migrate};
+use source::MigrationSet;
 use survey::{Survey, SurveyError};
-use types::{Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport};
+use types::{
+    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport, StatusRequest,
+};
 
 /// Starts runs, and answers for those it started.
 pub struct Runner<T> {
@@ -127,7 +131,7 @@ impl<T: Traffic> Runner<T> {
     /// When a run is going on there, or the request cannot be used.
     pub fn start(&self, database: &str, request: MigrationRequest) -> Result<String, StartError> {
         request.validate().map_err(StartError::Invalid)?;
-        let set = golang_migrate::collect(&request.files)
+        let reading = source::read(&request.files, request.format)
             .map_err(|it| StartError::Invalid(texts(&it)))?;
         let by = request.by.clone().unwrap_or_else(|| "unknown".to_owned());
         let run = Arc::new(Run::new(new_id(), database, request.direction, &by));
@@ -140,7 +144,7 @@ impl<T: Traffic> Runner<T> {
         runs.live.insert(database.to_owned(), Arc::clone(&run));
         drop(runs);
 
-        // The set holds the texts now.
+        // The reading holds the texts now.
         let request = MigrationRequest {
             files: Vec::new(),
             ..request
@@ -157,7 +161,7 @@ impl<T: Traffic> Runner<T> {
             options: self.options.clone(),
             run: Arc::clone(&run),
             request,
-            set,
+            reading,
         };
         self.tasks.spawn(async move {
             let mut retire = retire;
@@ -216,13 +220,24 @@ impl<T: Traffic> Runner<T> {
     pub async fn status(
         &self,
         database: &str,
-        files: &[PostedFile],
+        request: &StatusRequest,
     ) -> Result<StatusReport, StatusError> {
-        let set = golang_migrate::collect(files).map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let reading = source::read(&request.files, request.format)
+            .map_err(|it| StatusError::Invalid(texts(&it)))?;
         let ledger = Ledger::open(&self.connector, database).await?;
-        let rows = ledger.rows().await;
+        let learnt = async {
+            let rows = ledger.rows().await?;
+            let history = request.history.as_deref();
+            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
+            Ok::<_, LedgerError>(learnt)
+        };
+        let learnt = learnt.await;
         ledger.close().await;
-        Ok(status::status(&set, &rows?))
+        let (set, known) = learnt?;
+        let mut report = status::status(set, &known.rows, today());
+        report.problems = texts(&known.problems);
+        report.notes = known.notes;
+        Ok(report)
     }
 
     /// What a run would do, by the files, the history and the catalogs. Writes nothing, needs no
@@ -273,20 +288,38 @@ impl<T: Traffic> Runner<T> {
         database: &str,
         request: &PlanRequest,
     ) -> Result<Result<(MigrationSet, Plan), Vec<String>>, StatusError> {
-        let set = golang_migrate::collect(&request.files)
+        let reading = source::read(&request.files, request.format)
             .map_err(|it| StatusError::Invalid(texts(&it)))?;
         let ledger = Ledger::open(&self.connector, database).await?;
-        let rows = ledger.rows().await;
+        let learnt = async {
+            let rows = ledger.rows().await?;
+            let history = request.history.as_deref();
+            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
+            Ok::<_, LedgerError>(learnt)
+        };
+        let learnt = learnt.await;
         ledger.close().await;
-        let wish = Wish {
+        let (set, known) = learnt?;
+        let mut problems = texts(&known.problems);
+        let built = plan::build(set, &known.rows, self.wish(request));
+        problems.extend(built.as_ref().err().map(|it| texts(it)).unwrap_or_default());
+        Ok(match built {
+            Ok(mut plan) if problems.is_empty() => {
+                plan.notes.extend(known.notes);
+                Ok((set.clone(), plan))
+            }
+            Ok(_) | Err(_) => Err(problems),
+        })
+    }
+
+    fn wish(&self, request: &PlanRequest) -> Wish {
+        Wish {
             direction: request.direction,
             steps: request.steps,
             traffic: request.traffic,
-        };
-        Ok(match plan::build(&set, &rows?, wish) {
-            Ok(plan) => Ok((set, plan)),
-            Err(problems) => Err(texts(&problems)),
-        })
+            today: today(),
+            down_required: self.options.down_required,
+        }
     }
 
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].
@@ -316,14 +349,18 @@ impl<T: Traffic> Runner<T> {
 /// # Errors
 /// Every fault for which the files cannot be used.
 pub fn lint_offline(request: &PlanRequest) -> Result<LintReport, Vec<String>> {
-    let set = golang_migrate::collect(&request.files).map_err(|it| texts(&it))?;
+    let reading = source::read(&request.files, request.format).map_err(|it| texts(&it))?;
+    let set = &reading.set;
     let wish = Wish {
         direction: Direction::Up,
         steps: request.steps,
         traffic: request.traffic,
+        today: today(),
+        // A rule of its own says so.
+        down_required: false,
     };
-    let plan = plan::build(&set, &[], wish).map_err(|it| texts(&it))?;
-    Ok(lint::offline(&set, &plan))
+    let plan = plan::build(set, &[], wish).map_err(|it| texts(&it))?;
+    Ok(lint::offline(set, &plan))
 }
 
 /// Ends a run's time among the living when its task ends, also by a panic: a run that nobody makes
@@ -350,6 +387,13 @@ impl Drop for Retire {
         // Only now, so that whoever sees the end can start the next run.
         self.run.finish(report);
     }
+}
+
+/// The day in UTC.
+fn today() -> jiff::civil::Date {
+    jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date()
 }
 
 /// A random UUID (version 4), which the history's key is, too.

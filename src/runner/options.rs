@@ -26,6 +26,10 @@ pub struct Options {
     pub recover_wait: Duration,
     /// From which age on preflight names a transaction.
     pub long_transaction: Duration,
+    /// Whether each new up file needs a down file, or a reason why there is none.
+    pub down_required: bool,
+    /// Whether the files' own tool is told of what is applied, if the request does not say.
+    pub write_back: bool,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -43,6 +47,8 @@ impl Default for Options {
             settle_wait: Duration::from_secs(2 * 60),
             recover_wait: Duration::from_secs(10),
             long_transaction: Duration::from_secs(30),
+            down_required: true,
+            write_back: false,
             finished_runs_max: 100,
         }
     }

@@ -21,10 +21,12 @@ pub use report::{
 pub(super) use detail::{is_large, needs, report, triggers};
 pub(super) use study::{Falling, Studied, StudiedStep, falling, study, wanted};
 
-use super::history::{Row, RowState};
+use jiff::civil::Date;
+
+use super::history::{Key, Row, RowState};
 use super::script::Script;
-use super::source::{Checksums, Migration, MigrationSet, Version};
-use super::split::ScriptError;
+use super::source::{Checksums, Format, Migration, MigrationSet, SqlFile, ToolChecksum, Version};
+use super::split::{ScriptError, ScriptProblem};
 use super::types::{Direction, StepTraffic, TrafficMode};
 
 /// What somebody wants done.
@@ -36,6 +38,10 @@ pub struct Wish {
     pub steps: Option<u32>,
     /// What traffic the files may meet.
     pub traffic: TrafficMode,
+    /// The day in UTC: files may wait for one.
+    pub today: Date,
+    /// Whether each new up file needs a down file, or a reason why there is none.
+    pub down_required: bool,
 }
 
 /// Files that may run, in the order in which they will. It exists only if the files of what is
@@ -53,6 +59,8 @@ pub struct Plan {
 /// One file to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// How the migration's files are named and written.
+    pub format: Format,
     /// The migration's version.
     pub version: Version,
     /// The migration's name.
@@ -72,7 +80,15 @@ impl Step {
     pub fn direction(&self) -> Direction {
         match self.action {
             Action::Apply { .. } => Direction::Up,
-            Action::Revert => Direction::Down,
+            Action::Revert { .. } => Direction::Down,
+        }
+    }
+
+    /// What finds the migration in the history.
+    pub fn key(&self) -> Key {
+        Key {
+            format: self.format,
+            version: self.version.clone(),
         }
     }
 }
@@ -84,11 +100,16 @@ pub enum Action {
     Apply {
         /// The up file's checksums.
         checksums: Checksums,
+        /// What the format's own tool keeps of the up file.
+        tool_checksum: Option<ToolChecksum>,
         /// The down file's text, kept so that the migration can be reverted without its files.
         down_sql: Option<Arc<str>>,
     },
     /// A down file: the migration will be reverted.
-    Revert,
+    Revert {
+        /// The up file, if another tool applied it, so that our history does not know it yet.
+        adopted: Option<Box<SqlFile>>,
+    },
 }
 
 /// Why there is no plan.
@@ -118,9 +139,28 @@ pub enum Problem {
         /// The newest applied version.
         newest: Version,
     },
-    /// Nothing leads back from a version.
-    #[error("version {0} ({1}) has no down file")]
-    NoDown(Version, String),
+    /// Nothing leads back from a version; why, if its file says so.
+    #[error("version {0} ({1}) has no down file{why}", why = .2.as_ref().map(|it| format!(": it is irreversible, {it}")).unwrap_or_default())]
+    NoDown(Version, String, Option<String>),
+    /// A new migration says neither how to go back nor why nobody can.
+    #[error(
+        "{0} has no down file: write one, or say why there is none with `-- pgdrain:irreversible \
+         REASON` (migrate.down_required = false asks for neither)"
+    )]
+    NoWayBack(String),
+    /// The run was asked to meet more traffic than a file can.
+    #[error("{file} needs traffic {needs}, the run was asked for {asked}")]
+    Traffic {
+        /// The file.
+        file: String,
+        /// What it says of itself.
+        needs: TrafficMode,
+        /// What the run was asked for.
+        asked: TrafficMode,
+    },
+    /// The history that another tool keeps in the database stands in the way.
+    #[error("{0}")]
+    Tool(String),
     /// A file to run cannot be cut into statements that may run.
     #[error("{file}, {error}")]
     Script {
@@ -142,7 +182,7 @@ pub fn build(set: &MigrationSet, history: &[Row], wish: Wish) -> Result<Plan, Ve
     compare(set, history, wish.direction, &mut problems, &mut notes);
     problems.extend(history.iter().filter_map(Row::dirty).map(Problem::Dirty));
     let steps = match wish.direction {
-        Direction::Up => up(set, history, wish, &mut problems),
+        Direction::Up => up(set, history, wish, &mut problems, &mut notes),
         Direction::Down => down(set, history, wish, &mut problems, &mut notes),
     };
     if problems.is_empty() {
@@ -165,10 +205,12 @@ fn compare(
     notes: &mut Vec<String>,
 ) {
     for row in history.iter().filter(|row| row.is_applied()) {
-        match set.get(row.version) {
+        match set.get(&row.version) {
+            // It runs again.
+            Some(_) | None if row.version.is_repeatable() => {}
             // What is to be reverted may belong to a newer release than the files at hand.
             None if direction == Direction::Down => {}
-            None => problems.push(Problem::Missing(row.version, row.name.clone())),
+            None => problems.push(Problem::Missing(row.version.clone(), row.name.clone())),
             Some(it) if it.up.checksums.normalised != row.checksums.normalised => {
                 problems.push(Problem::Changed {
                     file: it.up.name.clone(),
@@ -185,44 +227,80 @@ fn compare(
     }
 }
 
-fn up(set: &MigrationSet, history: &[Row], wish: Wish, problems: &mut Vec<Problem>) -> Vec<Step> {
-    let states: BTreeMap<_, _> = history.iter().map(|row| (row.version, row.state)).collect();
+fn up(
+    set: &MigrationSet,
+    history: &[Row],
+    wish: Wish,
+    problems: &mut Vec<Problem>,
+    notes: &mut Vec<String>,
+) -> Vec<Step> {
     let newest = history
         .iter()
-        .filter(|row| row.is_applied())
-        .map(|row| row.version)
+        .filter(|row| row.is_applied() && !row.version.is_repeatable())
+        .map(|row| &row.version)
         .max();
-    let waits = |migration: &&Migration| match states.get(&migration.version) {
-        None | Some(RowState::Failed | RowState::Reverted) => true,
-        Some(RowState::Applied | RowState::Running | RowState::Dirty) => false,
-    };
     let limit = wish.steps.map_or(usize::MAX, |steps| steps as usize);
     let mut steps = Vec::new();
-    for migration in set.iter().filter(waits).take(limit) {
-        if let Some(newest) = newest.filter(|newest| *newest > migration.version) {
+    for migration in waiting(set, history) {
+        if steps.len() == limit {
+            break;
+        }
+        let file = &migration.up.name;
+        let Some((script, traffic)) = prepare(&migration.up, wish, problems) else {
+            continue;
+        };
+        let directives = script.directives();
+        if let Some(until) = directives.disabled_until.filter(|it| wish.today < *it) {
+            notes.push(format!("{file} is disabled until {until}"));
+            continue;
+        }
+        let newer = newest.filter(|newest| **newest > migration.version);
+        // Others went before it while it was disabled, as its author meant it.
+        if let Some(newest) = newer.filter(|_| directives.disabled_until.is_none()) {
             problems.push(Problem::OutOfOrder {
-                file: migration.up.name.clone(),
-                newest,
+                file: file.clone(),
+                newest: newest.clone(),
             });
         }
-        if let Some((script, traffic)) =
-            prepare(&migration.up.name, &migration.up.sql, wish, problems)
-        {
-            let down_sql = migration.down.as_ref().map(|it| Arc::clone(&it.sql));
-            steps.push(Step {
-                version: migration.version,
-                name: migration.name.clone(),
-                file: migration.up.name.clone(),
-                script,
-                action: Action::Apply {
-                    checksums: migration.up.checksums,
-                    down_sql,
-                },
-                traffic,
-            });
+        let explained = directives.irreversible.is_some() || migration.version.is_repeatable();
+        if wish.down_required && migration.down.is_none() && !explained {
+            problems.push(Problem::NoWayBack(file.clone()));
         }
+        if let Some(down) = migration.down.as_ref().filter(|_| wish.down_required) {
+            // A way back that cannot be run is none.
+            let faults = Script::of(down).err().unwrap_or_default();
+            problems.extend(script_problems(down, faults));
+        }
+        steps.push(Step {
+            format: set.format(),
+            version: migration.version.clone(),
+            name: migration.name.clone(),
+            file: file.clone(),
+            script,
+            action: Action::Apply {
+                checksums: migration.up.checksums,
+                tool_checksum: migration.up.tool_checksum.clone(),
+                down_sql: migration.down.as_ref().map(SqlFile::kept),
+            },
+            traffic,
+        });
     }
     steps
+}
+
+/// The migrations that are not applied, and the repeatable ones that have changed since.
+fn waiting<'a>(set: &'a MigrationSet, history: &[Row]) -> impl Iterator<Item = &'a Migration> {
+    let rows: BTreeMap<_, _> = history
+        .iter()
+        .map(|row| (row.version.clone(), (row.state, row.checksums.normalised)))
+        .collect();
+    set.iter().filter(move |it| match rows.get(&it.version) {
+        None | Some((RowState::Failed | RowState::Reverted, _)) => true,
+        Some((RowState::Applied, then)) => {
+            it.version.is_repeatable() && *then != it.up.checksums.normalised
+        }
+        Some((RowState::Running | RowState::Dirty, _)) => false,
+    })
 }
 
 fn down(
@@ -232,41 +310,31 @@ fn down(
     problems: &mut Vec<Problem>,
     notes: &mut Vec<String>,
 ) -> Vec<Step> {
-    let mut rows: Vec<_> = history.iter().filter(|row| row.is_applied()).collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.version));
+    let goes_back = |row: &&Row| row.is_applied() && !row.version.is_repeatable();
+    let mut rows: Vec<_> = history.iter().filter(goes_back).collect();
+    rows.sort_by(|a, b| b.version.cmp(&a.version));
     let mut steps = Vec::new();
     for row in rows.into_iter().take(wish.steps.unwrap_or(1) as usize) {
-        let posted = set.get(row.version).and_then(|it| it.down.as_ref());
-        let (file, sql) = match (posted, &row.down_sql) {
-            (Some(file), kept) => {
-                if kept.as_deref().is_some_and(|kept| *kept != *file.sql) {
-                    notes.push(format!(
-                        "{} is not what it was when its up file ran",
-                        file.name
-                    ));
-                }
-                (file.name.clone(), Arc::clone(&file.sql))
-            }
-            (None, Some(kept)) => {
-                notes.push(format!(
-                    "{} is reverted by the down file kept in the history",
-                    row.name
-                ));
-                (format!("{}.down.sql", row.name), Arc::from(kept.as_str()))
-            }
-            (None, None) => {
-                problems.push(Problem::NoDown(row.version, row.name.clone()));
-                continue;
-            }
+        let migration = set.get(&row.version);
+        let Some(file) = down_file(migration, row, notes) else {
+            let why = migration
+                .and_then(|it| Script::of(&it.up).ok())
+                .and_then(|it| it.directives().irreversible.clone());
+            let (version, name) = (row.version.clone(), row.name.clone());
+            problems.push(Problem::NoDown(version, name, why));
+            continue;
         };
-        if let Some((script, traffic)) = prepare(&file, &sql, wish, problems) {
-            let (version, name) = (row.version, row.name.clone());
+        if let Some((script, traffic)) = prepare(&file, wish, problems) {
+            let up = migration.map(|it| Box::new(it.up.clone()));
             steps.push(Step {
-                version,
-                name,
-                file,
+                format: set.format(),
+                version: row.version.clone(),
+                name: row.name.clone(),
+                file: file.name,
                 script,
-                action: Action::Revert,
+                action: Action::Revert {
+                    adopted: up.filter(|_| row.adopted),
+                },
                 traffic,
             });
         }
@@ -274,29 +342,97 @@ fn down(
     steps
 }
 
+/// What leads back from an applied migration: its file, or what the history kept of it.
+fn down_file(migration: Option<&Migration>, row: &Row, notes: &mut Vec<String>) -> Option<SqlFile> {
+    let kept = row.down_sql.as_deref();
+    if let Some(file) = migration.and_then(|it| it.down.as_ref()) {
+        if kept.is_some_and(|kept| *kept != *file.kept()) {
+            notes.push(format!(
+                "{} is not what it was when its up file ran",
+                file.name
+            ));
+        }
+        return Some(file.clone());
+    }
+    let kept = kept?;
+    notes.push(format!(
+        "{} is reverted by the down file kept in the history",
+        row.name
+    ));
+    Some(SqlFile::new(format!("{}.down.sql", row.name), kept))
+}
+
 fn prepare(
-    file: &str,
-    sql: &Arc<str>,
+    file: &SqlFile,
     wish: Wish,
     problems: &mut Vec<Problem>,
 ) -> Option<(Script, StepTraffic)> {
-    let script = match Script::prepare(sql) {
+    let script = match Script::of(file) {
         Ok(script) => script,
-        Err(error) => {
-            problems.push(Problem::Script {
-                file: file.to_owned(),
-                error,
+        Err(errors) => {
+            problems.extend(script_problems(file, errors));
+            return None;
+        }
+    };
+    let traffic = match traffic(&script, wish.traffic) {
+        Ok(traffic) => traffic,
+        Err(needs) => {
+            problems.push(Problem::Traffic {
+                file: file.name.clone(),
+                needs,
+                asked: wish.traffic,
             });
             return None;
         }
     };
-    let traffic = match wish.traffic {
-        TrafficMode::Open => StepTraffic::Open,
-        TrafficMode::Exclusive => StepTraffic::Exclusive,
-        TrafficMode::Auto if script.is_concurrent() => StepTraffic::Open,
-        TrafficMode::Auto => StepTraffic::Exclusive,
+    let not_yet = cannot_be_done(&script, traffic);
+    let possible = not_yet.is_none();
+    problems.extend(not_yet.map(|error| Problem::Script {
+        file: file.name.clone(),
+        error,
+    }));
+    possible.then_some((script, traffic))
+}
+
+fn script_problems(file: &SqlFile, errors: Vec<ScriptError>) -> impl Iterator<Item = Problem> {
+    let name = file.name.clone();
+    errors.into_iter().map(move |error| Problem::Script {
+        file: name.clone(),
+        error,
+    })
+}
+
+/// What traffic a file meets; what it needs, if the run was asked for more than that.
+fn traffic(script: &Script, asked: TrafficMode) -> Result<StepTraffic, TrafficMode> {
+    let of = |mode| match mode {
+        TrafficMode::Auto => None,
+        TrafficMode::Open => Some(StepTraffic::Open),
+        TrafficMode::ReadOnly => Some(StepTraffic::ReadOnly),
+        TrafficMode::Exclusive => Some(StepTraffic::Exclusive),
     };
-    Some((script, traffic))
+    let needs = script.directives().traffic.unwrap_or_default();
+    match (of(asked), of(needs)) {
+        (Some(asked), Some(at_least)) if asked < at_least => Err(needs),
+        (Some(asked), _) => Ok(asked),
+        (None, Some(needed)) => Ok(needed),
+        (None, None) if script.is_concurrent() => Ok(StepTraffic::Open),
+        (None, None) => Ok(StepTraffic::Exclusive),
+    }
+}
+
+/// A directive that is understood and cannot be carried out.
+fn cannot_be_done(script: &Script, traffic: StepTraffic) -> Option<ScriptError> {
+    let directives = script.directives();
+    if let Some(batch) = &directives.batch {
+        let text = "pgdrain:batch is not carried out yet: run the statement in pieces of your own";
+        return Some(ScriptProblem::Directive(text.to_owned()).at(batch.line));
+    }
+    let rows = directives.rows.first()?;
+    if traffic == StepTraffic::Open {
+        let text = "pgdrain:rows cannot be told in open traffic, where others write too";
+        return Some(ScriptProblem::Directive(text.to_owned()).at(rows.line));
+    }
+    None
 }
 
 #[cfg(test)]
@@ -305,6 +441,8 @@ mod tests {
     use crate::runner::script::TxMode;
     use crate::runner::source::{PostedFile, Sha256, golang_migrate};
     use crate::runner::status::status;
+
+    const TODAY: Date = jiff::civil::date(2026, 11, 21);
 
     fn set(files: &[(&str, &str)]) -> MigrationSet {
         let files: Vec<_> = files
@@ -320,7 +458,9 @@ mod tests {
 
     fn row(version: u64, up_sql: &str, state: RowState) -> Row {
         Row {
-            version: Version(version),
+            format: Format::GolangMigrate,
+            adopted: false,
+            version: Version::number(version),
             name: format!("{version}_m"),
             checksums: Checksums::of(up_sql),
             mode: TxMode::File,
@@ -340,6 +480,8 @@ mod tests {
             direction,
             steps,
             traffic: TrafficMode::Auto,
+            today: TODAY,
+            down_required: false,
         }
     }
 
@@ -395,7 +537,7 @@ mod tests {
         ];
         let plan = build(&set, &history, wish(Direction::Up, None)).unwrap();
         assert_eq!(files(&plan), ["2_m.up.sql", "10_m.up.sql"]);
-        let report = status(&set, &history);
+        let report = status(&set, &history, TODAY);
         assert_eq!((report.applied.len(), report.pending.len()), (1, 2));
     }
 
@@ -460,5 +602,171 @@ mod tests {
         let plan = build(&set(&THREE), &[newer], wish(Direction::Down, None)).unwrap();
         assert_eq!(files(&plan), ["11_m.down.sql"]);
         assert_eq!(plan.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_disabled_file_waits_for_its_day_and_holds_nobody_up() {
+        let two = [
+            (
+                "1_m.up.sql",
+                "-- pgdrain:disabled-until 2026-11-22\nselect 1",
+            ),
+            ("2_m.up.sql", "select 2"),
+        ];
+        let set = set(&two);
+        let plan = build(&set, &[], wish(Direction::Up, Some(1))).unwrap();
+        assert_eq!(files(&plan), ["2_m.up.sql"]);
+        assert_eq!(plan.notes, ["1_m.up.sql is disabled until 2026-11-22"]);
+        let pending = status(&set, &[], TODAY).pending;
+        assert_eq!(
+            pending[0].detail.as_deref(),
+            Some("disabled until 2026-11-22")
+        );
+
+        let later = Wish {
+            today: TODAY.tomorrow().unwrap(),
+            ..wish(Direction::Up, None)
+        };
+        let history = [row(2, "select 2", RowState::Applied)];
+        assert_eq!(
+            files(&build(&set, &history, later).unwrap()),
+            ["1_m.up.sql"]
+        );
+    }
+
+    #[test]
+    fn a_new_migration_leads_back_or_says_why_not() {
+        let set = set(&[
+            ("1_m.up.sql", "select 1"),
+            ("2_m.up.sql", "select 2"),
+            (
+                "3_m.up.sql",
+                "-- pgdrain:irreversible the data is gone\nselect 3",
+            ),
+            ("4_m.up.sql", "select 4"),
+            ("4_m.down.sql", "select -4"),
+        ]);
+        let strict = Wish {
+            down_required: true,
+            ..wish(Direction::Up, None)
+        };
+        // The first is applied, and excused.
+        let history = [row(1, "select 1", RowState::Applied)];
+        let found = problems(&set, &history, strict);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with("2_m.up.sql has no down file"),
+            "{}",
+            found[0]
+        );
+        let history = [row(
+            3,
+            &set.get(&Version::number(3)).unwrap().up.sql,
+            RowState::Applied,
+        )];
+        assert_eq!(
+            problems(&set, &history, wish(Direction::Down, None)),
+            ["version 3 (3_m) has no down file: it is irreversible, the data is gone"]
+        );
+    }
+
+    #[test]
+    fn a_file_says_what_traffic_it_meets() {
+        let set = set(&[
+            ("1_m.up.sql", "-- pgdrain:traffic open\nselect 1"),
+            ("2_m.up.sql", "-- pgdrain:traffic read_only\nselect 2"),
+            ("3_m.up.sql", "select 3"),
+        ]);
+        let traffic = |asked| {
+            let wish = Wish {
+                traffic: asked,
+                ..wish(Direction::Up, None)
+            };
+            build(&set, &[], wish)
+                .map(|plan| plan.steps.iter().map(|it| it.traffic).collect::<Vec<_>>())
+        };
+        let own = vec![
+            StepTraffic::Open,
+            StepTraffic::ReadOnly,
+            StepTraffic::Exclusive,
+        ];
+        assert_eq!(traffic(TrafficMode::Auto), Ok(own));
+        assert_eq!(
+            traffic(TrafficMode::Exclusive),
+            Ok(vec![StepTraffic::Exclusive; 3])
+        );
+        assert_eq!(
+            traffic(TrafficMode::ReadOnly),
+            Ok(vec![StepTraffic::ReadOnly; 3])
+        );
+        let refused: Vec<_> = traffic(TrafficMode::Open)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            refused,
+            ["2_m.up.sql needs traffic read_only, the run was asked for open"]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_yet_is_refused_and_not_passed_over() {
+        let set = set(&[
+            (
+                "1_m.up.sql",
+                "update t set a = 1;\n-- pgdrain:batch table=t size=100",
+            ),
+            (
+                "2_m.up.sql",
+                "-- pgdrain:rows t +1\n-- pgdrain:traffic open\ninsert into t values (1)",
+            ),
+        ]);
+        let found = problems(&set, &[], wish(Direction::Up, None));
+        assert_eq!(
+            found,
+            [
+                "1_m.up.sql, line 2: pgdrain:batch is not carried out yet: run the statement in \
+                 pieces of your own",
+                "2_m.up.sql, line 1: pgdrain:rows cannot be told in open traffic, where others \
+                 write too",
+            ]
+        );
+    }
+
+    #[test]
+    fn repeatable_files_run_when_they_changed_and_stand_in_nobodys_way() {
+        let posted = |name: &str, sql: &str| PostedFile {
+            name: name.to_owned(),
+            sql: sql.to_owned(),
+            sha256: Sha256::of(sql.as_bytes()).to_string(),
+        };
+        let files = [
+            posted("V1__a.sql", "select 1"),
+            posted("R__v.sql", "select 'new'"),
+        ];
+        let set = Format::Flyway.collect(&files).unwrap();
+        let repeatable = |sql: &str| Row {
+            version: Version::repeatable("v"),
+            format: Format::Flyway,
+            ..row(1, sql, RowState::Applied)
+        };
+        let names = |history: &[Row], direction| {
+            let plan = build(&set, history, wish(direction, None)).unwrap();
+            plan.steps
+                .iter()
+                .map(|it| it.file.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[], Direction::Up), ["V1__a.sql", "R__v.sql"]);
+        assert_eq!(
+            names(&[repeatable("select 'old'")], Direction::Up),
+            ["V1__a.sql", "R__v.sql"]
+        );
+        assert_eq!(
+            names(&[repeatable("select 'new'")], Direction::Up),
+            ["V1__a.sql"]
+        );
+        assert!(names(&[repeatable("select 'new'")], Direction::Down).is_empty());
     }
 }

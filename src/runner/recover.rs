@@ -68,7 +68,7 @@ impl Resolved {
         };
         let (name, direction) = (row.name.clone(), row.direction);
         Some(Self {
-            version: row.version,
+            version: row.version.clone(),
             name,
             direction,
             outcome,
@@ -122,13 +122,13 @@ pub(super) async fn resolve(ledger: &mut Ledger, wait: Duration) -> Result<Recov
     for unfinished in ledger.unfinished().await? {
         let outcome = resolve_one(ledger, &unfinished, wait).await?;
         let Unfinished {
-            version,
+            key,
             name,
             direction,
             ..
         } = unfinished;
         resolved.push(Resolved {
-            version,
+            version: key.version,
             name,
             direction,
             outcome,
@@ -150,7 +150,7 @@ pub(super) async fn resolve(ledger: &mut Ledger, wait: Duration) -> Result<Recov
             ledger.end_run(&run, "lost", None).await?;
         }
     }
-    resolved.sort_by_key(|it: &Resolved| it.version);
+    resolved.sort_by(|a: &Resolved, b| a.version.cmp(&b.version));
     let dirty = rows.iter().filter_map(Row::dirty).collect();
     Ok(Recovery { resolved, dirty })
 }
@@ -160,21 +160,21 @@ async fn resolve_one(
     unfinished: &Unfinished,
     wait: Duration,
 ) -> Result<Outcome, LedgerError> {
-    let Unfinished {
-        version, direction, ..
-    } = *unfinished;
+    let Unfinished { key, direction, .. } = unfinished;
+    let direction = *direction;
     let gone = "the runner or the server went away while it ran";
-    match settle(ledger, version, Instant::now() + wait).await {
+    match settle(ledger, key, Instant::now() + wait).await {
         Settled::Recorded(_) => Ok(Outcome::Applied),
         Settled::RolledBack => {
             ledger
-                .rolled_back(version, direction, &Failure::new(gone))
+                .rolled_back(key, direction, &Failure::new(gone))
                 .await?;
             Ok(Outcome::RolledBack)
         }
         Settled::StoppedAfter { done, total } if done == total => {
             // Every statement ended well; only that the file did was not recorded any more.
-            ledger.finish(version, direction, &unfinished.run).await?;
+            // A tool that was to be told is not: the next run says so.
+            ledger.finish(key, direction, &unfinished.run, "").await?;
             Ok(Outcome::Applied)
         }
         Settled::StoppedAfter { done, total } => {
@@ -183,7 +183,7 @@ async fn resolve_one(
                 statement: Some(statement),
                 ..Failure::new(gone)
             };
-            ledger.dirty(version, &failure).await?;
+            ledger.dirty(key, &failure).await?;
             Ok(Outcome::Dirty {
                 statement,
                 of: total,
@@ -191,7 +191,7 @@ async fn resolve_one(
         }
         Settled::CommittedUnrecorded => {
             let failure = Failure::new("the file ended the runner's transaction by itself");
-            ledger.dirty(version, &failure).await?;
+            ledger.dirty(key, &failure).await?;
             Ok(Outcome::Dirty {
                 statement: 1,
                 of: unfinished.statements.1,

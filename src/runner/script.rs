@@ -10,6 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::class::Class;
+use super::directives::{DirectiveError, Directives};
+use super::source::SqlFile;
 use super::split::{ScriptError, ScriptProblem, Statement, line_and_column, split};
 
 /// How a file meets transactions.
@@ -18,8 +20,8 @@ use super::split::{ScriptError, ScriptProblem, Statement, line_and_column, split
 pub enum TxMode {
     /// The whole file and its history row in one transaction: applied, or nothing happened.
     File,
-    /// Statement by statement, because one of them cannot run in a transaction: if one fails,
-    /// those before it stay, and the database is dirty.
+    /// Statement by statement, because one of them cannot run in a transaction or the file says so:
+    /// if one fails, those before it stay, and the database is dirty.
     None,
 }
 
@@ -39,16 +41,40 @@ pub struct Script {
     text: Arc<str>,
     statements: Vec<Statement>,
     mode: TxMode,
+    directives: Directives,
 }
 
 impl Script {
-    /// Cuts and checks a script.
+    /// Cuts and checks a file.
     ///
     /// # Errors
-    /// The first fault that `split` finds, or transaction control inside.
-    pub fn prepare(text: &Arc<str>) -> Result<Self, ScriptError> {
+    /// Every directive that is not understood, and the first fault of the SQL.
+    pub fn of(file: &SqlFile) -> Result<Self, Vec<ScriptError>> {
+        let directives = Directives::read(&file.sql)
+            .map_err(|errors| errors.into_iter().map(directive).collect::<Vec<_>>());
+        let alone = file.no_transaction || directives.as_ref().is_ok_and(|it| it.no_transaction);
+        match (directives, Self::cut(&file.sql, alone)) {
+            (Ok(directives), Ok(script)) => Ok(Self {
+                directives,
+                ..script
+            }),
+            (directives, script) => {
+                let mut errors = directives.err().unwrap_or_default();
+                errors.extend(script.err());
+                errors.sort_by_key(|it| it.line);
+                Err(errors)
+            }
+        }
+    }
+
+    /// Cuts and checks the SQL, without a word about directives.
+    fn cut(text: &Arc<str>, alone: bool) -> Result<Self, ScriptError> {
         let mut statements = split(text)?;
+        let begun = statements.first().map_or(1, |it| it.line);
         let wrapped = unwrap_transaction(&mut statements);
+        if wrapped && alone {
+            return Err(ScriptProblem::WrappedWithout.at(begun));
+        }
         for statement in &statements {
             let refuse = |problem: fn(String) -> ScriptProblem| {
                 Err(problem(headline(&text[statement.range.clone()])).at(statement.line))
@@ -72,13 +98,19 @@ impl Script {
         if statements.is_empty() {
             return Err(ScriptProblem::NoStatement.at(1));
         }
-        let alone = statements.iter().any(|it| it.class.is_alone());
+        let alone = alone || statements.iter().any(|it| it.class.is_alone());
         let mode = if alone { TxMode::None } else { TxMode::File };
         Ok(Self {
             text: Arc::clone(text),
             statements,
             mode,
+            directives: Directives::default(),
         })
+    }
+
+    /// What the file says about itself.
+    pub fn directives(&self) -> &Directives {
+        &self.directives
     }
 
     /// The whole text, as it is kept in the history.
@@ -122,6 +154,13 @@ impl Script {
     }
 }
 
+fn directive(error: DirectiveError) -> ScriptError {
+    ScriptError {
+        column: Some(error.column),
+        ..ScriptProblem::Directive(error.text).at(error.line)
+    }
+}
+
 /// Takes off a `BEGIN` and `COMMIT` that enclose everything; tells whether it did.
 fn unwrap_transaction(statements: &mut Vec<Statement>) -> bool {
     let [first, .., last] = statements.as_slice() else {
@@ -150,7 +189,36 @@ mod tests {
     use super::*;
 
     fn prepare(text: &str) -> Result<Script, ScriptError> {
-        Script::prepare(&text.into())
+        Script::of(&SqlFile::new("f", text)).map_err(|it| it[0].clone())
+    }
+
+    #[test]
+    fn a_file_may_ask_for_no_transaction() {
+        let mode = |text: &str| prepare(text).map(|it| it.mode());
+        assert_eq!(mode("-- pgdrain:tx none\nselect 1"), Ok(TxMode::None));
+        let refused = fault("-- pgdrain:tx none\nbegin;\nselect 1;\ncommit;");
+        assert!(
+            refused.starts_with("line 2: the file says that it runs without"),
+            "{refused}"
+        );
+        let own = SqlFile {
+            no_transaction: true,
+            ..SqlFile::new("f", "select 1")
+        };
+        assert_eq!(Script::of(&own).unwrap().mode(), TxMode::None);
+    }
+
+    #[test]
+    fn faults_of_directives_and_of_the_sql_come_together() {
+        let text = "-- pgdrain:owne x\nselect 1;\n\\q\n-- pgdrain:rows t\n";
+        let errors = Script::of(&SqlFile::new("f", text)).unwrap_err();
+        let places: Vec<_> = errors.iter().map(|it| (it.line, it.column)).collect();
+        assert_eq!(places, [(1, Some(4)), (3, None), (4, Some(4))]);
+        assert!(
+            errors[0]
+                .to_string()
+                .contains("line 1, column 4: \"owne\" is not one of")
+        );
     }
 
     fn fault(text: &str) -> String {

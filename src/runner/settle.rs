@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::history::{Ledger, LedgerError, RowState, Unfinished, XactStatus};
+use super::history::{Key, Ledger, LedgerError, RowState, Unfinished, XactStatus};
 use super::script::TxMode;
-use super::source::Version;
 
 /// Time between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,10 +28,10 @@ pub(super) enum Settled {
 
 /// Asks until a migration's end is known, at most until the deadline. Brings the ledger back to
 /// life if it has to.
-pub(super) async fn settle(ledger: &mut Ledger, version: Version, deadline: Instant) -> Settled {
+pub(super) async fn settle(ledger: &mut Ledger, key: &Key, deadline: Instant) -> Settled {
     let mut committed_before = false;
     loop {
-        let undecided = match look(ledger, version, deadline).await {
+        let undecided = match look(ledger, key, deadline).await {
             Ok(Look::Recorded(state)) => return Settled::Recorded(state),
             Ok(Look::Unfinished(it)) => match decide(&it, committed_before) {
                 Ok(settled) => return settled,
@@ -55,20 +54,16 @@ enum Look {
     Unfinished(Unfinished),
 }
 
-async fn look(
-    ledger: &mut Ledger,
-    version: Version,
-    deadline: Instant,
-) -> Result<Look, LedgerError> {
+async fn look(ledger: &mut Ledger, key: &Key, deadline: Instant) -> Result<Look, LedgerError> {
     ledger.revive(deadline).await?;
     match ledger
         .unfinished()
         .await?
         .into_iter()
-        .find(|it| it.version == version)
+        .find(|it| it.key == *key)
     {
         Some(unfinished) => Ok(Look::Unfinished(unfinished)),
-        None => Ok(Look::Recorded(ledger.state_of(version).await?)),
+        None => Ok(Look::Recorded(ledger.state_of(key).await?)),
     }
 }
 
@@ -110,7 +105,10 @@ mod tests {
     fn unfinished(mode: TxMode, alive: bool, xact: Option<XactStatus>) -> Unfinished {
         Unfinished {
             run: String::new(),
-            version: Version(1),
+            key: Key {
+                format: crate::runner::source::Format::GolangMigrate,
+                version: crate::runner::source::Version::number(1),
+            },
             name: "1_a".to_owned(),
             direction: Direction::Up,
             mode,

@@ -24,10 +24,12 @@ pub struct Statement {
 
 /// Why a script cannot be run, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {problem}")]
+#[error("line {line}{}: {problem}", column.map(|it| format!(", column {it}")).unwrap_or_default())]
 pub struct ScriptError {
     /// The line at fault, from 1.
     pub line: u32,
+    /// The column at fault in characters, from 1, if it is known.
+    pub column: Option<u32>,
     /// What is wrong there.
     #[source]
     pub problem: ScriptProblem,
@@ -65,6 +67,12 @@ pub enum ScriptProblem {
          one BEGIN and COMMIT is accepted)"
     )]
     TransactionControl(String),
+    /// A directive that is not understood, or cannot be carried out.
+    #[error("{0}")]
+    Directive(String),
+    /// Wrapped in a transaction, and told to run without one.
+    #[error("the file says that it runs without a transaction, but is wrapped in BEGIN and COMMIT")]
+    WrappedWithout,
     /// Cannot work in the transaction that the file asks for.
     #[error("{0} cannot run inside a transaction, but the file is wrapped in BEGIN and COMMIT")]
     AloneInTransaction(String),
@@ -74,6 +82,7 @@ impl ScriptProblem {
     pub(super) fn at(self, line: u32) -> ScriptError {
         ScriptError {
             line,
+            column: None,
             problem: self,
         }
     }

@@ -2,27 +2,36 @@
 
 use std::collections::BTreeMap;
 
+use jiff::civil::Date;
+
 use super::history::Row;
-use super::source::MigrationSet;
+use super::script::Script;
+use super::source::{Migration, MigrationSet};
 use super::types::{FileStatus, StatusReport};
 
-/// Lists files by where they stand.
-pub(super) fn status(set: &MigrationSet, history: &[Row]) -> StatusReport {
-    let rows: BTreeMap<_, _> = history.iter().map(|row| (row.version, row)).collect();
+/// Lists files by where they stand on a day.
+pub(super) fn status(set: &MigrationSet, history: &[Row], today: Date) -> StatusReport {
     let mut report = StatusReport::default();
-    for migration in set.iter() {
-        let row = rows.get(&migration.version).copied();
-        if !row.is_some_and(Row::is_applied) {
-            report
-                .pending
-                .push(FileStatus::pending(migration.version, &migration.up.name));
+    let rows: BTreeMap<_, _> = history.iter().map(|row| (&row.version, row)).collect();
+    let waits = |it: &&Migration| match rows.get(&it.version) {
+        Some(row) => {
+            let changed = it.up.checksums.normalised != row.checksums.normalised;
+            !row.is_applied() || (it.version.is_repeatable() && changed)
         }
+        None => true,
+    };
+    for migration in set.iter().filter(waits) {
+        let pending = FileStatus::pending(&migration.version, &migration.up.name);
+        report.pending.push(FileStatus {
+            detail: disabled(migration, today),
+            ..pending
+        });
     }
     for row in history {
-        let file = set.get(row.version);
-        let name = file.map_or_else(|| format!("{}.up.sql", row.name), |it| it.up.name.clone());
+        let file = set.get(&row.version);
+        let name = file.map_or_else(|| row.name.clone(), |it| it.up.name.clone());
         let entry = FileStatus {
-            version: row.version,
+            version: row.version.clone(),
             file: name,
             state: Some(row.state),
             at: row.finished_at.clone(),
@@ -39,6 +48,7 @@ pub(super) fn status(set: &MigrationSet, history: &[Row]) -> StatusReport {
             continue;
         }
         let changed = match file {
+            _ if row.version.is_repeatable() => None,
             None => Some("the file is missing".to_owned()),
             Some(it) if it.up.checksums.normalised != row.checksums.normalised => {
                 Some("the file has changed since it was applied".to_owned())
@@ -51,7 +61,18 @@ pub(super) fn status(set: &MigrationSet, history: &[Row]) -> StatusReport {
                 ..entry.clone()
             });
         }
-        report.applied.push(entry);
+        let adopted = format!("applied by {}", row.format);
+        report.applied.push(FileStatus {
+            detail: row.adopted.then_some(adopted).or(entry.detail.clone()),
+            ..entry
+        });
     }
     report
+}
+
+/// Until when a file does not run, if it says so.
+fn disabled(migration: &Migration, today: Date) -> Option<String> {
+    let script = Script::of(&migration.up).ok()?;
+    let until = script.directives().disabled_until?;
+    (today < until).then(|| format!("disabled until {until}"))
 }

@@ -1,4 +1,4 @@
-//! What the runner needs of the proxy: to be alone in a database for a while.
+//! What the runner needs of the proxy: to be alone in a database for a while, or alone to write.
 
 use std::fmt;
 use std::future::Future;
@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::types::StepTraffic;
 use crate::config::{AskedLadder, Bypass};
 
-/// Opens and ends exclusive windows.
+/// Opens and ends windows.
 pub trait Traffic: Send + Sync + 'static {
-    /// Holds, drains, and makes the window exclusive.
+    /// Holds, drains, and makes the window exclusive (or the only one to write, as asked).
     ///
     /// Dropping the future gives the window back: traffic runs again.
     fn begin(&self, request: WindowRequest) -> impl Future<Output = Result<Grant, Refused>> + Send;
@@ -29,6 +30,8 @@ pub struct WindowRequest {
     pub database: String,
     /// How long the window may last, counted from the hold.
     pub duration: Duration,
+    /// What traffic it lets through: nothing, or what reads. Never everything.
+    pub traffic: StepTraffic,
     /// How running transactions are ended.
     pub drain: AskedLadder,
     /// What is done about sessions that did not come through the proxy; `None` is as configured.

@@ -30,6 +30,8 @@ async fn lint(site: &Site, sql: &str) -> LintReport {
             file("1_one.up.sql", sql),
             file("1_one.down.sql", "select 1"),
         ],
+        format: None,
+        history: None,
         traffic: TrafficMode::Exclusive,
     };
     site.runner

@@ -14,6 +14,8 @@ fn lint_files(files: Vec<PostedFile>, traffic: TrafficMode) -> LintReport {
         direction: Direction::Up,
         steps: None,
         files,
+        format: None,
+        history: None,
         traffic,
     };
     lint_offline(&request).expect("files that can be read")

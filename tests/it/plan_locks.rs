@@ -171,6 +171,8 @@ async fn planned(site: &Site, sql: &str) -> PlannedStatement {
         direction: Direction::Up,
         steps: None,
         files: vec![file("1_one.up.sql", sql)],
+        format: None,
+        history: None,
         traffic: TrafficMode::Auto,
     };
     let report = site.runner.plan(DATABASE, &request).await.expect("a plan");

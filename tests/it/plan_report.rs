@@ -43,6 +43,8 @@ fn request(files: &[PostedFile]) -> PlanRequest {
         direction: Direction::Up,
         steps: None,
         files: files.to_vec(),
+        format: None,
+        history: None,
         traffic: TrafficMode::Auto,
     }
 }

@@ -70,7 +70,7 @@ async fn up_runs_all_and_down_goes_back_one_by_one() {
     assert_eq!(site.ask("select to_regclass('t')").await, "null");
     assert_eq!(site.row(2).await, "reverted down 1/1");
 
-    let status = site.runner.status(DATABASE, &three()).await.unwrap();
+    let status = site.status(&three()).await;
     assert_eq!((status.applied.len(), status.pending.len()), (0, 3));
     assert_end(&site.up(&three()).await, RunState::Succeeded, 0);
     let events = "select string_agg(type, ' ' order by id) from pgdrain.event where version = '1'";
@@ -123,7 +123,7 @@ async fn progress_can_be_followed_from_any_point() {
     assert_eq!(texts(&view, EventKind::Notice), ["NOTICE: half of it"]);
     assert_eq!(texts(&view, EventKind::Statement).len(), 2);
     let checks = &view.report.as_ref().unwrap().checks;
-    assert_eq!(checks.len(), 8, "{checks:#?}");
+    assert_eq!(checks.len(), 9, "{checks:#?}");
     let rest = site
         .runner
         .follow(&view.id, 3, Duration::from_secs(60))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdrain::config::{HumanDuration, Preset};
 use pgdrain::runner::preflight::CheckOutcome;
 use pgdrain::runner::types::{
-    Direction, EventKind, MigrationRequest, RunState, RunView, TrafficMode,
+    Direction, EventKind, MigrationRequest, RunState, RunView, StatusRequest, TrafficMode,
 };
 use pgdrain::runner::{Options, StartError};
 
@@ -157,7 +157,7 @@ async fn a_concurrent_index_that_fails_leaves_a_dirty_state_and_traffic_held() {
         text.starts_with("1_index (up) stopped at statement 2 of 3: could not create unique"),
         "{text}"
     );
-    let status = site.runner.status(DATABASE, &files).await.unwrap();
+    let status = site.status(&files).await;
     assert_eq!((status.dirty.len(), status.pending.len()), (1, 1));
 
     // As the hint says.
@@ -216,7 +216,7 @@ async fn changed_missing_and_late_files_are_all_named_before_anything_runs() {
     );
     assert_eq!(site.ask("select to_regclass('e')").await, "null");
     assert_eq!(site.windows.log().len(), 2);
-    let status = site.runner.status(DATABASE, &changed).await.unwrap();
+    let status = site.status(&changed).await;
     assert_eq!(status.changed.len(), 2);
 }
 
@@ -436,7 +436,12 @@ async fn a_database_that_is_not_there_is_said_so() {
             .contains("database \"nowhere\" does not exist"),
         "{view:#?}"
     );
-    assert!(site.runner.status("nowhere", &[]).await.is_err());
+    assert!(
+        site.runner
+            .status("nowhere", &StatusRequest::default())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

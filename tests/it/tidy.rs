@@ -33,7 +33,7 @@ const FLOORS: [(&str, u32); 21] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "src/wire/",
     "src/classify/",
     "src/gate/mode.rs",
@@ -53,6 +53,7 @@ const PURE: [&str; 28] = [
     "src/window/steps.rs",
     "src/window/lease.rs",
     "src/runner/class.rs",
+    "src/runner/directives/",
     "src/runner/plan.rs",
     "src/runner/plan/",
     "src/runner/shape/",

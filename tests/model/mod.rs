@@ -5,6 +5,7 @@
 //! person can read what it found.
 
 pub(crate) mod client;
+pub(crate) mod parts;
 pub(crate) mod pipe;
 pub(crate) mod relayed;
 pub(crate) mod script;

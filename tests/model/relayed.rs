@@ -8,19 +8,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pgdrain::audit::Audit;
-use pgdrain::config::{Blocked, Config, Source, Surroundings, Then};
+use pgdrain::config::{Blocked, Config, Then};
 use pgdrain::gate::Gate;
 use pgdrain::gate::mode::{HoldSpec, Holder};
 use pgdrain::metrics::Metrics;
-use pgdrain::server::cancel::Cancels;
-use pgdrain::server::connect::{Endpoint, Route};
-use pgdrain::session::registry::{Activity, Login, Session, Sessions, Signals};
-use pgdrain::session::relay::{Common, End, Relay};
-use pgdrain::tasks::Tasks;
-use pgdrain::tls::stream::Peer;
+use pgdrain::session::registry::{Activity, Session, Signals};
+use pgdrain::session::relay::{End, Relay};
 
 use super::client::Client;
+use super::parts::{self, Parts};
 use super::pipe::Pipe;
 use super::script::{Instruction, Signal, read};
 use super::server::Server;
@@ -98,12 +94,7 @@ pub(crate) fn play(script: &[u8]) {
 fn config() -> Arc<Config> {
     static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
     let load = || {
-        let url = "postgres://pgdrain@127.0.0.1:1";
-        let source = Source::new(None)
-            .flag("--upstream", "upstream.url", url)
-            .flag("--state-dir", "state_dir", "/nowhere");
-        let loaded = source.load(&Surroundings::default());
-        let mut config = loaded.expect("a server is all it needs").config;
+        let mut config = parts::config();
         config.hold.bytes_per_client = BYTES_PER_CLIENT;
         Arc::new(config)
     };
@@ -117,38 +108,19 @@ fn metrics() -> Arc<Metrics> {
 
 impl Relayed {
     fn new() -> Self {
-        let tasks = Tasks::new();
         let (near, far) = (Pipe::new(ROOM), Pipe::new(ROOM));
-        let session = Sessions::default().add(Login {
-            database: "d".into(),
-            user: "u".into(),
-            application_name: String::new(),
-            client: Peer::Unix,
-            replication: None,
-            held_by_holds: true,
-            pass: None,
-            route: Route::plain(Endpoint::Unix("/".into())),
-            server_key: None,
-            client_key: None,
-        });
-        let gate = Arc::new(Gate::new(
-            "d",
-            tasks.clone(),
-            metrics(),
-            Arc::new(Audit::in_memory()),
-        ));
-        let common = Common {
-            tasks,
-            metrics: metrics(),
-            cancels: Cancels::new(1),
-        };
+        let Parts {
+            session,
+            gate,
+            common,
+        } = Parts::new(metrics());
         let relay = Relay::new(
             (near.clone(), BytesMut::new()),
             (far.clone(), BytesMut::new()),
             Arc::clone(&session),
             (Arc::clone(&gate), Vec::new()),
             config(),
-            Arc::new(common),
+            common,
         );
         Self {
             client: Client::new(),

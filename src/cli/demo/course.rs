@@ -13,6 +13,7 @@ use crate::cli::exit::Exit;
 use crate::cli::follow::{News, sentence};
 use crate::cli::{arguments, migrate};
 use crate::runner::report::Report;
+use crate::runner::source::Format;
 use crate::runner::types::{
     Direction, Event, EventKind, MigrationRequest, RunState, RunView, TrafficMode,
 };
@@ -67,7 +68,10 @@ pub(super) async fn migrate(
     let request = MigrationRequest {
         direction: Direction::Up,
         steps: None,
-        files: migrate::read_files(directory)?,
+        files: migrate::read_files(directory, Some(Format::GolangMigrate))?,
+        format: Some(Format::GolangMigrate),
+        history: None,
+        write_back: false,
         traffic: TrafficMode::Exclusive,
         window: None,
         ladder: None,
@@ -197,7 +201,7 @@ mod tests {
     fn view(state: &str, windows: Value, failure: Value) -> RunView {
         let at = "2026-01-02T03:04:05Z";
         let file = json!({
-            "version": 1, "file": "001_x.up.sql", "mode": "file", "traffic": "exclusive",
+            "version": "1", "file": "001_x.up.sql", "mode": "file", "traffic": "exclusive",
             "outcome": "applied", "statements": 1, "elapsed_ms": 600,
         });
         let view = json!({

@@ -131,16 +131,16 @@ async fn missing(client: &Client) -> Result<Vec<&'static str>, tokio_postgres::E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::source::golang_migrate;
+    use crate::runner::source::{self, Format};
 
     #[test]
     fn the_files_are_a_set_of_migrations_with_a_way_back() {
         let directory = tempfile::tempdir().expect("a directory");
         let directory = directory.path().join("migrations");
         write_migrations(&directory).expect("writable");
-        let files = golang_migrate::read_directory(&directory).expect("sound files");
+        let files = source::read_directory(&directory, None).expect("sound files");
         assert_eq!(files.len(), FILES.len());
-        let set = golang_migrate::collect(&files).expect("a set");
+        let set = Format::GolangMigrate.collect(&files).expect("a set");
         assert_eq!(set.len(), 3);
         assert!(set.iter().all(|migration| migration.down.is_some()));
     }

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::{Answer, Ending, Executor, milliseconds, set_role};
+use super::{Answer, Ending, Executor, set_role};
 use crate::runner::class::Class;
 use crate::runner::history::{Beginning, LedgerError};
 use crate::runner::plan::Step;
@@ -18,6 +18,10 @@ impl Executor<'_> {
         if let Err(failure) = self.begin_statements(step).await {
             return self.not_begun(step, failure.in_file(step)).await;
         }
+        let counted = match self.claims_before(step, stop).await {
+            Ok(counted) => counted,
+            Err(failure) => return self.not_begun(step, failure).await,
+        };
         for (index, statement) in step.script.statements().iter().enumerate() {
             let stopped = |reason| Failure::new(format!("{reason}, before this statement"));
             if let Some(reason) = stop.now() {
@@ -52,15 +56,18 @@ impl Executor<'_> {
                 return Ending::Unknown(failure.at_statement(step, index, statement));
             }
         }
-        self.end_well(step).await
+        match self.claims_after(step, &counted, stop).await {
+            Ok(()) => self.end_well(step).await,
+            Err(failure) => self.end_dirty(step, failure).await,
+        }
     }
 
     async fn begin_statements(&mut self, step: &Step) -> Result<(), Failure> {
         let settings = format!(
             "set lock_timeout = {}; set statement_timeout = {}; {}",
-            milliseconds(self.settings.lock_timeout),
-            milliseconds(self.settings.statement_timeout),
-            set_role("", self.settings.owner.as_deref()),
+            self.settings.lock_timeout(step),
+            self.settings.statement_timeout(step),
+            set_role("", self.settings.owner(step)),
         );
         self.command(&settings).await?;
         let beginning = Beginning {
@@ -82,11 +89,12 @@ impl Executor<'_> {
         statement: &Statement,
         stop: &Stop,
     ) -> Answer {
-        let sets_itself = step
-            .script
-            .statements()
-            .iter()
-            .any(|it| it.class == Class::Session);
+        let sets_itself = step.script.directives().lock_timeout.is_some()
+            || step
+                .script
+                .statements()
+                .iter()
+                .any(|it| it.class == Class::Session);
         if statement.class != Class::ConcurrentAlone || sets_itself {
             return self.statement(step, index, statement, stop).await;
         }
@@ -94,10 +102,7 @@ impl Executor<'_> {
             return Answer::Failed(failure.at_statement(step, index, statement));
         }
         let answer = self.statement(step, index, statement, stop).await;
-        let back = format!(
-            "set lock_timeout = {}",
-            milliseconds(self.settings.lock_timeout)
-        );
+        let back = format!("set lock_timeout = {}", self.settings.lock_timeout(step));
         match (answer, self.command(&back).await) {
             (Answer::Ok, Err(failure)) => {
                 Answer::Failed(failure.at_statement(step, index, statement))
@@ -110,12 +115,13 @@ impl Executor<'_> {
     /// statement has ended, and that must not be forgotten.
     async fn record(&mut self, step: &Step, done: Option<usize>) -> Result<(), LedgerError> {
         let deadline = Instant::now() + self.settings.settle_wait;
+        let tool = self.settings.told(step);
         loop {
             let recorded = match done {
                 Some(done) => self.ledger.statements_done(step, done).await,
                 None => {
                     self.ledger
-                        .finish(step.version, step.direction(), &self.run.id)
+                        .finish(&step.key(), step.direction(), &self.run.id, &tool)
                         .await
                 }
             };
@@ -160,7 +166,7 @@ impl Executor<'_> {
         // Absent when the beginning itself could not be recorded.
         let recorded = self
             .ledger
-            .rolled_back(step.version, step.direction(), &failure)
+            .rolled_back(&step.key(), step.direction(), &failure)
             .await;
         if !matches!(recorded, Err(LedgerError::Changed(_))) {
             self.recorded(recorded);
@@ -173,13 +179,13 @@ impl Executor<'_> {
     async fn end_dirty(&mut self, step: &Step, failure: Failure) -> Ending {
         self.session = None;
         let deadline = Instant::now() + self.settings.settle_wait;
-        match settle(&mut self.ledger, step.version, deadline).await {
+        match settle(&mut self.ledger, &step.key(), deadline).await {
             Settled::StoppedAfter { .. } => {
                 let failure = match self.invalid_indexes().await {
                     Ok(invalid) => failure.with_hint(advice(&invalid)),
                     Err(_) => failure.with_hint(advice(&[])),
                 };
-                let recorded = self.ledger.dirty(step.version, &failure).await;
+                let recorded = self.ledger.dirty(&step.key(), &failure).await;
                 self.recorded(recorded);
                 Ending::Dirty(failure)
             }

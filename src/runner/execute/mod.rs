@@ -1,5 +1,6 @@
 //! Runs one file: in a transaction with its history row, or statement by statement.
 
+mod claims;
 mod concurrent;
 mod transaction;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::adopt::entry::WriteBack;
 use super::connect::{Connector, Session};
 use super::history::{Ledger, watch_for_our_death};
 use super::plan::Step;
@@ -34,6 +36,34 @@ pub(super) struct Settings {
     pub(super) cancel_wait: Duration,
     /// How long to ask how a file ended when its connection was lost.
     pub(super) settle_wait: Duration,
+    /// Which tool is told besides.
+    pub(super) write_back: Option<WriteBack>,
+}
+
+impl Settings {
+    /// How long a statement of a file waits for each lock.
+    fn lock_timeout(&self, step: &Step) -> String {
+        let own = step.script.directives().lock_timeout;
+        milliseconds(own.unwrap_or(self.lock_timeout))
+    }
+
+    /// How long a statement of a file may run.
+    fn statement_timeout(&self, step: &Step) -> String {
+        let own = step.script.directives().statement_timeout;
+        milliseconds(own.unwrap_or(self.statement_timeout))
+    }
+
+    /// The role that a file runs as.
+    fn owner<'a>(&'a self, step: &'a Step) -> Option<&'a str> {
+        let own = step.script.directives().owner.as_deref();
+        own.or(self.owner.as_deref())
+    }
+
+    /// What a tool is told of the end of a file.
+    fn told(&self, step: &Step) -> String {
+        let write_back = self.write_back.as_ref();
+        write_back.map(|it| it.parts(step)).unwrap_or_default()
+    }
 }
 
 /// How a file ended.

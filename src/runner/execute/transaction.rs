@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Answer, Ending, Executor, milliseconds, set_role};
 use crate::runner::connect::Session;
 use crate::runner::history::{
-    Beginning, FINISH_IN_TRANSACTION, LedgerError, finish_parameters, finished_state,
+    Beginning, LedgerError, finish_parameters, finish_statement, finished_state,
 };
 use crate::runner::plan::Step;
 use crate::runner::report::Failure;
@@ -25,9 +25,11 @@ use crate::runner::stop::Stop;
 const BEGIN: &str = "begin isolation level read committed read write";
 
 /// Undoes what a file may have set, before the history row is written by our own role. The search
-/// path keeps a function or operator of the file's own from standing in for the server's.
+/// path keeps a function or operator of the file's own from standing in for the server's, and
+/// literals are read as we write them.
 const OURSELVES: &str = "reset session authorization; reset role; \
-                         set local search_path = pg_catalog, pg_temp";
+                         set local search_path = pg_catalog, pg_temp; \
+                         set local standard_conforming_strings = on";
 
 impl Executor<'_> {
     /// Runs a file in one transaction.
@@ -71,11 +73,12 @@ impl Executor<'_> {
         };
         let recorded = self.ledger.begin_file(step, beginning).await;
         recorded.map_err(|error| Failure::new(error.to_string()).in_file(step))?;
-        let role = set_role("local", self.settings.owner.as_deref());
-        let settings = format!("{}; {role}", self.timeouts());
+        let role = set_role("local", self.settings.owner(step));
+        let settings = format!("{}; {role}", self.timeouts(step));
         self.command(&settings)
             .await
             .map_err(|it| it.in_file(step))?;
+        let counted = self.claims_before(step, stop).await?;
 
         for (index, statement) in step.script.statements().iter().enumerate() {
             if let Some(reason) = stop.now() {
@@ -90,6 +93,7 @@ impl Executor<'_> {
                 }
             }
         }
+        self.claims_after(step, &counted, stop).await?;
         self.write_history(step)
             .await
             .map_err(|it| it.in_file(step))?;
@@ -99,29 +103,25 @@ impl Executor<'_> {
         }
     }
 
-    fn timeouts(&self) -> String {
+    fn timeouts(&self, step: &Step) -> String {
         format!(
             "set local lock_timeout = {}; set local statement_timeout = {}; \
              set local idle_in_transaction_session_timeout = {}",
-            milliseconds(self.settings.lock_timeout),
-            milliseconds(self.settings.statement_timeout),
+            self.settings.lock_timeout(step),
+            self.settings.statement_timeout(step),
             milliseconds(self.settings.idle_in_transaction_timeout),
         )
     }
 
     async fn write_history(&self, step: &Step) -> Result<(), Failure> {
-        self.command(&format!("{OURSELVES}; {}", self.timeouts()))
+        self.command(&format!("{OURSELVES}; {}", self.timeouts(step)))
             .await?;
-        let version = step.version.to_string();
+        let (source, version) = (step.format.as_str(), step.version.to_string());
+        let sql = finish_statement(true, &self.settings.told(step));
         let state = finished_state(step.direction()).as_str();
         let run = self.run.id.as_str();
-        let parameters = finish_parameters(&version, &run, &state);
-        match self
-            .session()?
-            .client
-            .execute(FINISH_IN_TRANSACTION, &parameters)
-            .await
-        {
+        let parameters = finish_parameters(&source, &version, &run, &state);
+        match self.session()?.client.execute(&sql, &parameters).await {
             Ok(1) => Ok(()),
             Ok(_) => Err(Failure::new("the file ended the runner's transaction")),
             Err(error) => Err(Failure::from_error(&error)),
@@ -168,7 +168,7 @@ impl Executor<'_> {
     /// Finds out how the transaction ended and records it.
     async fn look_up(&mut self, step: &Step, failure: Failure) -> Ending {
         let deadline = Instant::now() + self.settings.settle_wait;
-        match settle(&mut self.ledger, step.version, deadline).await {
+        match settle(&mut self.ledger, &step.key(), deadline).await {
             Settled::Recorded(Some(state)) if state == finished_state(step.direction()) => {
                 self.run.note(format!(
                     "{}: the answer was lost, but it is committed",
@@ -181,7 +181,7 @@ impl Executor<'_> {
             Settled::RolledBack => {
                 let recorded = self
                     .ledger
-                    .rolled_back(step.version, step.direction(), &failure)
+                    .rolled_back(&step.key(), step.direction(), &failure)
                     .await;
                 self.recorded(recorded);
                 Ending::RolledBack(failure)
@@ -190,7 +190,7 @@ impl Executor<'_> {
                 let failure = failure.with_hint(
                     "part of the file is committed, because the file ended the transaction itself",
                 );
-                let recorded = self.ledger.dirty(step.version, &failure).await;
+                let recorded = self.ledger.dirty(&step.key(), &failure).await;
                 self.recorded(recorded);
                 Ending::Dirty(failure)
             }

@@ -1,4 +1,4 @@
--- State of the migration runner, layout 1. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 2. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -8,7 +8,7 @@ create table pgdrain.layout (
 create table pgdrain.run (
     run_id       uuid primary key,
     direction    text not null check (direction in ('up', 'down')),
-    traffic      text not null check (traffic in ('auto', 'open', 'exclusive')),
+    traffic      text not null check (traffic in ('auto', 'open', 'read_only', 'exclusive')),
     state        text not null,
     requested_by text not null,
     reason       text,
@@ -58,4 +58,4 @@ create table pgdrain.event (
     data    jsonb not null default '{}'
 );
 
-insert into pgdrain.layout (version) values (1);
+insert into pgdrain.layout (version) values (2);

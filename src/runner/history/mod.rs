@@ -15,15 +15,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use read::{Unfinished, XactStatus};
-pub use row::{Row, RowState};
-pub(super) use write::{Beginning, FINISH_IN_TRANSACTION, finish_parameters, finished_state};
+pub use row::{Key, Row, RowState};
+pub(super) use write::{Beginning, finish_parameters, finish_statement, finished_state};
 
 use super::connect::{ConnectError, Connector, Session};
 use super::lock::{self, LockError};
 use super::stop::Stop;
-
-/// The file format of the rows; other formats would count versions of their own.
-const SOURCE: &str = "golang-migrate";
 
 /// Settings for a session that keeps books: short statements, no surprises from `ALTER ROLE SET`,
 /// and a server process that notices within a second when we are gone.
@@ -32,6 +29,7 @@ const SETTINGS: &str = "\
     set default_transaction_read_only = off; \
     set default_transaction_isolation = 'read committed'; \
     set synchronous_commit = on; \
+    set standard_conforming_strings = on; \
     set lock_timeout = '10s'; \
     set statement_timeout = '30s'; \
     set idle_session_timeout = 0";
@@ -151,12 +149,23 @@ impl Ledger {
         Ok(self.session.client.query_one(sql, &[]).await?.get(0))
     }
 
+    /// Brings the tables of an older pgdrain to the present layout, each step in a transaction.
+    async fn upgrade_layout(&self) -> Result<(), tokio_postgres::Error> {
+        let sql = "select max(version) from pgdrain.layout";
+        let version: Option<i32> = self.session.client.query_one(sql, &[]).await?.get(0);
+        if version == Some(1) {
+            let upgrade = include_str!("layout_2.sql");
+            self.session.client.batch_execute(upgrade).await?;
+        }
+        Ok(())
+    }
+
     /// Creates the schema and the tables if they are not there. Needs the lock, which keeps two
     /// runs from doing it at once; never part of a migration's transaction, whose end would take
     /// them away again.
     pub(super) async fn ensure_layout(&self) -> Result<(), tokio_postgres::Error> {
         if self.has_layout().await? {
-            return Ok(());
+            return self.upgrade_layout().await;
         }
         // IF NOT EXISTS would still ask for the right to create schemas, which an administrator
         // who made the schema beforehand need not have given.

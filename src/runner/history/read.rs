@@ -1,8 +1,8 @@
 //! Questions to the history.
 
-use super::{Ledger, LedgerError, Row, RowState, SOURCE};
+use super::{Key, Ledger, LedgerError, Row, RowState};
 use crate::runner::script::TxMode;
-use crate::runner::source::{Checksums, Sha256, Version};
+use crate::runner::source::{Checksums, Format, Sha256, Version};
 use crate::runner::types::Direction;
 
 /// A migration whose end nobody recorded.
@@ -10,8 +10,8 @@ use crate::runner::types::Direction;
 pub(in crate::runner) struct Unfinished {
     /// The run that began it.
     pub(in crate::runner) run: String,
-    /// Its version.
-    pub(in crate::runner) version: Version,
+    /// What finds it.
+    pub(in crate::runner) key: Key,
     /// Its name.
     pub(in crate::runner) name: String,
     /// Up or down.
@@ -49,9 +49,9 @@ impl Ledger {
         let sql = "select version, name, checksum, raw_sha256, tx_mode, state, direction, \
                           statements_total, statements_done, failed_stmt, failed_message, down_sql, \
                           to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), \
-                          run_id::text \
-                   from pgdrain.migration where source = $1 order by version_key";
-        let rows = self.session.client.query(sql, &[&SOURCE]).await?;
+                          run_id::text, source \
+                   from pgdrain.migration order by version_key, version";
+        let rows = self.session.client.query(sql, &[]).await?;
         rows.iter().map(row).collect()
     }
 
@@ -77,15 +77,18 @@ impl Ledger {
                           m.statements_done, m.statements_total, m.pid, \
                           exists (select from pg_stat_activity a where a.pid = m.pid \
                                   and coalesce(a.backend_start = m.backend_start, true)), \
-                          pg_xact_status(m.xid) \
-                   from pgdrain.migration m where m.source = $1 and m.state = 'running' \
+                          pg_xact_status(m.xid), m.source \
+                   from pgdrain.migration m where m.state = 'running' \
                    order by m.version_key";
-        let rows = self.session.client.query(sql, &[&SOURCE]).await?;
+        let rows = self.session.client.query(sql, &[]).await?;
         rows.iter()
             .map(|row| {
                 Ok(Unfinished {
                     run: row.get(0),
-                    version: version(row.get(1))?,
+                    key: Key {
+                        format: format(row.get(10))?,
+                        version: version(row.get(1))?,
+                    },
                     name: row.get(2),
                     direction: direction(row.get(3))?,
                     mode: mode(row.get(4))?,
@@ -101,13 +104,13 @@ impl Ledger {
     /// Where one migration stands.
     pub(in crate::runner) async fn state_of(
         &self,
-        version: Version,
+        key: &Key,
     ) -> Result<Option<RowState>, LedgerError> {
         let sql = "select state from pgdrain.migration where source = $1 and version = $2";
         let row = self
             .session
             .client
-            .query_opt(sql, &[&SOURCE, &version.to_string()])
+            .query_opt(sql, &[&key.format.as_str(), &key.version.to_string()])
             .await?;
         row.map(|row| state(row.get(0))).transpose()
     }
@@ -116,6 +119,8 @@ impl Ledger {
 fn row(row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
     let digest = |bytes: &[u8]| Sha256::from_bytes(bytes).ok_or_else(|| unreadable("a checksum"));
     Ok(Row {
+        format: format(row.get(14))?,
+        adopted: false,
         version: version(row.get(0))?,
         name: row.get(1),
         checksums: Checksums {
@@ -144,9 +149,14 @@ fn number(value: i32) -> u32 {
 
 fn version(text: &str) -> Result<Version, LedgerError> {
     text.parse()
-        .map(Version)
         .ok()
         .ok_or_else(|| unreadable(format!("version {text:?}")))
+}
+
+fn format(word: &str) -> Result<Format, LedgerError> {
+    word.parse()
+        .ok()
+        .ok_or_else(|| unreadable(format!("files of {word:?}")))
 }
 
 fn state(word: &str) -> Result<RowState, LedgerError> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::runner::script::TxMode;
-use crate::runner::source::{Checksums, Version};
+use crate::runner::source::{Checksums, Format, Version};
 use crate::runner::types::Direction;
 
 /// Where a migration stands, as kept in `pgdrain.migration`.
@@ -57,9 +57,22 @@ impl RowState {
     }
 }
 
+/// What finds a migration in the history: each format counts versions of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// How its files are named and written.
+    pub format: Format,
+    /// Its version.
+    pub version: Version,
+}
+
 /// One migration of the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// How its files are named and written.
+    pub format: Format,
+    /// Whether only the history of another tool knows it: nothing of ours has run for it.
+    pub adopted: bool,
     /// Its version.
     pub version: Version,
     /// Its name, as `Migration::name`.

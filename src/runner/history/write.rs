@@ -3,35 +3,32 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::{Ledger, LedgerError, RowState, SOURCE};
+use super::{Key, Ledger, LedgerError, RowState};
 use crate::runner::plan::{Action, Step};
 use crate::runner::report::{Failure, Report};
-use crate::runner::source::Version;
+use crate::runner::source::SqlFile;
 use crate::runner::types::{Direction, TrafficMode};
 
-/// Ends a file inside its own transaction. The row must be the one that this very transaction
-/// began: a script that managed to end our transaction and begin another does not find it.
-pub(in crate::runner) const FINISH_IN_TRANSACTION: &str = "\
-    with done as ( \
-        update pgdrain.migration set state = $4, statements_done = statements_total, \
-               finished_at = clock_timestamp(), failed_stmt = null, failed_sqlstate = null, \
-               failed_message = null \
-        where source = $1 and version = $2 and run_id = $3::text::uuid and state = 'running' \
-          and xid = pg_current_xact_id() \
-        returning run_id, version, name) \
-    insert into pgdrain.event (run_id, type, version, data) \
-    select run_id, $4, version, jsonb_build_object('name', name) from done";
-
-/// The same for a file without a transaction of its own.
-const FINISH: &str = "\
-    with done as ( \
-        update pgdrain.migration set state = $4, statements_done = statements_total, \
-               finished_at = clock_timestamp(), failed_stmt = null, failed_sqlstate = null, \
-               failed_message = null \
-        where source = $1 and version = $2 and run_id = $3::text::uuid and state = 'running' \
-        returning run_id, version, name) \
-    insert into pgdrain.event (run_id, type, version, data) \
-    select run_id, $4, version, jsonb_build_object('name', name) from done";
+/// The statement that ends a file well, with what a tool is told besides (`WriteBack::parts`, or
+/// nothing). In a file's own transaction the row must be the one that this very transaction began: a
+/// script that managed to end our transaction and begin another does not find it.
+pub(in crate::runner) fn finish_statement(in_transaction: bool, tool: &str) -> String {
+    let ours = match in_transaction {
+        true => "and xid = pg_current_xact_id()",
+        false => "",
+    };
+    format!(
+        "with done as ( \
+            update pgdrain.migration set state = $4, statements_done = statements_total, \
+                   finished_at = clock_timestamp(), failed_stmt = null, failed_sqlstate = null, \
+                   failed_message = null \
+            where source = $1 and version = $2 and run_id = $3::text::uuid and state = 'running' \
+              {ours} \
+            returning run_id, version, name, started_at){tool} \
+        insert into pgdrain.event (run_id, type, version, data) \
+        select run_id, $4, version, jsonb_build_object('name', name) from done"
+    )
+}
 
 /// Marks an up file as running, new or again. The statement text of the parameters is checked by
 /// the server: source, version, name, checksums, mode, count, texts, xid, pid, run.
@@ -39,7 +36,7 @@ const BEGIN_UP: &str = "\
     insert into pgdrain.migration as m (source, version, version_key, name, checksum, raw_sha256, \
            tx_mode, state, direction, statements_total, up_sql, down_sql, xid, pid, backend_start, \
            run_id) \
-    values ($1, $2, array[$2::text::numeric], $3, $4, $5, $6, 'running', 'up', $7, $8, $9, \
+    values ($1, $2, $13::text::numeric[], $3, $4, $5, $6, 'running', 'up', $7, $8, $9, \
             $10::text::xid8, $11, (select backend_start from pg_stat_activity where pid = $11), \
             $12::text::uuid) \
     on conflict (source, version) do update set name = excluded.name, \
@@ -50,7 +47,18 @@ const BEGIN_UP: &str = "\
            down_sql = excluded.down_sql, xid = excluded.xid, pid = excluded.pid, \
            backend_start = excluded.backend_start, run_id = excluded.run_id, \
            applied_by = excluded.applied_by, started_at = excluded.started_at, finished_at = null \
-    where m.state in ('failed', 'reverted')";
+    where m.state in ('failed', 'reverted') \
+       or (m.state = 'applied' and m.version like 'R\\_\\_%')";
+
+/// Records as applied what another tool applied.
+const ADOPT: &str = "\
+    insert into pgdrain.migration (source, version, version_key, name, checksum, raw_sha256, \
+           tx_mode, state, direction, statements_total, up_sql, run_id, finished_at) \
+    values ($1, $2, $3::text::numeric[], $4, $5, $6, 'file', 'applied', 'up', 0, $7, \
+            $8::text::uuid, clock_timestamp()) \
+    on conflict (source, version) do update set state = 'applied', direction = 'up', \
+           finished_at = excluded.finished_at \
+    where pgdrain.migration.state in ('failed', 'reverted')";
 
 /// Marks a down file as running. Checksums and texts stay those of what is applied.
 const BEGIN_DOWN: &str = "\
@@ -124,7 +132,7 @@ impl Ledger {
         step: &Step,
         beginning: Beginning<'_>,
     ) -> Result<(), LedgerError> {
-        let version = step.version.to_string();
+        let (source, version) = (step.format.as_str(), step.version.to_string());
         let mode = step.script.mode().as_str();
         let total = count(step.script.statements().len());
         let Beginning { run, pid, xid } = beginning;
@@ -132,10 +140,12 @@ impl Ledger {
             Action::Apply {
                 checksums,
                 down_sql,
+                tool_checksum: _,
             } => {
                 let down_sql = down_sql.as_deref();
-                let parameters: [&(dyn ToSql + Sync); 12] = [
-                    &SOURCE,
+                let order = step.version.key();
+                let parameters: [&(dyn ToSql + Sync); 13] = [
+                    &source,
                     &version,
                     &step.name,
                     &checksums.normalised.as_bytes(),
@@ -147,16 +157,39 @@ impl Ledger {
                     &xid,
                     &pid,
                     &run,
+                    &order,
                 ];
                 self.session.client.execute(BEGIN_UP, &parameters).await?
             }
-            Action::Revert => {
+            Action::Revert { adopted } => {
+                if let Some(up) = adopted {
+                    self.adopt(step, up, run).await?;
+                }
                 let parameters: [&(dyn ToSql + Sync); 7] =
-                    [&SOURCE, &version, &mode, &total, &xid, &pid, &run];
+                    [&source, &version, &mode, &total, &xid, &pid, &run];
                 self.session.client.execute(BEGIN_DOWN, &parameters).await?
             }
         };
         one_row(rows, &step.name)
+    }
+
+    /// Takes over what another tool applied and is to be reverted, so that the run of its down file
+    /// can be recorded. What we know already stays as it is.
+    async fn adopt(&self, step: &Step, up: &SqlFile, run: &str) -> Result<(), LedgerError> {
+        let (source, version) = (step.format.as_str(), step.version.to_string());
+        let order = step.version.key();
+        let parameters: [&(dyn ToSql + Sync); 8] = [
+            &source,
+            &version,
+            &order,
+            &step.name,
+            &up.checksums.normalised.as_bytes(),
+            &up.checksums.raw.as_bytes(),
+            &&*up.sql,
+            &run,
+        ];
+        self.session.client.execute(ADOPT, &parameters).await?;
+        Ok(())
     }
 
     /// Records how many statements of a file without a transaction have ended well.
@@ -167,26 +200,30 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let sql = "update pgdrain.migration set statements_done = $3 \
                    where source = $1 and version = $2 and state = 'running'";
-        let version = step.version.to_string();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&SOURCE, &version, &count(done)];
+        let (source, version) = (step.format.as_str(), step.version.to_string());
+        let parameters: [&(dyn ToSql + Sync); 3] = [&source, &version, &count(done)];
         one_row(
             self.session.client.execute(sql, &parameters).await?,
             &step.name,
         )
     }
 
-    /// Records the good end of a file without a transaction.
+    /// Records the good end of a file without a transaction; `tool` is what else is told to whom.
     pub(in crate::runner) async fn finish(
         &self,
-        version: Version,
+        key: &Key,
         direction: Direction,
         run: &str,
+        tool: &str,
     ) -> Result<(), LedgerError> {
-        let version = version.to_string();
+        let (source, version) = (key.format.as_str(), key.version.to_string());
         let state = finished_state(direction).as_str();
-        let parameters = finish_parameters(&version, &run, &state);
+        let parameters = finish_parameters(&source, &version, &run, &state);
         one_row(
-            self.session.client.execute(FINISH, &parameters).await?,
+            self.session
+                .client
+                .execute(&finish_statement(false, tool), &parameters)
+                .await?,
             &version,
         )
     }
@@ -195,7 +232,7 @@ impl Ledger {
     /// down file should have reverted is still applied.
     pub(in crate::runner) async fn rolled_back(
         &self,
-        version: Version,
+        key: &Key,
         direction: Direction,
         failure: &Failure,
     ) -> Result<(), LedgerError> {
@@ -203,30 +240,30 @@ impl Ledger {
             Direction::Up => RowState::Failed,
             Direction::Down => RowState::Applied,
         };
-        self.fail(version, state, "rolled_back", failure).await
+        self.fail(key, state, "rolled_back", failure).await
     }
 
     /// Records that part of a file is in the database.
     pub(in crate::runner) async fn dirty(
         &self,
-        version: Version,
+        key: &Key,
         failure: &Failure,
     ) -> Result<(), LedgerError> {
-        self.fail(version, RowState::Dirty, "dirty", failure).await
+        self.fail(key, RowState::Dirty, "dirty", failure).await
     }
 
     async fn fail(
         &self,
-        version: Version,
+        key: &Key,
         state: RowState,
         event: &str,
         failure: &Failure,
     ) -> Result<(), LedgerError> {
-        let text = version.to_string();
+        let (source, text) = (key.format.as_str(), key.version.to_string());
         let statement = failure.statement.and_then(|it| i32::try_from(it).ok());
         let state = state.as_str();
         let parameters: [&(dyn ToSql + Sync); 7] = [
-            &SOURCE,
+            &source,
             &text,
             &state,
             &statement,
@@ -246,13 +283,14 @@ pub(in crate::runner) fn finished_state(direction: Direction) -> RowState {
     }
 }
 
-/// Parameters of `FINISH_IN_TRANSACTION`.
+/// Parameters of `finish_statement`.
 pub(in crate::runner) fn finish_parameters<'a>(
+    source: &'a &str,
     version: &'a String,
     run: &'a &str,
     state: &'a &str,
 ) -> [&'a (dyn ToSql + Sync); 4] {
-    [&SOURCE, version, run, state]
+    [source, version, run, state]
 }
 
 fn count(items: usize) -> i32 {

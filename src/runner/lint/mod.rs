@@ -134,6 +134,7 @@ fn file<'a>(step: &'a StudiedStep<'a>) -> File<'a> {
 fn needs(traffic: StepTraffic) -> Needs {
     match traffic {
         StepTraffic::Open => Needs::Open,
+        StepTraffic::ReadOnly => Needs::ReadOnly,
         StepTraffic::Exclusive => Needs::Exclusive,
     }
 }

@@ -1,6 +1,7 @@
 //! Rules about names: of files, and of what they create.
 
 use super::{File, Hit, place};
+use crate::runner::script::Script;
 use crate::runner::shape::{Kind, Name};
 use crate::runner::source::MigrationSet;
 use crate::runner::types::Direction;
@@ -18,7 +19,9 @@ pub(super) fn directory(set: &MigrationSet) -> Vec<(String, Hit)> {
             let message = format!("{file} is named in letters that are not all lower case");
             hits.push((file.clone(), Hit::new("file-name", 0, message)));
         }
-        if migration.down.is_none() {
+        let explained = Script::of(&migration.up)
+            .is_ok_and(|script| script.directives().irreversible.is_some());
+        if migration.down.is_none() && !explained {
             let message = format!("{file} has no down file");
             hits.push((file, Hit::new("missing-down", 0, message)));
         }

@@ -163,7 +163,7 @@ pub const RULES: &[Rule] = &[
     of("file-name", Asks::Text, [W, W, W], "the file's name is not NUMBER_words_in_lower_case",
         "rename it before it is applied anywhere"),
     of("missing-down", Asks::Text, [W, W, W], "there is no down file",
-        "write one: without it only a backup leads back"),
+        "write one, or say `-- pgdrain:irreversible REASON`: without it only a backup leads back"),
     of("object-name", Asks::Text, [N, N, N], "a name that has to be quoted wherever it is used",
         "use lower case letters, digits and underscores"),
     of("suppression", Asks::Text, [E, E, E], "a comment that allows a rule has no reason, or names no rule",

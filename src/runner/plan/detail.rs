@@ -37,10 +37,11 @@ pub(in crate::runner) fn report(
         let wider = match (step.traffic, step.needs) {
             (StepTraffic::Exclusive, Needs::Open) => "open traffic",
             (StepTraffic::Exclusive, Needs::ReadOnly) => "read-only traffic",
+            (StepTraffic::ReadOnly, Needs::Open) => "open traffic",
             _ => continue,
         };
         notes.push(format!(
-            "{} could run in {wider}; it is given a window",
+            "{} could run in {wider}; it is given less",
             step.file
         ));
     }
@@ -75,10 +76,10 @@ fn step(studied: &StudiedStep<'_>) -> PlannedStep {
             down_sql: Some(_), ..
         } => Back::DownFile,
         Action::Apply { down_sql: None, .. } => Back::Backup,
-        Action::Revert => Back::UpFile,
+        Action::Revert { .. } => Back::UpFile,
     };
     PlannedStep {
-        version: step.version,
+        version: step.version.clone(),
         file: step.file.clone(),
         sha256: Checksums::of(step.script.text()).normalised.to_string(),
         mode: step.script.mode(),

@@ -221,7 +221,7 @@ struct Bound<'a> {
 
 #[derive(Serialize)]
 struct BoundFile<'a> {
-    version: Version,
+    version: &'a Version,
     file: &'a str,
     sha256: &'a str,
     mode: TxMode,
@@ -245,7 +245,7 @@ pub(super) fn hash(direction: Direction, steps: &[PlannedStep]) -> String {
     let files = steps
         .iter()
         .map(|step| BoundFile {
-            version: step.version,
+            version: &step.version,
             file: &step.file,
             sha256: &step.sha256,
             mode: step.mode,

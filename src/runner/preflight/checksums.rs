@@ -21,6 +21,9 @@ fn is_mine(problem: &Problem) -> bool {
         Problem::Script { .. }
         | Problem::Dirty(_)
         | Problem::OutOfOrder { .. }
-        | Problem::NoDown(..) => false,
+        | Problem::NoDown(..)
+        | Problem::NoWayBack(_)
+        | Problem::Traffic { .. }
+        | Problem::Tool(_) => false,
     }
 }

@@ -9,7 +9,10 @@ pub(super) fn check(problems: &[Problem]) -> Check {
         | Problem::Changed { .. }
         | Problem::Missing(..)
         | Problem::OutOfOrder { .. }
-        | Problem::NoDown(..) => false,
+        | Problem::NoDown(..)
+        | Problem::NoWayBack(_)
+        | Problem::Traffic { .. }
+        | Problem::Tool(_) => false,
     };
     let wrong = problems
         .iter()

@@ -18,11 +18,12 @@ pub(super) fn concern(problems: &[Problem]) -> bool {
 
 fn is_mine(problem: &Problem) -> bool {
     match problem {
-        Problem::Script { .. } => true,
+        Problem::Script { .. } | Problem::NoWayBack(_) | Problem::Traffic { .. } => true,
         Problem::Changed { .. }
         | Problem::Missing(..)
         | Problem::Dirty(_)
         | Problem::OutOfOrder { .. }
-        | Problem::NoDown(..) => false,
+        | Problem::NoDown(..)
+        | Problem::Tool(_) => false,
     }
 }

@@ -7,6 +7,7 @@ mod checksums;
 mod connectable;
 mod dirty;
 mod files;
+mod history;
 mod long_transactions;
 mod pending;
 mod privileges;
@@ -15,11 +16,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::adopt::entry::WriteBack;
+use super::adopt::{self, Known};
 use super::connect::Session;
-use super::history::{Ledger, Row};
+use super::history::{Ledger, LedgerError};
 use super::plan::{self, Plan, Problem, Wish};
 use super::report::chain;
-use super::source::MigrationSet;
+use super::source::{MigrationSet, Reading};
 
 /// One check and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +80,11 @@ impl Check {
         Self { details, ..self }
     }
 
+    fn with_notes(mut self, notes: Vec<String>) -> Self {
+        self.details.extend(notes);
+        self
+    }
+
     /// Whether it lets the run go on.
     pub fn is_passed(&self) -> bool {
         match self.outcome {
@@ -98,7 +106,11 @@ impl Check {
 /// What preflight needs to know of the run.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
-    pub(super) set: &'a MigrationSet,
+    pub(super) reading: &'a Reading,
+    /// The table of the files' own tool, if it was named.
+    pub(super) history: Option<&'a str>,
+    /// Whether that tool is told of what is done.
+    pub(super) write_back: bool,
     pub(super) wish: Wish,
     /// The role that files run as, if not our own.
     pub(super) owner: Option<&'a str>,
@@ -113,6 +125,8 @@ pub(super) struct Subject<'a> {
 pub(super) struct Findings {
     pub(super) checks: Vec<Check>,
     pub(super) plan: Option<Plan>,
+    /// How a tool is told of what is done, if it was asked for.
+    pub(super) write_back: Option<WriteBack>,
     /// Whether a file cannot be used, which is a mistake in the call, not in the database.
     pub(super) unusable_files: bool,
 }
@@ -138,12 +152,28 @@ pub(super) async fn examine(ledger: &Ledger, subject: &Subject<'_>) -> Findings 
         privileges::check(session, subject.owner).await,
         long_transactions::check(session, subject).await,
     ];
-    let (plan, problems) = match ledger.rows().await {
-        Ok(rows) => examine_history(subject, &rows, &mut checks),
+    let learnt = async {
+        let rows = ledger.rows().await?;
+        let learnt = adopt::learn(session, subject.reading, subject.history, rows).await?;
+        Ok::<_, LedgerError>(learnt)
+    };
+    let mut write_back = None;
+    let (plan, problems) = match learnt.await {
+        Ok((set, mut known)) => {
+            checks.push(history::check(session, subject, &mut known).await);
+            write_back = known
+                .table
+                .take()
+                .filter(|_| subject.write_back)
+                .map(|table| WriteBack {
+                    table,
+                    versions: set.iter().map(|it| it.version.clone()).collect(),
+                });
+            examine_history(subject, set, &known, &mut checks)
+        }
         Err(error) => {
-            checks.extend(
-                ["files", "checksums", "dirty", "pending"].map(|it| Check::unknown(it, &error)),
-            );
+            let unknown = ["history", "files", "checksums", "dirty", "pending"];
+            checks.extend(unknown.map(|it| Check::unknown(it, &error)));
             (None, Vec::new())
         }
     };
@@ -151,16 +181,18 @@ pub(super) async fn examine(ledger: &Ledger, subject: &Subject<'_>) -> Findings 
     Findings {
         checks,
         plan: plan.filter(|_| passed),
+        write_back,
         unusable_files: files::concern(&problems),
     }
 }
 
 fn examine_history(
     subject: &Subject<'_>,
-    rows: &[Row],
+    set: &MigrationSet,
+    known: &Known,
     checks: &mut Vec<Check>,
 ) -> (Option<Plan>, Vec<Problem>) {
-    let result = plan::build(subject.set, rows, subject.wish);
+    let result = plan::build(set, &known.rows, subject.wish);
     let (plan, problems) = match result {
         Ok(plan) => (Some(plan), Vec::new()),
         Err(problems) => (None, problems),

@@ -8,7 +8,10 @@ pub(super) fn check(problems: &[Problem], plan: Option<&Plan>) -> Check {
         Problem::Script { .. }
         | Problem::Changed { .. }
         | Problem::Missing(..)
-        | Problem::Dirty(_) => false,
+        | Problem::Dirty(_)
+        | Problem::NoWayBack(_)
+        | Problem::Traffic { .. }
+        | Problem::Tool(_) => false,
     };
     let wrong = problems
         .iter()

@@ -15,13 +15,6 @@ pub(super) async fn check(session: &Session, owner: Option<&str>) -> Check {
     }
 }
 
-impl Check {
-    fn with_notes(mut self, notes: Vec<String>) -> Self {
-        self.details.extend(notes);
-        self
-    }
-}
-
 /// What is missing, and what is worth knowing.
 async fn find(
     session: &Session,

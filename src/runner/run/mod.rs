@@ -25,7 +25,7 @@ use super::preflight::Check;
 use super::record::Run;
 use super::report::{Failure, FileOutcome, FileReport, Report, WindowReport};
 use super::script::TxMode;
-use super::source::MigrationSet;
+use super::source::Reading;
 use super::stop::{Stop, StopReason};
 use super::traffic::{Finish, Traffic};
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
@@ -37,7 +37,7 @@ pub(super) struct Job<T> {
     pub(super) options: Options,
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
-    pub(super) set: MigrationSet,
+    pub(super) reading: Reading,
 }
 
 /// What is gathered for the report.
@@ -80,10 +80,14 @@ impl<T: Traffic> Job<T> {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
         for (index, step) in plan.steps.iter().enumerate() {
-            if step.traffic == StepTraffic::Open {
+            if window
+                .as_ref()
+                .is_some_and(|it: &Window| it.traffic != step.traffic)
+            {
                 self.end_window(&mut window, Finish::Reopen, findings).await;
-            } else if window.is_none() {
-                match self.begin_window(stop, findings).await {
+            }
+            if step.traffic != StepTraffic::Open && window.is_none() {
+                match self.begin_window(step.traffic, stop, findings).await {
                     Ok(granted) => window = Some(granted),
                     Err(refused) => {
                         end = refused;
@@ -170,10 +174,11 @@ impl<T: Traffic> Job<T> {
         let statements = step.script.statements().len();
         let how = match step.script.mode() {
             TxMode::File => "in one transaction",
-            TxMode::None => "statement by statement, because not all can run in a transaction",
+            TxMode::None => "statement by statement, without a transaction",
         };
         let traffic = match step.traffic {
             StepTraffic::Open => "in open traffic",
+            StepTraffic::ReadOnly => "while others only read",
             StepTraffic::Exclusive => "alone",
         };
         let number = index + 1;
@@ -239,7 +244,7 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         (Ending::Unknown(_), _) => FileOutcome::Unknown,
     };
     FileReport {
-        version: step.version,
+        version: step.version.clone(),
         file: step.file.clone(),
         mode: step.script.mode(),
         traffic: step.traffic,

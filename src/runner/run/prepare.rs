@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{End, Findings, Job};
+use crate::runner::adopt::entry::WriteBack;
 use crate::runner::execute::{Executor, Settings};
 use crate::runner::history::{Ledger, LedgerError};
 use crate::runner::lock::LockError;
@@ -15,6 +16,7 @@ use crate::runner::recover;
 use crate::runner::report::Failure;
 use crate::runner::stop::Stop;
 use crate::runner::survey::plan_report;
+use crate::runner::today;
 use crate::runner::traffic::Traffic;
 use crate::runner::types::{EventKind, Exit, RunState};
 
@@ -28,12 +30,12 @@ impl<T: Traffic> Job<T> {
         self.run.enter(RunState::Preflight, "preflight begins");
         let mut ledger = self.open_ledger(stop, findings).await?;
         match self.check(&mut ledger, findings).await {
-            Ok(plan) => {
+            Ok((plan, write_back)) => {
                 let mut executor = Executor::new(
                     Arc::clone(&self.connector),
                     ledger,
                     &self.run,
-                    self.settings(),
+                    self.settings(write_back),
                 );
                 match executor.connect().await {
                     Ok(()) => Ok((executor, plan)),
@@ -78,7 +80,11 @@ impl<T: Traffic> Job<T> {
     }
 
     /// Recovers what an earlier run left, makes every check, and opens the books.
-    async fn check(&self, ledger: &mut Ledger, findings: &mut Findings) -> Result<Plan, End> {
+    async fn check(
+        &self,
+        ledger: &mut Ledger,
+        findings: &mut Findings,
+    ) -> Result<(Plan, Option<WriteBack>), End> {
         let books = |error: LedgerError| Failure::new(error.to_string());
         match recover::resolve(ledger, self.options.recover_wait).await {
             Ok(recovery) => {
@@ -92,11 +98,15 @@ impl<T: Traffic> Job<T> {
         }
         let own = self.connector.own_pids();
         let subject = Subject {
-            set: &self.set,
+            reading: &self.reading,
+            history: self.request.history.as_deref(),
+            write_back: self.request.write_back || self.options.write_back,
             wish: Wish {
                 direction: self.request.direction,
                 steps: self.request.steps,
                 traffic: self.request.traffic,
+                today: today(),
+                down_required: self.options.down_required,
             },
             owner: self.options.owner.as_deref(),
             long_transaction: self.options.long_transaction,
@@ -112,6 +122,7 @@ impl<T: Traffic> Job<T> {
             };
             return Err((RunState::Failed, exit));
         };
+        let write_back = found.write_back;
         if plan.steps.is_empty() {
             return Err((RunState::Succeeded, Exit::Success));
         }
@@ -130,7 +141,7 @@ impl<T: Traffic> Job<T> {
                 .await
         };
         match opened.await {
-            Ok(()) => Ok(plan),
+            Ok(()) => Ok((plan, write_back)),
             Err(error) => Err(self.failed(findings, books(error), Exit::Preflight)),
         }
     }
@@ -163,7 +174,7 @@ impl<T: Traffic> Job<T> {
         findings.checks.extend(checks);
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self, write_back: Option<WriteBack>) -> Settings {
         let options = &self.options;
         let request = &self.request;
         Settings {
@@ -175,6 +186,7 @@ impl<T: Traffic> Job<T> {
             owner: options.owner.clone(),
             cancel_wait: options.cancel_wait,
             settle_wait: options.settle_wait,
+            write_back,
         }
     }
 }

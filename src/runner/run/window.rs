@@ -9,10 +9,12 @@ use crate::runner::execute::millis;
 use crate::runner::report::{Failure, WindowReport};
 use crate::runner::stop::{Stop, WindowEnd};
 use crate::runner::traffic::{Finish, Grant, Progress, Traffic, WindowRequest, WindowStage};
-use crate::runner::types::{EventKind, Exit, RunState};
+use crate::runner::types::{EventKind, Exit, RunState, StepTraffic};
 
 /// A window that is ours.
 pub(super) struct Window {
+    /// What it lets through.
+    pub(super) traffic: StepTraffic,
     grant: Grant,
     granted_after_ms: u64,
     since: Instant,
@@ -32,15 +34,22 @@ impl<T: Traffic> Job<T> {
     /// Asks for a window; gives up when the run is stopped.
     pub(super) async fn begin_window(
         &self,
+        traffic: StepTraffic,
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<Window, End> {
-        self.run
-            .enter(RunState::Holding, "asking for an exclusive window");
+        let (what, asking) = match traffic {
+            StepTraffic::Exclusive | StepTraffic::Open => {
+                ("exclusive", "asking for an exclusive window")
+            }
+            StepTraffic::ReadOnly => ("read-only", "asking for a read-only window"),
+        };
+        self.run.enter(RunState::Holding, asking);
         let run = Arc::clone(&self.run);
         let request = WindowRequest {
             database: self.run.database.clone(),
             duration: self.request.window.map_or(self.options.window, |it| it.0),
+            traffic,
             drain: self.request.drain(),
             bypass: self.request.bypass,
             fence: self.request.fence,
@@ -62,11 +71,11 @@ impl<T: Traffic> Job<T> {
             granted = self.traffic.begin(request) => match granted {
                 Ok(grant) => {
                     let granted_after_ms = millis(asked.elapsed());
-                    self.run.enter(RunState::Applying, format!("exclusive after {granted_after_ms} ms"));
-                    Ok(Window { grant, granted_after_ms, since: Instant::now() })
+                    self.run.enter(RunState::Applying, format!("{what} after {granted_after_ms} ms"));
+                    Ok(Window { traffic, grant, granted_after_ms, since: Instant::now() })
                 }
                 Err(refused) => {
-                    let failure = Failure::new(format!("no exclusive window: {}", refused.message));
+                    let failure = Failure::new(format!("no {what} window: {}", refused.message));
                     self.run.tell(EventKind::Failure, failure.to_string(), refused.report);
                     findings.failure = Some(failure);
                     Err((RunState::Failed, Exit::NotGranted))
@@ -86,6 +95,7 @@ impl<T: Traffic> Job<T> {
             grant,
             granted_after_ms,
             since,
+            traffic: _,
         }) = window.take()
         else {
             return;

@@ -1,6 +1,22 @@
 //! Migration files: what they are once read, and their checksums; a submodule per file format.
+//!
+//! `detect` tells the format by names (and markers in the text), `directory` reads files for the
+//! command line, each format's `collect` turns them into a [`MigrationSet`]. Files that hold both
+//! directions are cut by `sections`, which keeps every line where it was.
 
+pub mod dbmate;
+mod detect;
+mod directory;
+mod fault;
+pub mod flyway;
+mod gather;
 pub mod golang_migrate;
+pub mod goose;
+pub mod prisma;
+mod sections;
+pub mod sqlx;
+mod tool_checksum;
+mod version;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,19 +25,71 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use super::directives::Directives;
+use crate::config::words;
+
+pub use detect::{Reading, read};
+pub use directory::read_directory;
+pub use fault::{SourceError, SourceProblem};
+pub use tool_checksum::ToolChecksum;
+pub use version::{NoVersion, Version};
+
 /// Bytes a single file may have. Beyond it lies data, which belongs in a load, not in a migration.
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A migration's number, as golang-migrate reads it: leading zeros do not count.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(transparent)]
-pub struct Version(pub u64);
+words! {
+    /// A way of naming and writing migration files, after the tool that has it.
+    Format {
+        /// `NUMBER_name.up.sql` and `.down.sql`.
+        GolangMigrate = "golang-migrate",
+        /// `V1_2__name.sql`, `U1_2__name.sql`, `R__name.sql`.
+        Flyway = "flyway",
+        /// `NUMBER_name.sql` with `-- migrate:up` and `-- migrate:down`.
+        Dbmate = "dbmate",
+        /// `NUMBER_name.sql`, or `.up.sql` and `.down.sql`.
+        Sqlx = "sqlx",
+        /// `NUMBER_name/migration.sql`.
+        Prisma = "prisma",
+        /// `NUMBER_name.sql` with `-- +goose Up` and `-- +goose Down`.
+        Goose = "goose",
+    }
+}
 
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 6] = [
+        Self::GolangMigrate,
+        Self::Flyway,
+        Self::Dbmate,
+        Self::Sqlx,
+        Self::Prisma,
+        Self::Goose,
+    ];
+
+    /// What its files are called.
+    pub fn names(self) -> &'static str {
+        match self {
+            Self::GolangMigrate => "NUMBER_name.up.sql or NUMBER_name.down.sql",
+            Self::Flyway => "V1_2__name.sql, U1_2__name.sql or R__name.sql",
+            Self::Dbmate | Self::Goose => "NUMBER_name.sql",
+            Self::Sqlx => "NUMBER_name.sql, NUMBER_name.up.sql or NUMBER_name.down.sql",
+            Self::Prisma => "14 digits_name/migration.sql",
+        }
+    }
+
+    /// Makes a set of migrations from posted files.
+    ///
+    /// # Errors
+    /// Every fault found, not only the first.
+    pub fn collect(self, files: &[PostedFile]) -> Result<MigrationSet, Vec<SourceError>> {
+        match self {
+            Self::GolangMigrate => golang_migrate::collect(files),
+            Self::Flyway => flyway::collect(files),
+            Self::Dbmate => dbmate::collect(files),
+            Self::Sqlx => sqlx::collect(files),
+            Self::Prisma => prisma::collect(files),
+            Self::Goose => goose::collect(files),
+        }
     }
 }
 
@@ -29,7 +97,7 @@ impl fmt::Display for Version {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostedFile {
-    /// The file's name, without a directory.
+    /// The file's name below the directory, with `/` where it lies in another one.
     pub name: String,
     /// The file's text, byte for byte (a byte order mark and CR stay).
     pub sql: String,
@@ -38,20 +106,26 @@ pub struct PostedFile {
 }
 
 /// Every migration of a directory, in the order of versions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationSet {
+    format: Format,
     migrations: BTreeMap<Version, Migration>,
 }
 
 impl MigrationSet {
+    /// How its files are named and written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// The migrations, lowest version first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Migration> {
         self.migrations.values()
     }
 
     /// The migration of a version.
-    pub fn get(&self, version: Version) -> Option<&Migration> {
-        self.migrations.get(&version)
+    pub fn get(&self, version: &Version) -> Option<&Migration> {
+        self.migrations.get(version)
     }
 
     /// How many there are.
@@ -70,7 +144,7 @@ impl MigrationSet {
 pub struct Migration {
     /// Its place in the order.
     pub version: Version,
-    /// The up file's name without `.up.sql`.
+    /// The up file's name without its endings (or its directory's name).
     pub name: String,
     /// The file that applies it.
     pub up: SqlFile,
@@ -81,12 +155,17 @@ pub struct Migration {
 /// A file's name, text and checksums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqlFile {
-    /// The file's name, without a directory.
+    /// The file's name below the directory.
     pub name: String,
-    /// What is sent to the server: the file without its byte order mark.
+    /// What is sent to the server: the file without its byte order mark, or the part of it that is
+    /// for one direction, each line where it was.
     pub sql: Arc<str>,
-    /// Checksums of the whole file.
+    /// Checksums of the whole file, or of the part.
     pub checksums: Checksums,
+    /// What the format's own tool keeps of the file; `None` for tools without checksums.
+    pub tool_checksum: Option<ToolChecksum>,
+    /// The format's own way of saying "no transaction" is used.
+    pub no_transaction: bool,
 }
 
 impl SqlFile {
@@ -96,6 +175,19 @@ impl SqlFile {
             name: name.into(),
             sql: without_mark(text).into(),
             checksums: Checksums::of(text),
+            tool_checksum: None,
+            no_transaction: false,
+        }
+    }
+
+    /// The text as it is kept in the history, from where it may run without its directory: what the
+    /// format says elsewhere is said in it, behind everything, so that no line moves.
+    pub fn kept(&self) -> Arc<str> {
+        let says_so = Directives::read(&self.sql).is_ok_and(|it| it.no_transaction);
+        if self.no_transaction && !says_so {
+            Arc::from(format!("{}\n-- pgdrain:tx none", self.sql))
+        } else {
+            Arc::clone(&self.sql)
         }
     }
 }

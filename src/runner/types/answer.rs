@@ -18,6 +18,12 @@ pub struct StatusReport {
     pub changed: Vec<FileStatus>,
     /// Stopped part-way, or still running.
     pub dirty: Vec<FileStatus>,
+    /// What the history of another tool has against it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// What is worth knowing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Where one file stands.
@@ -36,9 +42,9 @@ pub struct FileStatus {
 }
 
 impl FileStatus {
-    pub(in crate::runner) fn pending(version: Version, file: &str) -> Self {
+    pub(in crate::runner) fn pending(version: &Version, file: &str) -> Self {
         Self {
-            version,
+            version: version.clone(),
             file: file.to_owned(),
             state: None,
             at: None,

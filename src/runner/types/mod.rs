@@ -4,6 +4,7 @@ mod answer;
 mod request;
 
 pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
+pub(super) use request::TIMEOUT_MAX;
 pub use request::{
     Direction, MigrationRequest, PlanRequest, StatusRequest, StepTraffic, TrafficMode,
 };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AskedLadder, Bypass, HumanDuration, Preset};
-use crate::runner::source::PostedFile;
+use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, words};
+use crate::runner::source::{Format, PostedFile};
 
 /// Towards newer or older versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,36 +34,31 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What traffic the files of a run may meet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrafficMode {
-    /// Decided for each file: open if it only holds CONCURRENTLY statements.
-    #[default]
-    Auto,
-    /// Every file runs while applications work.
-    Open,
-    /// Every file runs in an exclusive window.
-    Exclusive,
-}
-
-impl TrafficMode {
-    /// The word used in JSON and in the history.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Open => "open",
-            Self::Exclusive => "exclusive",
-        }
+words! {
+    /// What traffic the files of a run may meet.
+    #[derive(Default)]
+    TrafficMode {
+        /// Decided for each file: as it says itself, else open if it only holds CONCURRENTLY
+        /// statements, else exclusive.
+        #[default]
+        Auto = "auto",
+        /// Every file runs while applications work.
+        Open = "open",
+        /// Every file runs while applications read, and wait with what they write.
+        ReadOnly = "read_only",
+        /// Every file runs in an exclusive window.
+        Exclusive = "exclusive",
     }
 }
 
-/// What traffic one file meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What traffic one file meets; the later the less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepTraffic {
     /// Applications work on.
     Open,
+    /// Applications read.
+    ReadOnly,
     /// Nobody else is in the database.
     Exclusive,
 }
@@ -80,6 +75,16 @@ pub struct MigrationRequest {
     pub steps: Option<u32>,
     /// Every file of the directory.
     pub files: Vec<PostedFile>,
+    /// How the files are named and written; told by their names if it is not said.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The table in which the format's own tool keeps its history, as `schema.table`; looked for if
+    /// it is not said.
+    #[serde(default)]
+    pub history: Option<String>,
+    /// Whether the format's own tool is told, in its table, of what is applied and reverted.
+    #[serde(default)]
+    pub write_back: bool,
     /// What traffic the files may meet.
     #[serde(default)]
     pub traffic: TrafficMode,
@@ -128,7 +133,7 @@ pub struct MigrationRequest {
 }
 
 /// The longest timeout that Postgres takes: 24 days.
-const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+pub(in crate::runner) const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl MigrationRequest {
     /// What the shape of the JSON does not tell; every fault found.
@@ -182,6 +187,13 @@ impl MigrationRequest {
 pub struct StatusRequest {
     /// Every file of the directory.
     pub files: Vec<PostedFile>,
+    /// How the files are named and written; told by their names if it is not said.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The table in which the format's own tool keeps its history, as `schema.table`; looked for if
+    /// it is not said.
+    #[serde(default)]
+    pub history: Option<String>,
 }
 
 /// Body of `POST /v1/databases/{db}/migrations/plan` and `.../lint`.
@@ -196,6 +208,12 @@ pub struct PlanRequest {
     pub steps: Option<u32>,
     /// Every file of the directory.
     pub files: Vec<PostedFile>,
+    /// How the files are named and written; told by their names if it is not said.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The table in which the format's own tool keeps its history, as `schema.table`.
+    #[serde(default)]
+    pub history: Option<String>,
     /// What traffic the files may meet.
     #[serde(default)]
     pub traffic: TrafficMode,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use pgdrain::config::{AskedLadder, Host, HumanDuration};
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
-    Direction, EventKind, MigrationRequest, RunState, RunView, TrafficMode,
+    Direction, EventKind, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
+    StepTraffic, TrafficMode,
 };
 use pgdrain::runner::{
     Connector, Endpoint, Finish, Grant, Options, Refused, Runner, Traffic, WindowRequest,
@@ -26,7 +27,7 @@ pub(crate) const DATABASE: &str = "postgres";
 
 /// A traffic that grants every window, unless told otherwise, and writes down what it was asked.
 pub(crate) struct Windows {
-    /// `begin` and `reopen` or `held: reason`, in order.
+    /// `begin` (or `begin read-only`) and `reopen` or `held: reason`, in order.
     log: Mutex<Vec<String>>,
     pub(crate) behaviour: Mutex<Behaviour>,
     lost: watch::Sender<Option<String>>,
@@ -71,7 +72,10 @@ fn told(drain: &AskedLadder) -> serde_json::Value {
 
 impl Traffic for Windows {
     async fn begin(&self, request: WindowRequest) -> Result<Grant, Refused> {
-        self.write("begin");
+        self.write(match request.traffic {
+            StepTraffic::ReadOnly => "begin read-only",
+            StepTraffic::Exclusive | StepTraffic::Open => "begin",
+        });
         request
             .progress
             .tell(WindowStage::Draining, "waiting for nobody");
@@ -181,6 +185,28 @@ impl Site {
         self.end(&id).await
     }
 
+    /// Where each file stands.
+    pub(crate) async fn status(&self, files: &[PostedFile]) -> StatusReport {
+        let request = StatusRequest {
+            files: files.to_vec(),
+            ..StatusRequest::default()
+        };
+        let status = self.runner.status(DATABASE, &request).await;
+        status.expect("a status")
+    }
+
+    /// Runs up files to the end, as a request says that is made of the usual one.
+    pub(crate) async fn up_with(
+        &self,
+        files: &[PostedFile],
+        change: impl FnOnce(&mut MigrationRequest),
+    ) -> RunView {
+        let mut request = request(Direction::Up, files);
+        change(&mut request);
+        let id = self.runner.start(DATABASE, request).expect("a run");
+        self.end(&id).await
+    }
+
     /// Waits for the end of a run.
     pub(crate) async fn end(&self, id: &str) -> RunView {
         end(&self.runner, id).await
@@ -265,6 +291,8 @@ pub(crate) fn options() -> Options {
         lock_wait: Duration::from_secs(2),
         recover_wait: Duration::from_secs(10),
         settle_wait: Duration::from_secs(30),
+        // Most tests are about the way up.
+        down_required: false,
         ..Options::default()
     }
 }
@@ -274,6 +302,9 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         direction,
         steps: None,
         files: files.to_vec(),
+        format: None,
+        history: None,
+        write_back: false,
         traffic: TrafficMode::Auto,
         window: Some(HumanDuration(Duration::from_secs(60))),
         ladder: None,

@@ -87,7 +87,11 @@ impl Proxy {
         Self {
             upstream: (!upstream.is_empty()).then(|| upstream.to_owned()),
             args: Vec::new(),
-            env: Vec::new(),
+            // Most tests of migrations are about the way up.
+            env: vec![(
+                "PGDRAIN_MIGRATE_DOWN_REQUIRED".to_owned(),
+                "false".to_owned(),
+            )],
             listens_as_configured: false,
             dir: tempfile::tempdir().expect("a temporary directory"),
             running: None,
