@@ -13,7 +13,7 @@ SETTLE = 3
 def affordable(sessions):
     """As many of them as this account may open files for: the proxy needs two each."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sessions if hard == resource.RLIM_INFINITY else min(sessions, (hard - 500) // 2)
+    return sessions if hard == resource.RLIM_INFINITY else min(sessions, (hard - 100) // 2)
 
 
 async def cpu_of(pid, seconds):

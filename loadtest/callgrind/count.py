@@ -31,7 +31,10 @@ def of_one(kind, protocol):
         subprocess.run([places.program("valgrind"), "--tool=callgrind", f"--callgrind-out-file={out}", "--compress-pos=no",
                         "--compress-strings=no", f"--toggle-collect={COUNTED}", PROGRAM, kind, protocol, str(TRANSACTIONS)],
                        check=True, capture_output=True, timeout=120, env=places.environment())
-        return Profile(out.read_text(errors="replace"), TRANSACTIONS)
+        profile = Profile(out.read_text(errors="replace"), TRANSACTIONS)
+    if not profile.total:
+        sys.exit(f"callgrind: nothing was counted: {PROGRAM} has no function {COUNTED}")
+    return profile
 
 
 def count(protocol):

@@ -18,7 +18,7 @@ use super::access;
 use super::api::{Answer, Api, ApiError, Caller, Databases};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
-use super::types::{CancelRequest, Health, PrecheckQuery, WindowCommand, WindowOrder};
+use super::types::{CancelRequest, Health, PrecheckQuery, WindowCommand, WindowMode, WindowOrder};
 use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
 
@@ -94,12 +94,19 @@ where
             Ok(json(StatusCode::OK, &results))
         }
         Endpoint::Precheck => {
-            let [ladder, bypass, fence] = query.only(["ladder", "bypass", "fence"])?;
+            let [mode, ladder, bypass, fence] =
+                query.only(["mode", "ladder", "bypass", "fence"])?;
             let query = PrecheckQuery {
+                mode: word(mode)?,
                 ladder: word(ladder)?,
                 bypass: word(bypass)?,
                 fence: flag(fence)?,
             };
+            if query.mode == Some(WindowMode::ReadOnly) && query.fence == Some(true) {
+                return Err(ApiError::bad_request(
+                    "A fence keeps everybody out: it is for mode=exclusive.",
+                ));
+            }
             let precheck = api.precheck(one(found.parameter)?, query).await;
             Ok(json(StatusCode::OK, &precheck))
         }

@@ -11,8 +11,8 @@ use super::sse::{Feed, feed};
 use super::types::{
     CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest, ErrorBody, Events,
     Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
-    WindowViews,
+    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken,
+    WindowView, WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Preset};
@@ -54,6 +54,7 @@ impl Api for Fake {
         Precheck {
             database,
             go: false,
+            mode: query.mode.unwrap_or(WindowMode::Exclusive),
             ladder: query.ladder.unwrap_or(Preset::Gentle),
             bypass: query.bypass.unwrap_or(Bypass::Wait),
             findings: Vec::new(),

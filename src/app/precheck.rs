@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::App;
-use crate::admin::types::{Precheck, PrecheckQuery};
+use crate::admin::types::{Precheck, PrecheckQuery, WindowMode};
 use crate::window::pace;
 use crate::window::precheck::Question;
 
@@ -12,14 +12,16 @@ use crate::window::precheck::Question;
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Everything that would stand in the way of a window now.
+    /// Everything that would stand in the way of a window or of read-only mode now.
     pub(super) async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {
         let hold = &self.config.load().hold;
+        let mode = query.mode.unwrap_or(WindowMode::Exclusive);
         let question = Question {
             database,
+            mode,
             ladder: query.ladder.unwrap_or(hold.ladder.preset),
             bypass: query.bypass.unwrap_or(hold.bypass_of_window()),
-            fence: query.fence.unwrap_or(hold.fence),
+            fence: query.fence.unwrap_or(hold.fence) && mode == WindowMode::Exclusive,
             held: hold.client_deadline.min(hold.duration),
         };
         self.controller.precheck(question).await

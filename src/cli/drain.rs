@@ -10,7 +10,7 @@ use super::client::{ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
 use super::output::{millis, millis_or_dash, note, plain, table};
-use crate::admin::types::{DrainRequest, Finding, ModeResults, Precheck as Answer};
+use crate::admin::types::{DrainRequest, Finding, ModeResults, Precheck as Answer, WindowMode};
 use crate::config::{Bypass, Preset};
 
 /// Change how far a drain under way goes, up or down again
@@ -59,7 +59,7 @@ impl Drain {
     }
 }
 
-/// Show what would stand in the way of a window, without holding anything
+/// Show what would stand in the way of a window or of read-only mode, without holding anything
 ///
 /// Ends with 0 for go and with 1 for no-go.
 #[derive(Args, Debug)]
@@ -67,6 +67,9 @@ pub(super) struct Precheck {
     /// The database.
     #[arg(value_name = "DB")]
     database: String,
+    /// Who is to wait: everybody, or who writes.
+    #[arg(long, value_name = "MODE", value_parser = words::<WindowMode>(WindowMode::WORDS))]
+    mode: Option<WindowMode>,
     /// How far the drain is to go.
     #[arg(long, value_name = "PRESET", value_parser = words::<Preset>(Preset::WORDS))]
     ladder: Option<Preset>,
@@ -84,6 +87,7 @@ impl Precheck {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let mut path = path(&["v1", "databases", &self.database, "precheck"]);
         let asked = [
+            ("mode", self.mode.map(WindowMode::as_str)),
             ("ladder", self.ladder.map(Preset::as_str)),
             ("bypass", self.bypass.map(Bypass::as_str)),
             ("fence", self.fence.then_some("true")),
@@ -105,9 +109,10 @@ impl Precheck {
 
 fn described(answer: &Answer) -> String {
     let mut text = format!(
-        "{}: {} (ladder {}, bypass {})\n",
+        "{}: {} ({}, ladder {}, bypass {})\n",
         plain(&answer.database),
         if answer.go { "go" } else { "no-go" },
+        answer.mode,
         answer.ladder,
         answer.bypass
     );
@@ -122,12 +127,17 @@ fn described(answer: &Answer) -> String {
     let _infallible = write!(
         text,
         "\nfrom the last {} s: {} transactions a second; a drain takes {} (half of them),\n\
-         {} (nine of ten), at most {}; some {} of {} clients would wait then",
+         {} (nine of ten), at most {}; {} {} of {} clients would wait then",
         expected.seconds,
         expected.transactions_per_second,
         millis(expected.drain_p50_ms),
         millis(expected.drain_p90_ms),
         millis(expected.drain_max_ms),
+        match answer.mode {
+            WindowMode::Exclusive => "some",
+            // Which of them write is not known before.
+            WindowMode::ReadOnly => "at most",
+        },
         expected.held_after_p90,
         expected.sessions
     );

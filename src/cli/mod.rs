@@ -128,6 +128,7 @@ mod tests {
             "open shop",
             "drain shop --ladder gentle --wait 5m",
             "precheck shop --ladder firm --bypass cancel --fence --json",
+            "precheck shop --mode read_only",
             "hold shop --user app --application web --client 10.0.0.0/8 --blocked reject --sqlstate 57P03",
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",

@@ -12,7 +12,7 @@ use super::execute::{Drain, Look};
 use super::proof::About;
 use super::report::{Blocker, DrainReport, Outcome};
 use crate::clock;
-use crate::server::control::Running;
+use crate::server::control::{Control, Running};
 use crate::session::class::reads_alone;
 use crate::session::registry::{Enforcement, Session};
 
@@ -176,10 +176,7 @@ impl Drain {
             mut inside,
             idle,
         } = self.list();
-        // Who cannot be asked about is waited for.
-        let running = self.running(&inside).await.unwrap_or_default();
-        let pending = inside.extract_if(.., |session| still(session, &running, only_reads));
-        let pending: Vec<_> = pending.collect();
+        let pending = take_readers(&self.control, gate.database(), &mut inside).await;
         let reading = pending.iter().filter_map(|session| session.pid()).collect();
         let left = (older as usize)
             .saturating_sub(pending.len())
@@ -219,18 +216,6 @@ impl Drain {
         }
     }
 
-    /// What those of these sessions run whose transaction is one statement; `None` when the server could
-    /// not be asked. Behind a pooler a process id may be anybody's.
-    async fn running(&self, inside: &[Arc<Session>]) -> Option<BTreeMap<i32, Running>> {
-        let alone = inside.iter().filter(|session| session.runs_alone());
-        let pids: Vec<i32> = alone.filter_map(|session| session.pid()).collect();
-        if pids.is_empty() || self.control.is_pooled() {
-            return Some(BTreeMap::new());
-        }
-        let running = self.control.running(self.gate.database(), &pids).await;
-        running.ok()
-    }
-
     /// Keeps those current in the report that still read what began before, until none is left or the hold
     /// has ended. One that has begun to write after all is told of: what it runs hid that.
     pub async fn follow_pending(&self, progress: &watch::Sender<DrainReport>) {
@@ -240,7 +225,8 @@ impl Drain {
                 () = self.gate.gone(self.holder, self.generation) => return,
             }
             let inside = self.list().inside;
-            let Some(running) = self.running(&inside).await else {
+            let running = running(&self.control, self.gate.database(), &inside).await;
+            let Some(running) = running else {
                 continue;
             };
             let those = |fits: fn(&Running) -> bool| -> Vec<Blocker> {
@@ -292,6 +278,33 @@ impl Drain {
     pub(super) fn is_meant(&self, session: &Session) -> bool {
         self.prober.is_none() || !is_enforced(session)
     }
+}
+
+/// Takes those of these sessions of `database` out whose transaction is one statement that reads by its
+/// text, and has not written. Who cannot be asked about stays.
+pub async fn take_readers(
+    control: &Control,
+    database: &str,
+    inside: &mut Vec<Arc<Session>>,
+) -> Vec<Arc<Session>> {
+    let running = running(control, database, inside).await.unwrap_or_default();
+    let readers = inside.extract_if(.., |session| still(session, &running, only_reads));
+    readers.collect()
+}
+
+/// What those of these sessions run whose transaction is one statement; `None` when the server could
+/// not be asked. Behind a pooler a process id may be anybody's.
+async fn running(
+    control: &Control,
+    database: &str,
+    inside: &[Arc<Session>],
+) -> Option<BTreeMap<i32, Running>> {
+    let alone = inside.iter().filter(|session| session.runs_alone());
+    let pids: Vec<i32> = alone.filter_map(|session| session.pid()).collect();
+    if pids.is_empty() || control.is_pooled() {
+        return Some(BTreeMap::new());
+    }
+    control.running(database, &pids).await.ok()
 }
 
 /// Whether what the server said of a session's only statement fits, and that very statement runs still.

@@ -13,8 +13,10 @@ pub mod escalation;
 pub mod execute;
 pub mod probe;
 mod proof;
-pub use proof::with_causes;
 pub mod report;
+
+pub use entering::take_readers;
+pub use proof::with_causes;
 
 use crate::config::{Bypass, Scope};
 use crate::server::control::Control;

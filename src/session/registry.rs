@@ -98,6 +98,8 @@ impl Signals {
     pub const ATTACH: Signals = Signals(256);
     /// Read-only mode begins or ends for it: see to it that the server enforces it, or does not.
     pub const READ_ONLY: Signals = Signals(512);
+    /// Note whether what runs is one statement and all of its transaction.
+    pub const SAY_ALONE: Signals = Signals(1024);
 
     /// Whether `other` is among them.
     #[must_use]
@@ -472,6 +474,12 @@ impl Session {
             return Signals(0);
         }
         Signals(self.signals.swap(0, Ordering::AcqRel))
+    }
+
+    /// Whether it has looked at all that was wanted.
+    #[must_use]
+    pub fn has_looked(&self) -> bool {
+        self.signals.load(Ordering::Acquire) == 0
     }
 
     /// Says who is woken by signals from now on, each time again. To be called before

@@ -230,6 +230,7 @@ fn tell_sessions_of_read_only(gates: &Gates, sessions: &Arc<Sessions>) {
         for session in sessions.held_with(gate.database()) {
             if gate.scope().fits(session.who()) {
                 session.signal(Signals::READ_ONLY);
+                session.signal(Signals::SAY_ALONE);
             }
         }
     });

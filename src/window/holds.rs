@@ -129,6 +129,7 @@ impl Controller {
                 if gate.wants_read_only() {
                     // It was told when the gate was not its own yet.
                     session.signal(Signals::READ_ONLY);
+                    session.signal(Signals::SAY_ALONE);
                 }
             }
         }

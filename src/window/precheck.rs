@@ -1,5 +1,9 @@
-//! What would stand in the way of a window if it were asked for now, before anything is held.
+//! What would stand in the way of a window, or of read-only mode, if it were asked for now, before anything
+//! is held.
 
+mod reading;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -7,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::controller::Controller;
 use super::fence::{FenceFor, NoFence};
 use super::pace::Expected;
+use super::steps::WindowMode;
 use crate::config::{Bypass, Preset, words};
 use crate::drain::bypass::{Around, around};
 use crate::drain::report::{Blocker, millis};
 use crate::drain::with_causes;
 use crate::server::control::{Control, ControlError, ObstacleKind, Rights, SessionTimeout};
+use crate::session::registry::{Activity, Session, Sessions};
 
 /// A transaction of this age is not expected to end by itself in time.
 const LONG: Duration = Duration::from_secs(30);
@@ -21,6 +27,8 @@ const LONG: Duration = Duration::from_secs(30);
 pub struct Question {
     /// The database.
     pub database: String,
+    /// Who is to wait: everybody, or who writes.
+    pub mode: WindowMode,
     /// How far the drain is to go.
     pub ladder: Preset,
     /// What is to be done about sessions that did not come through us.
@@ -38,6 +46,14 @@ words! {
         Active = "active",
         /// A client of ours that sits idle in a transaction.
         IdleInTransaction = "idle_in_transaction",
+        /// A client of ours that runs a single statement that reads, which read-only mode leaves alone.
+        Reading = "reading",
+        /// Clients of ours that no hold stops: they may write in read-only mode.
+        Exempt = "exempt_session",
+        /// Sessions that the server's own settings let begin read-only, in the mode and behind it.
+        BeginsReadOnly = "begins_read_only",
+        /// The server is in recovery, and refuses writes by itself.
+        Recovery = "in_recovery",
         /// A session in a transaction that did not come through us.
         Bypass = "bypass_session",
         /// A transaction that is prepared for a second phase.
@@ -107,6 +123,8 @@ pub struct Precheck {
     pub database: String,
     /// Whether nothing blocks.
     pub go: bool,
+    /// What was asked about: that everybody waits, or who writes.
+    pub mode: WindowMode,
     /// The ladder that was asked about.
     pub ladder: Preset,
     /// The policy for bypass sessions that was asked about.
@@ -140,9 +158,12 @@ impl Controller {
     /// Looks at everything that would stand in the way. Nothing is held, and nobody is disturbed.
     pub async fn precheck(&self, question: Question) -> Precheck {
         let database = &question.database;
-        let mut findings = self.of_sessions(&question);
-        findings.extend(self.of_holds(database));
         let control = self.control(database);
+        let mut findings = match question.mode {
+            WindowMode::Exclusive => self.of_sessions(&question),
+            WindowMode::ReadOnly => self.of_writers(&question, &control).await,
+        };
+        findings.extend(self.of_holds(database));
         if let Err(error) = of_server(&control, &self.sessions, &question, &mut findings).await {
             let why = with_causes(&error);
             findings.push(Finding::blocking(FindingKind::Unknown, why));
@@ -153,6 +174,7 @@ impl Controller {
         Precheck {
             go: findings.iter().all(|finding| !finding.blocks),
             expected: Forecast::of(self.pace.expected(database), sessions),
+            mode: question.mode,
             ladder: question.ladder,
             bypass: question.bypass,
             findings,
@@ -161,24 +183,16 @@ impl Controller {
     }
 
     fn of_sessions(&self, question: &Question) -> Vec<Finding> {
+        let inside = self.inside(question);
+        let findings = inside.iter().map(|session| of_session(session, question));
+        findings.collect()
+    }
+
+    /// Those that a hold stops and that are in a transaction.
+    fn inside(&self, question: &Question) -> Vec<Arc<Session>> {
         let mut inside = self.sessions.held_with(&question.database);
         inside.retain(|session| session.transaction_age().is_some());
-        let findings = inside.iter().map(|session| {
-            let active = session.activity() == crate::session::registry::Activity::Active;
-            let age = session.transaction_age().unwrap_or_default();
-            let (kind, firm) = match active {
-                true => (FindingKind::Active, Fate::Cancels),
-                false => (FindingKind::IdleInTransaction, Fate::Aborts),
-            };
-            Finding {
-                blocks: age >= LONG && question.ladder == Preset::Gentle,
-                gentle: Fate::Waits,
-                firm,
-                force: Fate::Terminates,
-                ..Finding::of(kind, &Blocker::from(&**session))
-            }
-        });
-        findings.collect()
+        inside
     }
 
     async fn of_fence(&self, question: &Question) -> Option<Finding> {
@@ -209,10 +223,26 @@ impl Controller {
     }
 }
 
+fn of_session(session: &Session, question: &Question) -> Finding {
+    let active = session.activity() == Activity::Active;
+    let age = session.transaction_age().unwrap_or_default();
+    let (kind, firm) = match active {
+        true => (FindingKind::Active, Fate::Cancels),
+        false => (FindingKind::IdleInTransaction, Fate::Aborts),
+    };
+    Finding {
+        blocks: age >= LONG && question.ladder == Preset::Gentle,
+        gentle: Fate::Waits,
+        firm,
+        force: Fate::Terminates,
+        ..Finding::of(kind, &Blocker::from(session))
+    }
+}
+
 /// What the server has to say.
 async fn of_server(
     control: &Control,
-    sessions: &crate::session::registry::Sessions,
+    sessions: &Sessions,
     question: &Question,
     findings: &mut Vec<Finding>,
 ) -> Result<(), ControlError> {
@@ -241,7 +271,8 @@ async fn of_server(
             blocks: match obstacle.kind {
                 ObstacleKind::Prepared => obstacle.age() >= LONG,
                 ObstacleKind::BaseBackup => false,
-                ObstacleKind::Wraparound => true,
+                // It does not make way for DDL; a mode in which all read on does not wait for it.
+                ObstacleKind::Wraparound => question.mode == WindowMode::Exclusive,
             },
             what: format!("{}: {}", obstacle.name, obstacle.detail),
             owner: obstacle.owner,
@@ -251,6 +282,9 @@ async fn of_server(
             force: Fate::Named,
             ..Finding::blocking(kind, String::new())
         });
+    }
+    if question.mode == WindowMode::ReadOnly {
+        findings.extend(reading::of_settings(control, database).await?);
     }
     let timeouts = control.timeouts(database).await?;
     findings.extend(timeouts.iter().filter_map(|set| of_timeout(set, question)));
@@ -325,6 +359,17 @@ fn of_timeout(set: &SessionTimeout, question: &Question) -> Option<Finding> {
 }
 
 impl Finding {
+    /// Nothing is done about it: it is named.
+    fn named(kind: FindingKind, what: String) -> Finding {
+        Finding {
+            blocks: false,
+            gentle: Fate::Named,
+            firm: Fate::Named,
+            force: Fate::Named,
+            ..Finding::blocking(kind, what)
+        }
+    }
+
     fn blocking(kind: FindingKind, what: String) -> Finding {
         Finding {
             kind,

@@ -69,6 +69,7 @@ mod read_only_enforced;
 mod read_only_entered;
 mod read_only_forms;
 mod read_only_list;
+mod read_only_precheck;
 mod read_only_proved;
 mod read_only_traffic;
 mod read_only_under_load;

@@ -224,3 +224,32 @@ async fn a_server_that_wants_our_certificate_gets_it() {
         Err("28000".to_owned())
     );
 }
+
+/// The first byte of a record that carries a handshake.
+const HANDSHAKE: u8 = 0x16;
+
+/// `sslnegotiation=direct` begins with the handshake and names the protocol, which servers know from 17
+/// on; others end the connection, and nothing is sent to them in the clear instead.
+#[tokio::test]
+async fn servers_from_17_on_are_reached_by_the_handshake_at_once() {
+    let authority = Authority::new("ours");
+    let root = authority.root();
+    let direct = format!(
+        "sslmode=verify-full&sslrootcert={}&sslnegotiation=direct",
+        text(&root)
+    );
+    let older = Some(Postgres::start().await);
+    let newer = Postgres::of_version("17", &[]).await;
+    for (server, expected) in [(older, Err(UNREACHABLE.to_owned())), (newer, Ok(true))] {
+        let Some(mut postgres) = server else { continue };
+        postgres
+            .encrypt(&authority.sign("server", &["localhost"]), None)
+            .await;
+        let tap = Tap::start(postgres.addr()).await;
+        assert_eq!(through(tap.addr().port(), &direct).await, expected);
+        let heard = tap.heard();
+        let begun = heard.iter().filter_map(|bytes| bytes.first());
+        assert!(!heard.is_empty());
+        assert!(begun.into_iter().all(|first| *first == HANDSHAKE));
+    }
+}

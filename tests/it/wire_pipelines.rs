@@ -131,6 +131,34 @@ async fn begin_and_savepoints_pass_inside_the_batch_of_the_statement() {
     assert_quiescent(&alike.proxy).await;
 }
 
+/// Npgsql puts the reset of a pooled connection in front of its next user's first command, in one
+/// flight: what the session had is gone for that command, and the answers are two.
+#[tokio::test]
+async fn a_reset_goes_ahead_of_the_next_users_first_command() {
+    let (_postgres, alike) = both().await;
+    let left_behind = [
+        query("SET work_mem = '7MB'"),
+        query("PREPARE kept AS SELECT 1; CREATE TEMP TABLE mine (n int); LISTEN news"),
+        query("DECLARE c CURSOR WITH HOLD FOR SELECT 1; SELECT pg_advisory_lock(7)"),
+    ]
+    .concat();
+    let question = "SELECT current_setting('work_mem'), to_regclass('mine'), \
+        (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors), \
+        (SELECT count(*) FROM pg_listening_channels())";
+    let next = [query("DISCARD ALL"), extended(question), sync()].concat();
+    let talk = async |wire: &mut Wire| {
+        let mut answer = wire.units(&left_behind, 3).await;
+        answer.extend(wire.units(&next, 2).await);
+        answer
+    };
+    let answer = alike.sessions("a reset", talk).await;
+    assert!(tags(&answer).ends_with("CZ12DCZ"), "{}", tags(&answer));
+    assert_quiescent(&alike.proxy).await;
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+    let mut other = alike.proxy.session(DB).await;
+    assert_eq!(other.query_one(locks).await, "0");
+}
+
 #[tokio::test]
 async fn one_query_may_hold_many_transactions() {
     let (_postgres, alike) = both().await;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Bypass, HumanDuration, Preset};
 
+use super::WindowMode;
 pub use crate::window::precheck::{Fate, Finding, FindingKind, Forecast, Precheck};
 
 /// Body of `PUT /v1/databases/{db}/drain`; what is left out is as configured.
@@ -38,6 +39,8 @@ pub struct DrainRequest {
 /// What a precheck is about, as it stands in the query of its URL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrecheckQuery {
+    /// Who is to wait: everybody, or who writes.
+    pub mode: Option<WindowMode>,
     /// How far the drain is to go.
     pub ladder: Option<Preset>,
     /// What is to be done about sessions that did not come through us.

@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Row, Statement};
 pub use backends::{Activity, Backend, Identity};
 pub use locks::{CLASS, OtherProxy};
 pub use obstacles::{Obstacle, ObstacleKind};
-pub use reading::Running;
+pub use reading::{BeginReadOnly, Running};
 pub use rights::{Rights, SessionTimeout};
 
 use self::backends::BACKENDS;

@@ -38,10 +38,13 @@ select me.rolname::text, me.rolsuper,
   from pg_catalog.pg_roles me, pg_catalog.pg_database of
  where me.rolname = current_user and of.datname = $1";
 
+/// What the control role's own session has from its database or its role is among those that follow, or is for
+/// another database.
 const TIMEOUTS: &str = "\
 select '*', name || '=' || coalesce(reset_val, '0')
   from pg_catalog.pg_settings
  where name in ('idle_session_timeout', 'idle_in_transaction_session_timeout')
+   and source not in ('global', 'database', 'user', 'database user')
 union all
 select coalesce(role.rolname::text, '*'), set
   from pg_catalog.pg_db_role_setting of cross join unnest(of.setconfig) set

@@ -284,9 +284,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
         if signals.contains(Signals::READ_ONLY) {
             self.read_only_changed();
-            if self.tracker.runs_alone() {
-                self.session.note_runs_alone();
-            }
+        }
+        if signals.contains(Signals::SAY_ALONE) && self.tracker.runs_alone() {
+            self.session.note_runs_alone();
         }
         if signals.contains(Signals::CANCEL) {
             self.cancel();
