@@ -106,6 +106,13 @@ impl Signals {
     pub fn contains(self, other: Signals) -> bool {
         self.0 & other.0 != 0
     }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// A session as the rest of the program sees it. The relay alone writes the counters.
@@ -466,11 +473,18 @@ impl Session {
         std::mem::take(&mut *self.cancels())
     }
 
+    /// Whether something is wanted of it.
+    #[inline]
+    #[must_use]
+    pub fn has_signals(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) != 0
+    }
+
     /// What was wanted since the last look.
     #[inline]
     #[must_use]
     pub fn take_signals(&self) -> Signals {
-        if self.signals.load(Ordering::Relaxed) == 0 {
+        if !self.has_signals() {
             return Signals(0);
         }
         Signals(self.signals.swap(0, Ordering::AcqRel))

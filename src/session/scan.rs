@@ -8,8 +8,11 @@
 use crate::session::transaction::{Status, Tracker};
 use crate::session::verb::{Opens, opens};
 use crate::wire::backend::tag as from_server;
-use crate::wire::frame::{BadLength, Header, Scanner};
+use crate::wire::frame::{BadLength, HEADER_LEN, Header, Scanner};
 use crate::wire::frontend::tag as from_client;
+
+/// A `ReadyForQuery` with its header: its body is the status.
+const READY_LEN: usize = HEADER_LEN + 1;
 
 /// The gate as one session sees it.
 pub trait Door {
@@ -129,7 +132,13 @@ impl ClientScan {
             {
                 return Ok(Taken { bytes: at, pause });
             }
-            at += self.step(tracker, &bytes[at..]).map_err(nonsense)?;
+            at += match self.scanner.whole(&bytes[at..]) {
+                Some((tag, length)) => {
+                    tracker.sent(tag);
+                    length
+                }
+                None => self.step(tracker, &bytes[at..]).map_err(nonsense)?,
+            };
         }
         Ok(Taken {
             bytes: at,
@@ -138,7 +147,6 @@ impl ClientScan {
     }
 
     /// Advances by a header and its body, as far as the bytes reach; returns how far.
-    #[inline]
     fn step(&mut self, tracker: &mut Tracker, bytes: &[u8]) -> Result<usize, BadLength> {
         let mut at = 0;
         if !self.scanner.in_body() && self.scanner.header(bytes, &mut at)?.is_none() {
@@ -148,6 +156,13 @@ impl ClientScan {
             tracker.sent(self.scanner.last_tag());
         }
         Ok(at)
+    }
+
+    /// Whether the message at the front of `rest`, whose front may have gone on, ends in it.
+    fn completes(&self, rest: &[u8]) -> Result<bool, BadLength> {
+        let (mut probe, mut at) = (self.scanner, 0);
+        let in_body = probe.in_body() || probe.header(rest, &mut at)?.is_some();
+        Ok(in_body && probe.body(rest, &mut at))
     }
 
     /// Without a permit: what keeps the message at the front of `rest` from going on as far as it is
@@ -162,10 +177,7 @@ impl ClientScan {
         if !Tracker::starts_transaction(tag) {
             return Ok(None);
         }
-        let mut probe = self.scanner;
-        let mut at = 0;
-        let in_body = probe.in_body() || probe.header(rest, &mut at)?.is_some();
-        let complete = in_body && probe.body(rest, &mut at);
+        let complete = self.scanner.whole(rest).is_some() || self.completes(rest)?;
         if if complete { door.admit() } else { open } {
             return Ok(None);
         }
@@ -211,34 +223,65 @@ impl ServerScan {
         let mut seen = Seen::default();
         let mut at = 0;
         while at < bytes.len() {
-            if self.scanner.in_body() {
-                if self.scanner.tag() == Some(from_server::READY_FOR_QUERY) {
-                    tracker.ready(Status::from_byte(bytes[at]));
+            let rest = &bytes[at..];
+            match self.scanner.whole(rest) {
+                // Nearly all of what a server sends, and nothing to the tracker.
+                Some((from_server::DATA_ROW | from_server::COPY_DATA, length)) => at += length,
+                Some((from_server::READY_FOR_QUERY, READY_LEN)) => {
+                    tracker.ready(Status::from_byte(rest[HEADER_LEN]));
                     seen.ready = true;
+                    at += READY_LEN;
                 }
-                self.scanner.body(bytes, &mut at);
-                continue;
-            }
-            let after = at;
-            let nonsense = |bad| Nonsense { after, seen, bad };
-            // Of a header that is cut the client has the first part already.
-            let start = self.scanner.at_frame_start().then_some(at);
-            let before = self.scanner;
-            let header = self.scanner.header(bytes, &mut at).map_err(nonsense)?;
-            if let Some(Header { tag, body }) = header {
-                if tag == from_server::READY_FOR_QUERY && body != 1 {
-                    // Its status would be counted once for each chunk of it.
-                    self.scanner = before;
-                    let length = body.saturating_add(4);
-                    return Err(nonsense(BadLength { tag, length }));
+                None | Some((from_server::READY_FOR_QUERY, _)) => {
+                    at = self.piece(tracker, bytes, at, &mut seen)?;
                 }
-                tracker.received(tag);
-                if tag == from_server::ERROR && seen.error_at.is_none() {
-                    seen.error_at = start;
+                Some((tag, length)) => {
+                    tracker.received(tag);
+                    seen.note(tag, Some(at));
+                    at += length;
                 }
             }
         }
         Ok(seen)
+    }
+
+    /// Reads on in a message that is not there as a whole, or that nobody can read; returns how far.
+    fn piece(
+        &mut self,
+        tracker: &mut Tracker,
+        bytes: &[u8],
+        mut at: usize,
+        seen: &mut Seen,
+    ) -> Result<usize, Nonsense> {
+        if self.scanner.in_body() {
+            if self.scanner.tag() == Some(from_server::READY_FOR_QUERY) {
+                tracker.ready(Status::from_byte(bytes[at]));
+                seen.ready = true;
+            }
+            self.scanner.body(bytes, &mut at);
+            return Ok(at);
+        }
+        let (after, so_far) = (at, *seen);
+        let nonsense = |bad| Nonsense {
+            after,
+            seen: so_far,
+            bad,
+        };
+        // Of a header that is cut the client has the first part already.
+        let start = self.scanner.at_frame_start().then_some(at);
+        let before = self.scanner;
+        let header = self.scanner.header(bytes, &mut at).map_err(nonsense)?;
+        if let Some(Header { tag, body }) = header {
+            if tag == from_server::READY_FOR_QUERY && body != 1 {
+                // Its status would be counted once for each chunk of it.
+                self.scanner = before;
+                let length = body.saturating_add(4);
+                return Err(nonsense(BadLength { tag, length }));
+            }
+            tracker.received(tag);
+            seen.note(tag, start);
+        }
+        Ok(at)
     }
 }
 
@@ -249,6 +292,16 @@ pub struct Seen {
     pub ready: bool,
     /// Where its first `ErrorResponse` begins, if its header is in one piece.
     pub error_at: Option<usize>,
+}
+
+impl Seen {
+    /// A message of this type begins there; `None` for one that began in another chunk.
+    #[inline]
+    fn note(&mut self, tag: u8, start: Option<usize>) {
+        if tag == from_server::ERROR && self.error_at.is_none() {
+            self.error_at = start;
+        }
+    }
 }
 
 /// What remains to be thrown away of a unit that was refused.
@@ -326,6 +379,7 @@ impl Discard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A gate that is open or not, and counts what it was asked.
     struct FakeDoor {
@@ -545,6 +599,47 @@ mod tests {
         assert_eq!(nonsense.bad, bad);
         assert_eq!(nonsense.after, stream.len() - 5);
         assert!(nonsense.seen.ready && scan.at_message_start());
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_says_what_its_bytes_say_one_by_one(
+            sent in "[PBDECSHQFdcf]{0,12}",
+            received in "[12nTDCEIsSNGWHdcZ]{0,12}",
+        ) {
+            let answers: Vec<u8> = received.bytes().flat_map(|tag| match tag {
+                b'Z' => message(tag, b"T"),
+                tag => message(tag, b"body"),
+            }).collect();
+            let (mut whole, mut pieces) = (Tracker::default(), Tracker::default());
+            let asked = messages(&sent);
+            let (mut door, mut scan) = (FakeDoor::new(true), ClientScan::default());
+            let taken = take_by(&mut scan, &mut whole, &mut door, &asked, asked.len().max(1));
+            let (mut again, mut scan) = (FakeDoor::new(true), ClientScan::default());
+            prop_assert_eq!(take_by(&mut scan, &mut pieces, &mut again, &asked, 1), taken);
+            prop_assert_eq!(door.permit, again.permit);
+            let seen = ServerScan::default().read(&mut whole, &answers);
+            let mut scan = ServerScan::default();
+            let mut ready = false;
+            for byte in answers.chunks(1) {
+                ready |= scan.read(&mut pieces, byte).is_ok_and(|seen| seen.ready);
+            }
+            prop_assert_eq!(seen.map(|seen| seen.ready), Ok(ready));
+            prop_assert_eq!(format!("{whole:?}"), format!("{pieces:?}"));
+        }
+    }
+
+    fn take_by(
+        scan: &mut ClientScan,
+        tracker: &mut Tracker,
+        door: &mut FakeDoor,
+        bytes: &[u8],
+        step: usize,
+    ) -> usize {
+        let chunks = bytes.chunks(step);
+        let taken =
+            chunks.map(|chunk| scan.take(tracker, door, chunk).expect("good lengths").bytes);
+        taken.sum()
     }
 
     #[test]

@@ -114,6 +114,16 @@ struct Batch {
     executes: u32,
 }
 
+impl Batch {
+    /// Whether it is as it was at the start. What else is noted of a batch comes with a message of it.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        let empty = self.expected == 0 && !self.skipping;
+        debug_assert_eq!(empty, *self == Batch::default());
+        empty
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Unit {
     batch: Batch,
@@ -125,7 +135,7 @@ struct Unit {
 impl Unit {
     /// A Sync with nothing in front of it.
     fn is_bare_sync(&self) -> bool {
-        self.end == End::Sync && self.batch == Batch::default()
+        self.end == End::Sync && self.batch.is_empty()
     }
 }
 
@@ -228,12 +238,10 @@ impl Tracker {
     pub fn runs_alone(&self) -> bool {
         let idle = self.status == Status::Idle && self.copy == Copy::No && !self.lost_count;
         match self.units.front() {
-            Some(unit) if idle && self.units.len() == 1 && self.open == Batch::default() => {
-                match unit.end {
-                    End::Query => unit.batch == Batch::default(),
-                    End::Sync => unit.batch.executes <= 1,
-                }
-            }
+            Some(unit) if idle && self.units.len() == 1 && self.open.is_empty() => match unit.end {
+                End::Query => unit.batch.is_empty(),
+                End::Sync => unit.batch.executes <= 1,
+            },
             Some(_) | None => false,
         }
     }
@@ -255,7 +263,7 @@ impl Tracker {
             Copy::In(_) if self.copy_at() == 1 => (units == 1).then_some(Waits::CopyOfQuery),
             Copy::In(_) => (units == 0).then_some(Waits::CopyOfBatch),
             Copy::Both => None,
-            Copy::No if units > 0 || self.open == Batch::default() => None,
+            Copy::No if units > 0 || self.open.is_empty() => None,
             Copy::No if self.open.skipping => Some(Waits::Skipping),
             Copy::No if self.answered < self.open.expected => Some(Waits::Unflushed),
             Copy::No => Some(Waits::Batch {
@@ -348,10 +356,7 @@ impl Tracker {
 
     #[inline]
     fn nothing_sent(&self) -> bool {
-        self.units.is_empty()
-            && self.open == Batch::default()
-            && self.copy == Copy::No
-            && !self.lost_count
+        self.units.is_empty() && self.open.is_empty() && self.copy == Copy::No && !self.lost_count
     }
 
     /// The batch that the server answers now.
@@ -417,7 +422,7 @@ impl Tracker {
     fn copy_data(&mut self, sent: Data) {
         if let Copy::In(_) = self.copy {
             self.copy = Copy::of(sent);
-        } else if self.open != Batch::default() {
+        } else if !self.open.is_empty() {
             // Sent before the server asked for data: behind its end a Sync will be answered.
             self.open.data = self.open.data.max(sent);
             self.open.copy_end |= sent == Data::Ended;

@@ -20,6 +20,8 @@ pub mod tag {
     pub const COMMAND_COMPLETE: u8 = b'C';
     /// `CopyBothResponse`.
     pub const COPY_BOTH: u8 = b'W';
+    /// `CopyData`.
+    pub const COPY_DATA: u8 = b'd';
     /// `CopyInResponse`.
     pub const COPY_IN: u8 = b'G';
     /// `DataRow`.

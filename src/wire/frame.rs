@@ -110,6 +110,21 @@ impl Scanner {
         (!self.at_frame_start()).then_some(self.header[0])
     }
 
+    /// The message at the front of `bytes`, if all of it is there: its type, and how long it is with its
+    /// header. Whoever takes it steps over it; to the scanner it is as if it had not been.
+    ///
+    /// `None` in the middle of a message, and for one that is cut or whose length cannot be one: these are
+    /// for [`Scanner::header`] and [`Scanner::body`].
+    #[inline]
+    #[must_use]
+    pub fn whole(&self, bytes: &[u8]) -> Option<(u8, usize)> {
+        let [tag, length @ ..] = *bytes.first_chunk::<HEADER_LEN>()?;
+        let length = u32::from_be_bytes(length);
+        let end = usize::try_from(length).ok()?.checked_add(1)?;
+        let good = self.at_frame_start() && (4..=self.max).contains(&length) && end <= bytes.len();
+        good.then_some((tag, end))
+    }
+
     /// Reads on in a header from `bytes[*at..]`; `None` when the bytes end before it does.
     ///
     /// Must not be called inside a body. Behind a length that cannot be one nothing can be read; of
@@ -251,6 +266,26 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(stream.len() + 1)).collect();
             cuts.sort_unstable();
             prop_assert_eq!(scan(&stream, &cuts), Ok(messages));
+        }
+
+        #[test]
+        fn a_whole_message_is_what_header_and_body_find(
+            tag in any::<u8>(),
+            length in prop_oneof![0_u32..12, any::<u32>()],
+            there in 0_usize..12,
+        ) {
+            let stream = [&[tag][..], &length.to_be_bytes(), &[0xAA; 12]].concat();
+            let bytes = &stream[..there];
+            let (mut scanner, mut at) = (Scanner::default(), 0);
+            let header = scanner.header(bytes, &mut at);
+            let found = match header {
+                Ok(Some(header)) => scanner.body(bytes, &mut at).then_some((header.tag, at)),
+                Ok(None) | Err(_) => None,
+            };
+            prop_assert_eq!(Scanner::default().whole(bytes), found);
+            if !scanner.at_frame_start() {
+                prop_assert_eq!(scanner.whole(&stream), None);
+            }
         }
     }
 }

@@ -326,7 +326,7 @@ async fn a_migration_status_that_preflight_would_refuse_ends_with_1() {
     let line = format!("migrate status shop --dir {}", directory.path().display());
     let file = |detail: &str| {
         let at = "2026-01-02T03:04:05Z";
-        json!([{ "version": 1, "file": "001_a.up.sql", "state": "applied", "at": at, "detail": detail }])
+        json!([{ "version": "1", "file": "001_a.up.sql", "state": "applied", "at": at, "detail": detail }])
     };
     let none = json!([]);
     let fine = json!({ "applied": file(""), "pending": none, "changed": none, "dirty": none });

@@ -64,7 +64,9 @@ impl Backlog {
                 }
             }
         }
-        self.push(bytes);
+        if !bytes.is_empty() {
+            self.push(bytes);
+        }
         Ok(())
     }
 }

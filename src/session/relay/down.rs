@@ -8,7 +8,7 @@ use super::door::GateDoor;
 use super::enforce::Enforced;
 use super::held::Server;
 use super::leaving::Remains;
-use super::{Backlog, End, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
+use super::{Backlog, End, KEPT_MAX, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
 use crate::session::registry::{Activity, Session};
 use crate::session::scan::{Door, Nonsense, Seen, ServerScan};
 use crate::tls::stream::Socket;
@@ -135,7 +135,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     fn read_server(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
         if self.injection.is_some() {
-            let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+            let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
             let read = read.map_ok(|bytes| {
                 self.session.count_out(bytes.len());
                 if bytes.is_empty() {
@@ -151,7 +151,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             return self.read_standby(cx);
         }
         if self.again.is_some() {
-            let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+            let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
             let read = read.map_ok(|bytes| {
                 self.session.count_out(bytes.len());
                 if bytes.is_empty() {
@@ -177,7 +177,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// The same from a standby, which may turn out to be of no use.
     fn read_standby(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
-        let read = read_scratch(&mut self.server, cx, SCRATCH, |bytes, _| bytes.to_vec());
+        let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
         let bytes = match std::task::ready!(read) {
             Ok(bytes) => bytes,
             Err(_) if self.falls_back(&[]) => return Poll::Ready(Ok(FromServer::Some)),
@@ -278,7 +278,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if Pin::new(&mut self.client).poll_shutdown(cx).is_pending() {
             return Step::Stuck;
         }
-        match read_scratch(&mut self.client, cx, SCRATCH, |bytes, _| bytes.is_empty()) {
+        match read_scratch(&mut self.client, cx, KEPT_MAX, |bytes, _| bytes.is_empty()) {
             Poll::Pending => Step::Stuck,
             Poll::Ready(Ok(false)) => Step::Moved,
             Poll::Ready(Ok(true) | Err(_)) => Step::End(end),

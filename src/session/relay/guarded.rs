@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::plan::{Plan, kind};
 use super::enforce::Settled;
 use super::up::FromClient;
-use super::{Relay, SCRATCH, Step};
+use super::{KEPT_MAX, Relay, Step};
 use crate::config::Blocked;
 use crate::session::class::{Access, Why};
 use crate::session::guard::Block;
@@ -249,7 +249,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// How much of what a client sends is kept.
     fn kept_at_most(&self) -> usize {
         if self.door.is_open() {
-            SCRATCH
+            KEPT_MAX
         } else {
             self.config.hold.bytes_per_client
         }

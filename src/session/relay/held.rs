@@ -9,7 +9,7 @@ use tokio::time::{Sleep, sleep};
 use super::door::{GateDoor, Life};
 use super::leaving::Remains;
 use super::up::FromClient;
-use super::{End, Phase, Relay, SCRATCH, Step, Then};
+use super::{End, KEPT_MAX, Phase, Relay, Step, Then};
 use crate::config::Blocked;
 use crate::gate::Room;
 use crate::gate::state::Standing;
@@ -199,7 +199,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
 
     /// Whether as much is kept as may be, so that the client's end may lie behind more.
     pub(super) fn may_have_more(&self) -> bool {
-        self.kept.len() >= self.config.hold.bytes_per_client.min(SCRATCH)
+        self.kept.len() >= self.config.hold.bytes_per_client.min(KEPT_MAX)
     }
 
     /// Before a client goes on that sent more than is kept, the rest of its first message is read:

@@ -68,8 +68,16 @@ use crate::tasks::Tasks;
 use crate::tls::stream::Socket;
 use crate::wire::refusal::Refusal;
 
-/// What one read takes at most. Larger reads gain little and cost cache.
-const SCRATCH: usize = 64 * 1024;
+/// What one read takes at most where it goes straight on. It matters for bulk data alone (see
+/// `docs/PERFORMANCE.md`). A peer that does not read leaves no more in our memory than that, little
+/// beside what the kernel keeps for it.
+const SCRATCH: usize = 256 * 1024;
+
+/// What one read takes at most where it may have to be kept, and what is kept at most.
+const KEPT_MAX: usize = 64 * 1024;
+
+/// So often one direction is read before the other is looked at.
+const IN_A_ROW: usize = 8;
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -244,14 +252,14 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         self.register(cx);
         loop {
             self.obey();
-            let down = self.poll_down(cx);
+            let down = self.poll_on(cx, Self::poll_down);
             if self.away.is_some() {
                 self.come_home();
             }
             let up = if matches!(down, Step::End(_)) {
                 Step::Stuck
             } else {
-                self.poll_up(cx)
+                self.poll_on(cx, Self::poll_up)
             };
             match (down, up) {
                 (Step::End(end), _) | (_, Step::End(end)) => return Poll::Ready(end),
@@ -259,6 +267,43 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 (Step::Stuck, Step::Stuck) => return Poll::Pending,
             }
         }
+    }
+
+    /// Polls one direction until it is stuck, as long as its bytes are nothing to the other, which then
+    /// need not be looked at again; but not for long, since the other may wait.
+    #[inline]
+    fn poll_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl Fn(&mut Self, &mut Context<'_>) -> Step,
+    ) -> Step {
+        let mut step = poll(self, cx);
+        for _ in 1..IN_A_ROW {
+            if step != Step::Moved || !self.flows_freely() {
+                break;
+            }
+            step = poll(self, cx);
+        }
+        step
+    }
+
+    /// Whether both directions pass on what they read and nothing else is going on.
+    #[inline]
+    fn flows_freely(&self) -> bool {
+        matches!(self.phase, Phase::Flowing)
+            && self.door.life == Life::Serving
+            && self.to_client.is_empty()
+            && self.to_server.is_empty()
+            && self.kept.is_empty()
+            && self.ours.is_empty()
+            && self.injection.is_none()
+            && self.guard.is_none()
+            && self.enforced.is_none()
+            && self.again.is_none()
+            && self.away.is_none()
+            && !self.client.has_unsent()
+            && !self.server.has_unsent()
+            && !self.session.has_signals()
     }
 
     /// Lets signals wake this task. A task's waker hardly ever changes, and registering costs.
@@ -277,6 +322,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     #[inline]
     fn obey(&mut self) {
         let signals = self.session.take_signals();
+        if !signals.is_empty() || self.door.life == Life::Stopping {
+            self.obey_these(signals);
+        }
+    }
+
+    #[cold]
+    fn obey_these(&mut self, signals: Signals) {
         if signals.contains(Signals::ATTACH) {
             for presumed in self.session.take_attached() {
                 self.door.attach(presumed);
@@ -382,12 +434,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Notes what the session does, from what its transaction is at.
     #[inline]
     fn note_activity(&self) {
-        let activity = if self.is_aborted() {
-            Activity::Aborted
-        } else if self.tracker.is_busy() {
+        let activity = if self.tracker.is_busy() {
             Activity::Active
         } else if self.door.has_permit() {
             Activity::InTransaction
+        } else if self.is_aborted() {
+            Activity::Aborted
         } else if self.has_deferred() {
             Activity::Deferred
         } else {

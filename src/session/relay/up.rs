@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::again::Again;
 use super::leaving::Remains;
-use super::{Phase, Relay, SCRATCH, Step, read_scratch};
+use super::{KEPT_MAX, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
 use crate::session::scan::{Door, Pause};
 use crate::tls::stream::Socket;
@@ -95,13 +95,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     /// Reads once. What may go on goes on from the scratch buffer; the rest is kept, up to the
     /// limit, behind which the client is not read.
     pub(super) fn read_client(&mut self, cx: &mut Context<'_>) -> FromClient {
-        let limit = if self.door.is_open() {
-            SCRATCH.saturating_sub(self.kept.len())
+        let limit = if !self.door.is_open() {
+            let most = self.config.hold.bytes_per_client;
+            most.saturating_sub(self.kept.len())
+        } else if self.kept.is_empty() && self.door.has_permit() {
+            SCRATCH
         } else {
-            self.config
-                .hold
-                .bytes_per_client
-                .saturating_sub(self.kept.len())
+            KEPT_MAX.saturating_sub(self.kept.len())
         };
         if limit == 0 {
             return self.poll_unread(cx);
