@@ -39,13 +39,14 @@ class Used:
     """CPU and context switches of a process tree at one moment."""
 
     def __init__(self, pid):
-        self.ticks = self.nanoseconds = self.switches = 0
+        self.ticks = self.reaped = self.nanoseconds = self.switches = 0
         self.threads = set()
         for process in tree(pid):
             stat = fields(process)
             if not stat:
                 continue
             self.ticks += sum(int(ticks) for ticks in stat[11:15])
+            self.reaped += sum(int(ticks) for ticks in stat[13:15])
             try:
                 threads = os.listdir(f"/proc/{process}/task")
             except OSError:
@@ -58,8 +59,8 @@ class Used:
                 self.switches += sum(map(int, re.findall(r"voluntary_ctxt_switches:\s+(\d+)", status)))
 
     def cpu(self, later):
-        """Seconds of CPU between the two: nanoseconds where no thread came or went, else ticks of 10 ms."""
-        if self.nanoseconds and self.threads == later.threads:
+        """Seconds of CPU between the two: nanoseconds where no thread or process came or went, else ticks of 10 ms."""
+        if self.nanoseconds and (self.threads, self.reaped) == (later.threads, later.reaped):
             return (later.nanoseconds - self.nanoseconds) / 1e9
         return (later.ticks - self.ticks) / HZ
 

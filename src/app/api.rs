@@ -373,9 +373,9 @@ fn view(session: &Session) -> SessionView {
     SessionView {
         id: session.id.0,
         pid: session.pid(),
-        database: session.database.clone(),
-        user: session.user.clone(),
-        application_name: session.application_name.clone(),
+        database: session.database.to_string(),
+        user: session.user.to_string(),
+        application_name: session.application_name.to_string(),
         replication: session.replication.map(|kind| match kind {
             Replication::Physical => ReplicationKind::Physical,
             Replication::Logical => ReplicationKind::Logical,
@@ -398,6 +398,6 @@ fn view(session: &Session) -> SessionView {
         bytes_in: totals.bytes_in,
         bytes_out: totals.bytes_out,
         server: session.route.endpoint.to_string(),
-        window: session.window.clone(),
+        window: session.window.as_deref().map(str::to_owned),
     }
 }

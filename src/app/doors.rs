@@ -120,6 +120,8 @@ impl Doors {
             // A panic of it was logged; it has ended all the same.
             let _ = task.await;
         }
+        // Who has them next may tell them something, and we may open again.
+        self.all().iter().for_each(|door| door.listener.doubt());
     }
 
     /// Closes the sockets too: who comes is turned away by the kernel, unless somebody else listens

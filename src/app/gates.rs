@@ -14,7 +14,7 @@ use crate::drain::report::millis;
 use crate::gate::cap::Cap;
 use crate::gate::mode::Mode;
 use crate::gate::reopen::Pace;
-use crate::gate::{Gate, LOOK_EVERY};
+use crate::gate::{Gate, LOOK_EVERY, LOOK_IDLE};
 use crate::window;
 
 impl AppApi {
@@ -99,22 +99,21 @@ impl App {
         self.metrics.set_held_in_scopes(database, &held);
     }
 
-    /// Gates reopen as configured, and look how busy they are.
+    /// Gates look how busy they are.
     pub(super) fn watch_gates(self: &Arc<Self>) {
         let app = Arc::clone(self);
         let stop = self.tasks.shutdown_token();
         self.tasks.spawn("busiest", async move {
-            let mut due = tokio::time::interval(LOOK_EVERY);
-            due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut pause = LOOK_IDLE;
             loop {
                 tokio::select! {
-                    _ = due.tick() => {
-                        let gates = app.controller.gates();
-                        gates.set_pace(pace(&app.config.load()));
-                        gates.look();
-                    }
+                    () = tokio::time::sleep(pause) => {}
                     () = stop.cancelled() => return,
                 }
+                pause = match app.controller.gates().look() {
+                    true => LOOK_EVERY,
+                    false => LOOK_IDLE,
+                };
             }
         });
     }

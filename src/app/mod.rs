@@ -111,7 +111,7 @@ pub async fn run(
     };
     let mut listeners = Vec::new();
     for listen in &config.listen {
-        let bound = inherited.listener(&listen.address).await;
+        let bound = inherited.listener(&listen.address, &config.tcp).await;
         let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
         listeners.push((bound, Arc::new(listen.clone())));
     }

@@ -60,6 +60,8 @@ fn reload(app: &App, source: &Source, logging: &Logging) {
         tracing::warn!("{warning}");
     }
     let changed = app.config.reload(loaded.config);
+    let pace = super::gates::pace(&app.config.load());
+    app.controller.gates().set_pace(pace);
     app.controller.audit().tell(Event {
         from: Some("signal".into()),
         outcome: Some(format!(

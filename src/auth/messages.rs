@@ -11,6 +11,10 @@ use crate::wire::frame::{HEADER_LEN, Header};
 /// the server may say more: a trigger on login its notices, for instance.
 pub(super) const MESSAGE_MAX: usize = 65_535;
 
+/// Room for what is read next. A server that lets somebody in says some 500 bytes at once, and without room
+/// tokio would take 64 at a time.
+pub(super) const ROOM: usize = 1024;
+
 /// A message that no login has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
@@ -74,6 +78,7 @@ where
         if let Some(message) = next_message(bytes).map_err(|TooLong| NoMessage::TooLong)? {
             return Ok(message);
         }
+        bytes.reserve(ROOM);
         if stream.read_buf(bytes).await.map_err(NoMessage::Io)? == 0 {
             return Err(NoMessage::Closed);
         }

@@ -10,7 +10,7 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::messages::{MESSAGE_MAX, TooLong, any_header, message_length, next_header};
+use super::messages::{MESSAGE_MAX, ROOM, TooLong, any_header, message_length, next_header};
 use super::scram::SCRAM_SHA_256_PLUS;
 use crate::wire::backend::{self, Authentication, request, tag};
 use crate::wire::frame::{HEADER_LEN, Header};
@@ -133,6 +133,8 @@ where
         }
         // What a client sends behind its answers waits for the relay.
         let client_may_send = client_sends && login.from_client.len() < MESSAGE_MAX;
+        login.from_server.reserve(ROOM);
+        login.from_client.reserve(ROOM);
         tokio::select! {
             read = server.read_buf(&mut login.from_server) => {
                 if read.map_err(Failed::Server)? == 0 {

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::messages::{MESSAGE_MAX, TooLong, next_message};
+use super::messages::{MESSAGE_MAX, ROOM, TooLong, next_message};
 use super::passthrough::{Authenticated, Failed, Limit};
 use super::scram::client::{Answered, Begun, Binding};
 use super::scram::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
@@ -264,6 +264,8 @@ where
         loop {
             // What a client sends ahead waits for the relay.
             let client_may_send = self.from_client.len() < MESSAGE_MAX;
+            self.from_server.reserve(ROOM);
+            self.from_client.reserve(ROOM);
             tokio::select! {
                 read = self.server.read_buf(&mut self.from_server) => {
                     return match read.map_err(Failed::Server)? {

@@ -117,7 +117,7 @@ impl Arrival {
     /// Whether the two sides agreed on the protocol's name.
     async fn encrypt(&mut self, acceptor: &Acceptor) -> Result<bool, NoWish> {
         let stream = self.stream.take().ok_or(NoWish::Closed)?;
-        let accepted = acceptor.accept(stream).await.map_err(|error| {
+        let accepted = Box::pin(acceptor.accept(stream)).await.map_err(|error| {
             tracing::info!(peer = %self.peer, %error, "no encryption with a client");
             error
         })?;

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::listener::Listener;
 use crate::config::ListenAddress;
+use crate::tls::tcp::TcpOptions;
 
 /// Sockets that nobody has asked for yet.
 #[derive(Debug, Default)]
@@ -65,10 +66,14 @@ impl Inherited {
     ///
     /// # Errors
     /// Those of binding.
-    pub async fn listener(&mut self, address: &ListenAddress) -> io::Result<Listener> {
+    pub async fn listener(
+        &mut self,
+        address: &ListenAddress,
+        options: &TcpOptions,
+    ) -> io::Result<Listener> {
         match self.take(address) {
             Some(socket) => Listener::inherited(socket, address),
-            None => Listener::bind(address).await,
+            None => Listener::bind(address, options).await,
         }
     }
 
@@ -151,17 +156,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_is_found_by_its_address_or_by_its_name() {
-        let mut inherited = Inherited::default();
+        let (mut inherited, options) = (Inherited::default(), TcpOptions::default());
         let (first, socket) = listening("127.0.0.1:0");
         inherited.push("127.0.0.1:0".into(), socket);
         let (second, socket) = listening("127.0.0.1:0");
         inherited.push("unknown".into(), socket);
         let (admin, socket) = listening("127.0.0.1:0");
         inherited.push("admin".into(), socket);
-        let exact = inherited.listener(&ListenAddress::Tcp(second)).await;
+        let exact = inherited
+            .listener(&ListenAddress::Tcp(second), &options)
+            .await;
         assert_eq!(exact.expect("inherited").tcp_address(), Some(second));
         let any = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let named = inherited.listener(&any).await.expect("inherited");
+        let named = inherited.listener(&any, &options).await.expect("inherited");
         assert_eq!(named.tcp_address(), Some(first));
         assert_eq!(inherited.left(), [format!("{admin} (admin)")]);
         let found = inherited.admin(SocketAddr::from(([127, 0, 0, 1], 0))).await;
@@ -177,9 +184,12 @@ mod tests {
         let address: ListenAddress = address.parse().expect("an address");
         let path = directory.path().join(".s.PGSQL.6500");
         let socket = std::os::unix::net::UnixListener::bind(&path).expect("a free name");
-        let mut inherited = Inherited::default();
+        let (mut inherited, options) = (Inherited::default(), TcpOptions::default());
         inherited.push("another".into(), socket.into());
-        let listener = inherited.listener(&address).await.expect("inherited");
+        let listener = inherited
+            .listener(&address, &options)
+            .await
+            .expect("inherited");
         drop(listener);
         assert!(path.exists(), "another process may listen there");
     }

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::{ListenAddress, Shared};
 use crate::tls::stream::{Peer, Stream};
+use crate::tls::tcp::{HandedOn, TcpOptions};
 
 /// Who may connect by a Unix socket: everybody, as with Postgres (`unix_socket_permissions`). Whom to
 /// let in is up to the login, or to the mode of the directory.
@@ -28,8 +29,8 @@ const BACKLOG: u32 = 4096;
 /// A socket that takes clients.
 #[derive(Debug)]
 pub enum Listener {
-    /// On a TCP address.
-    Tcp(TcpListener),
+    /// On a TCP address, with what the socket hands on to its connections.
+    Tcp(TcpListener, HandedOn),
     /// On a Unix socket, whose file is removed with the listener.
     Unix(UnixListener, SocketFile),
 }
@@ -54,7 +55,7 @@ impl Drop for SocketFile {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Tcp(listener, _) => listener.as_fd(),
             Listener::Unix(listener, _) => listener.as_fd(),
         }
     }
@@ -62,7 +63,7 @@ impl AsFd for Listener {
 
 impl Listener {
     /// Begins to listen. A socket file that nobody answers at is left over and is replaced.
-    pub async fn bind(address: &ListenAddress) -> io::Result<Listener> {
+    pub async fn bind(address: &ListenAddress, options: &TcpOptions) -> io::Result<Listener> {
         match address {
             ListenAddress::Tcp(address) => {
                 let socket = match address {
@@ -72,7 +73,8 @@ impl Listener {
                 // A port that was ours a moment ago is free.
                 socket.set_reuseaddr(true)?;
                 socket.bind(*address)?;
-                Ok(Listener::Tcp(socket.listen(BACKLOG)?))
+                let handed_on = HandedOn::from_the_start(&socket, options)?;
+                Ok(Listener::Tcp(socket.listen(BACKLOG)?, handed_on))
             }
             ListenAddress::Unix(unix) => {
                 let path = unix.path();
@@ -101,7 +103,8 @@ impl Listener {
             ListenAddress::Tcp(_) => {
                 let listener = std::net::TcpListener::from(socket);
                 listener.set_nonblocking(true)?;
-                Ok(Listener::Tcp(TcpListener::from_std(listener)?))
+                let listener = TcpListener::from_std(listener)?;
+                Ok(Listener::Tcp(listener, HandedOn::unknown()))
             }
             ListenAddress::Unix(unix) => {
                 let listener = std::os::unix::net::UnixListener::from(socket);
@@ -118,8 +121,16 @@ impl Listener {
     /// Whether the file of a Unix socket is this listener's, to be removed with it.
     pub fn own(&self, ours: bool) {
         match self {
-            Listener::Tcp(_) => {}
+            Listener::Tcp(..) => {}
             Listener::Unix(_, file) => file.ours.store(ours, Ordering::Relaxed),
+        }
+    }
+
+    /// Another process may have had the socket for a while.
+    pub fn doubt(&self) {
+        match self {
+            Listener::Tcp(_, handed_on) => handed_on.doubt(),
+            Listener::Unix(..) => {}
         }
     }
 
@@ -127,7 +138,7 @@ impl Listener {
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
-            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Tcp(listener, _) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
         }
     }
@@ -136,7 +147,7 @@ impl Listener {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Listener::Tcp(_) => self
+            Listener::Tcp(..) => self
                 .tcp_address()
                 .map_or_else(|| "tcp".into(), |address| address.to_string()),
             Listener::Unix(_, file) => file.path.display().to_string(),
@@ -158,9 +169,10 @@ impl Listener {
 
     async fn try_accept(&self, config: &Shared) -> io::Result<(Stream, Peer)> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, handed_on) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Stream::tcp(stream, &config.load().tcp)?, Peer::Tcp(address)))
+                handed_on.settle((listener, BACKLOG), &stream, &config.load().tcp)?;
+                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
             }
             Listener::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;

@@ -204,9 +204,9 @@ impl Prober {
             }
         };
         let of_session = Login {
-            database: database.to_owned(),
-            user: role.user.clone(),
-            application_name: NAME.to_owned(),
+            database: database.into(),
+            user: role.user.as_str().into(),
+            application_name: NAME.into(),
             replication: None,
             held_by_holds: true,
             pass: None,

@@ -133,7 +133,7 @@ fn compare(
         view.unknown("a pooler stands between the control connection and the server".into());
     }
     sessions.forget_departed(|gone| {
-        gone.database != database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
+        *gone.database != *database || &gone.endpoint != endpoint || seen.contains_key(&gone.pid)
     });
     let departed = sessions.departed_of(database);
     let meant = |gone: &&Departed| scope.fits(gone.who()) && about.departed(gone);

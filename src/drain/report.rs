@@ -173,8 +173,8 @@ impl From<&Session> for Blocker {
             .and_then(|age| SystemTime::now().checked_sub(age));
         Blocker {
             pid: session.pid(),
-            user: session.user.clone(),
-            application_name: session.application_name.clone(),
+            user: session.user.to_string(),
+            application_name: session.application_name.to_string(),
             client: session.client.to_string(),
             state: session.activity().as_str().to_owned(),
             transaction_age_ms: session.transaction_age().map(millis),

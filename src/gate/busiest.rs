@@ -5,8 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-/// How often somebody should look.
+/// How often somebody should look while transactions run.
 pub const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often while none ran at the last look: a process that nobody uses wakes seldom.
+pub const LOOK_IDLE: Duration = Duration::from_secs(1);
 
 /// A second each.
 const SLOTS: usize = 60;

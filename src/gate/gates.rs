@@ -185,11 +185,14 @@ impl Gates {
             .and_then(|standing| rest_of(standing, now))
     }
 
-    /// Looks how many transactions run, for [`Gate::busiest`].
-    pub fn look(&self) {
+    /// Looks how many transactions run, for [`Gate::busiest`]; whether any does.
+    pub fn look(&self) -> bool {
+        let mut any = false;
         for gate in self.all() {
             gate.busiest();
+            any |= gate.permits() > 0;
         }
+        any
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

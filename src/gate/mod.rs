@@ -21,7 +21,7 @@ mod sync;
 mod tests;
 mod turns;
 
-pub use busiest::LOOK_EVERY;
+pub use busiest::{LOOK_EVERY, LOOK_IDLE};
 pub use driver::Gate;
 pub use gates::{Closed, Gates};
 pub use queue::{Place, Room, Waiters};

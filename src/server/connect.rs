@@ -19,6 +19,10 @@ use crate::tls::stream::Stream;
 use crate::tls::tcp::TcpOptions;
 use crate::wire::refusal::says_starting;
 
+/// What a server says when it lets somebody in at once is some 500 bytes. Without room for it tokio would
+/// take 64 at a time.
+const ROOM: usize = 1024;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -140,7 +144,7 @@ async fn open_once<'a>(upstream: &'a Upstream, startup: &[u8]) -> Result<Opened<
         } = connect(upstream, attempt).await?;
         stream.write_all(startup).await?;
         stream.flush().await?;
-        let mut answer = BytesMut::new();
+        let mut answer = BytesMut::with_capacity(ROOM);
         stream.read_buf(&mut answer).await?;
         match attempts.next() {
             Some(next) if answer.first() == Some(&b'E') && is_another_way(next, &stream) => {
@@ -271,7 +275,9 @@ async fn tcp(
 ) -> Result<Stream, NotEncrypted> {
     let stream = Stream::tcp(TcpStream::connect(address).await?, options)?;
     match stream {
-        Stream::Tcp(tcp) => connector.secure(tcp, host, attempt).await,
-        Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
+        Stream::Tcp(tcp) if attempt != Attempt::Plain => {
+            Box::pin(connector.secure(tcp, host, attempt)).await
+        }
+        Stream::Tcp(_) | Stream::Unix(_) | Stream::Tls(_) => Ok(stream),
     }
 }

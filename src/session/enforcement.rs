@@ -68,7 +68,7 @@ mod tests {
         Login {
             database: "shop".into(),
             user: user.into(),
-            application_name: String::new(),
+            application_name: "".into(),
             replication: None,
             held_by_holds,
             pass: None,

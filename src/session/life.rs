@@ -1,7 +1,10 @@
 //! One client from its first byte to the last: wish, login, relay, farewell.
 
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -59,20 +62,49 @@ pub struct Host {
 }
 
 /// A session that is logged in, and its place among the others.
-pub(super) struct Settled<C, S> {
+pub struct Settled<C, S> {
     pub(super) relay: Relay<C, S>,
     pub(super) farewell: Farewell,
 }
 
-impl<C: Socket, S: Socket> Settled<C, S> {
-    /// Relays to the end. Also when the relay panics, or is dropped, the session leaves nothing
-    /// behind: the permit is given back by its door, the rest by the farewell.
-    async fn run(self) {
-        let Settled {
-            relay,
-            mut farewell,
-        } = self;
-        farewell.end = relay.run().await;
+/// Relays to the end. Also when the relay panics, or is dropped, the session leaves nothing behind: the
+/// permit is given back by its door, the rest by the farewell, which is dropped after it.
+impl<C: Socket, S: Socket> Future for Settled<C, S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.farewell.end = ready!(self.relay.poll(cx));
+        Poll::Ready(())
+    }
+}
+
+/// One client from its first byte to the last.
+///
+/// Written by hand: an `async` function keeps a place for every value that it ever moved, and a session
+/// would carry its login, and itself several times over, for hours.
+pub enum Serving {
+    /// Up to the first statement. All that it took is given back at its end.
+    Login(LoggingIn),
+    /// From then on.
+    Session(Box<Settled<Stream, Stream>>),
+}
+
+/// `None` when the client got what it asked for, or no.
+type LoggingIn = Pin<Box<dyn Future<Output = Option<Box<Settled<Stream, Stream>>>> + Send>>;
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            *self = match &mut *self {
+                Serving::Session(settled) => return Pin::new(settled).poll(cx),
+                Serving::Login(login) => match ready!(login.as_mut().poll(cx)) {
+                    Some(settled) => Serving::Session(settled),
+                    None => return Poll::Ready(()),
+                },
+            };
+        }
     }
 }
 
@@ -110,22 +142,19 @@ impl Drop for Farewell {
 
 impl Host {
     /// Serves one client to its end.
-    pub async fn serve(self: Arc<Self>, arrival: Arrival, config: Arc<Config>) {
-        // Boxed: a login needs far more room than the relay that lives on for hours.
-        let settled = Box::pin(self.settle(arrival, config));
-        let stop = self.tasks.shutdown_token();
-        let settled = tokio::select! {
-            settled = settled => settled,
-            () = stop.cancelled() => return,
-        };
-        let Some(settled) = settled else {
-            return;
-        };
-        if stop.is_cancelled() {
-            // It was not in the registry yet when the others were asked to stop.
-            settled.farewell.session.signal(Signals::STOP);
-        }
-        settled.run().await;
+    pub fn serve(self: Arc<Self>, arrival: Arrival, config: Arc<Config>) -> Serving {
+        Serving::Login(Box::pin(async move {
+            let stop = self.tasks.shutdown_token();
+            let settled = tokio::select! {
+                settled = self.settle(arrival, config) => settled?,
+                () = stop.cancelled() => return None,
+            };
+            if stop.is_cancelled() {
+                // It was not in the registry yet when the others were asked to stop.
+                settled.farewell.session.signal(Signals::STOP);
+            }
+            Some(settled)
+        }))
     }
 
     /// Everything up to the first statement; `None` when the client got what it asked for, or no.
@@ -133,7 +162,7 @@ impl Host {
         &self,
         arrival: Arrival,
         config: Arc<Config>,
-    ) -> Option<Settled<Stream, Stream>> {
+    ) -> Option<Box<Settled<Stream, Stream>>> {
         let deadline = Instant::now() + config.limits.login_time;
         let Arrived {
             arrival,
@@ -192,7 +221,7 @@ impl Host {
             Err(failed) => Err(failed),
         };
         match login {
-            Ok(server) => Some(self.register(applicant, server)),
+            Ok(server) => Some(Box::new(self.register(applicant, server))),
             Err(failed) => {
                 self.turn_away(applicant, failed).await;
                 None
@@ -295,5 +324,7 @@ async fn close(mut stream: Stream) {
     let _ = timeout(CLOSE_TIME, stream.shutdown()).await;
 }
 
+#[cfg(test)]
+mod sizes;
 #[cfg(test)]
 mod tests;

@@ -137,7 +137,10 @@ impl Host {
                 | AuthMethod::Password
                 | AuthMethod::Cert
                 | AuthMethod::Trust),
-            ) => self.terminate(applicant, &target, method).await?,
+            ) => {
+                // Boxed, as the handshakes of TLS are: who needs none has no room for it.
+                Box::pin(self.terminate(applicant, &target, method)).await?
+            }
         };
         let places = (session, applicant.address.take());
         let places = self.places(places, &applicant.startup, &config)?;
@@ -251,9 +254,11 @@ impl Host {
                 ReplicationHold::Hold => true,
             };
         let session = self.sessions.add(Login {
-            database: startup.database().to_owned(),
-            user: startup.user().to_owned(),
-            application_name: application_name.to_owned(),
+            database: places
+                .database()
+                .unwrap_or_else(|| startup.database().into()),
+            user: places.user(),
+            application_name: application_name.into(),
             replication,
             held_by_holds,
             pass,

@@ -1,6 +1,7 @@
 //! A session's places among all that is limited.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::life::Host;
 use super::room::{RoomTaken, Tallied};
@@ -12,8 +13,8 @@ use crate::wire::startup::{Replication, Startup};
 /// What a session takes of what is limited, given back with it.
 pub(super) struct Places {
     _session: RoomTaken,
-    _database: Option<Tallied<String>>,
-    _user: Tallied<String>,
+    database: Option<Tallied<Arc<str>>>,
+    user: Tallied<Arc<str>>,
     _address: Option<Tallied<IpAddr>>,
 }
 
@@ -24,10 +25,22 @@ impl Places {
         let user = rooms.users.take("anna".into(), None);
         Places {
             _session: rooms.sessions.take(usize::MAX).expect("no limit"),
-            _database: rooms.databases.take("shop".into(), None),
-            _user: user.expect("no limit"),
+            database: rooms.databases.take("shop".into(), None),
+            user: user.expect("no limit"),
             _address: None,
         }
+    }
+}
+
+impl Places {
+    /// The user's name, shared by all the sessions of that user.
+    pub(super) fn user(&self) -> Arc<str> {
+        Arc::clone(self.user.key())
+    }
+
+    /// The database's name, shared in the same way; `None` of a session that is in none.
+    pub(super) fn database(&self) -> Option<Arc<str>> {
+        self.database.as_ref().map(|place| Arc::clone(place.key()))
     }
 }
 
@@ -45,7 +58,7 @@ impl Host {
         let in_database = match startup.replication() {
             Some(Replication::Physical) => None,
             Some(Replication::Logical) | None => {
-                let place = self.rooms.databases.take(database.to_owned(), limit);
+                let place = self.rooms.databases.take(database.into(), limit);
                 Some(place.ok_or_else(|| {
                     let refusal = Refusal::TooManyInDatabase(database.to_owned());
                     self.full("connections_per_database", refusal)
@@ -53,15 +66,15 @@ impl Host {
             }
         };
         let limit = config.limits.connections_per_user;
-        let of_user = self.rooms.users.take(user.to_owned(), limit);
+        let of_user = self.rooms.users.take(user.into(), limit);
         let of_user = of_user.ok_or_else(|| {
             let refusal = Refusal::TooManyOfUser(user.to_owned());
             self.full("connections_per_user", refusal)
         })?;
         Ok(Places {
             _session: session,
-            _database: in_database,
-            _user: of_user,
+            database: in_database,
+            user: of_user,
             _address: address,
         })
     }

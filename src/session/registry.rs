@@ -121,17 +121,17 @@ pub struct Session {
     /// Its number.
     pub id: SessionId,
     /// The database it was opened for.
-    pub database: String,
+    pub database: Arc<str>,
     /// The user it was opened as.
-    pub user: String,
+    pub user: Arc<str>,
     /// The `application_name` it was opened with.
-    pub application_name: String,
+    pub application_name: Box<str>,
     /// What kind of replication it was opened for, if any.
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
     pub held_by_holds: bool,
     /// The window it works in, if it went through one.
-    pub window: Option<String>,
+    pub window: Option<Box<str>>,
     /// Whether it is no client's but ours, and tries whether a write is refused: what it sends is taken for
     /// a read.
     pub probe: bool,
@@ -150,7 +150,7 @@ pub struct Session {
     born: Instant,
     signals: AtomicU16,
     /// Given back when its server connection is at its end.
-    pass: Mutex<Option<Pass>>,
+    pass: Mutex<Option<Box<Pass>>>,
     waker: Mutex<Option<Waker>>,
     cancels: Mutex<Vec<oneshot::Sender<()>>>,
     inbox: Inbox,
@@ -207,11 +207,11 @@ impl std::ops::AddAssign for Totals {
 #[derive(Debug)]
 pub struct Login {
     /// The database it asked for.
-    pub database: String,
+    pub database: Arc<str>,
     /// The user it claimed to be, and proved to the server.
-    pub user: String,
+    pub user: Arc<str>,
     /// Its `application_name`, or nothing.
-    pub application_name: String,
+    pub application_name: Box<str>,
     /// What kind of replication it asked for, if any.
     pub replication: Option<Replication>,
     /// Whether holds stop it, and drains wait for it.
@@ -237,9 +237,9 @@ impl Session {
             application_name: login.application_name,
             replication: login.replication,
             held_by_holds: login.held_by_holds,
-            window: login.pass.as_ref().map(|pass| pass.window().to_owned()),
+            window: login.pass.as_ref().map(|pass| pass.window().into()),
             probe: false,
-            pass: Mutex::new(login.pass),
+            pass: Mutex::new(login.pass.map(Box::new)),
             client: login.client,
             connected_at: SystemTime::now(),
             route: login.route,
@@ -534,13 +534,13 @@ pub struct Departed {
     /// The server's process id.
     pub pid: i32,
     /// The database it worked in.
-    pub database: String,
+    pub database: Arc<str>,
     /// The server.
     pub endpoint: Endpoint,
     /// The user it was opened as.
-    pub user: String,
+    pub user: Arc<str>,
     /// The `application_name` it was opened with.
-    pub application_name: String,
+    pub application_name: Box<str>,
     /// Where its client was.
     pub client: Peer,
     /// Whether the server refuses it writes.
@@ -565,7 +565,7 @@ pub struct Sessions {
     sessions: DashMap<SessionId, Arc<Session>>,
     by_pid: DashMap<i32, Vec<Arc<Session>>>,
     next: AtomicU64,
-    ended: Mutex<BTreeMap<String, Totals>>,
+    ended: Mutex<BTreeMap<Arc<str>, Totals>>,
     departed: Mutex<Vec<Departed>>,
     elsewhere: Mutex<BTreeSet<i32>>,
 }
@@ -579,8 +579,9 @@ impl Sessions {
         if let Some(pid) = session.pid() {
             self.by_pid
                 .entry(pid)
-                .or_default()
-                .push(Arc::clone(&session));
+                // Two servers may give the same process id, but hardly ever do: there is room for one.
+                .and_modify(|same| same.push(Arc::clone(&session)))
+                .or_insert_with(|| vec![Arc::clone(&session)]);
         }
         session
     }
@@ -613,10 +614,22 @@ impl Sessions {
         self.sessions.remove(&session.id);
     }
 
+    /// Shows every session. What it is shown to must not add or remove one.
+    pub fn each(&self, mut see: impl FnMut(&Session)) {
+        self.sessions.iter().for_each(|entry| see(entry.value()));
+    }
+
     /// Every session.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.sessions
             .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
+    }
+
+    fn such(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let all = self.sessions.iter();
+        all.filter(|entry| wanted(entry.value()))
             .map(|entry| Arc::clone(entry.value()))
             .collect()
     }
@@ -630,15 +643,12 @@ impl Sessions {
 
     /// The sessions of one window.
     pub fn in_window(&self, window: &str) -> Vec<Arc<Session>> {
-        let mut found = self.all();
-        found.retain(|session| session.window.as_deref() == Some(window));
-        found
+        self.such(|session| session.window.as_deref() == Some(window))
     }
 
     /// The sessions of one database, oldest first.
     pub fn of(&self, database: &str) -> Vec<Arc<Session>> {
-        let mut found: Vec<_> = self.all();
-        found.retain(|session| session.database == database);
+        let mut found = self.such(|session| *session.database == *database);
         found.sort_unstable_by_key(|session| session.id);
         found
     }
@@ -648,7 +658,7 @@ impl Sessions {
     pub fn enforcements(&self, database: &str, scope: &Scope) -> Counts {
         let mut counts = Counts::default();
         let all = self.sessions.iter();
-        for session in all.filter(|it| it.database == database && scope.fits(it.who())) {
+        for session in all.filter(|it| *it.database == *database && scope.fits(it.who())) {
             match session.enforcement() {
                 _ if !session.held_by_holds => counts.exempt += 1,
                 Enforcement::Enforced => counts.enforced += 1,
@@ -685,15 +695,20 @@ impl Sessions {
 
     /// What was counted in one database, ended sessions included.
     pub fn totals(&self, database: &str) -> Totals {
-        let mut totals = self.ended().get(database).copied().unwrap_or_default();
+        let mut totals = self.ended_in(database);
         for entry in self
             .sessions
             .iter()
-            .filter(|entry| entry.database == database)
+            .filter(|entry| *entry.database == *database)
         {
             totals += entry.totals();
         }
         totals
+    }
+
+    /// What the sessions that have ended had counted in one database.
+    pub fn ended_in(&self, database: &str) -> Totals {
+        self.ended().get(database).copied().unwrap_or_default()
     }
 
     /// Notes the server processes that work for another process of ours: they are no bypass.
@@ -718,7 +733,7 @@ impl Sessions {
     pub fn departed_of(&self, database: &str) -> Vec<Departed> {
         self.departed()
             .iter()
-            .filter(|gone| gone.database == database)
+            .filter(|gone| *gone.database == *database)
             .cloned()
             .collect()
     }
@@ -732,7 +747,7 @@ impl Sessions {
         self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self) -> MutexGuard<'_, BTreeMap<String, Totals>> {
+    fn ended(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Totals>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

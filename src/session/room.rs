@@ -30,9 +30,9 @@ pub struct Rooms {
     /// Those beyond the limit of their address, which may only cancel.
     pub(super) surplus: Arc<Tally<IpAddr>>,
     /// Sessions in each database.
-    pub(super) databases: Arc<Tally<String>>,
+    pub(super) databases: Arc<Tally<Arc<str>>>,
     /// Sessions of each user.
-    pub(super) users: Arc<Tally<String>>,
+    pub(super) users: Arc<Tally<Arc<str>>>,
 }
 
 /// The most that are waited for beside sessions and logins; further ones are closed at once.
@@ -114,13 +114,21 @@ impl<K: Eq + Hash + Clone> Tally<K> {
     /// is counted, for the limit may come while it is taken.
     pub fn take(self: &Arc<Self>, key: K, limit: Option<usize>) -> Option<Tallied<K>> {
         let mut counts = self.counts();
-        let taken = counts.get(&key).copied().unwrap_or(0);
+        let known = counts.get_key_value(&key);
+        let (key, taken) = known.map_or((key, 0), |(known, taken)| (known.clone(), *taken));
         if limit.is_some_and(|limit| taken >= limit) {
             return None;
         }
         counts.insert(key.clone(), taken + 1);
         let tally = Arc::clone(self);
         Some(Tallied { tally, key })
+    }
+}
+
+impl<K: Eq + Hash> Tallied<K> {
+    /// The key: of one that is shared, the very one that everybody has who is under it.
+    pub fn key(&self) -> &K {
+        &self.key
     }
 }
 
@@ -162,6 +170,14 @@ mod tests {
         let _third = tally.take("a", None).expect("no limit");
         drop(first);
         assert!(tally.take("a", Some(2)).is_none());
+    }
+
+    #[test]
+    fn whoever_is_under_a_key_shares_it() {
+        let tally: Arc<Tally<Arc<str>>> = Arc::default();
+        let places = [(); 3].map(|()| tally.take("anna".into(), None).expect("no limit"));
+        let [first, second, third] = &places;
+        assert!(Arc::ptr_eq(first.key(), second.key()) && Arc::ptr_eq(first.key(), third.key()));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Other proxies in front of the same databases, and what we look at all the while.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::controller::Controller;
@@ -37,9 +36,9 @@ impl Controller {
     /// Looks how long transactions run.
     pub fn look_at_pace(&self, now: Instant) {
         let gates = self.gates.all();
-        let databases = gates.iter().map(|gate| gate.database().to_owned());
-        let databases: BTreeSet<String> = databases.collect();
-        let databases: Vec<String> = databases.into_iter().collect();
-        self.pace.look(&self.sessions, &databases, now);
+        let databases = gates
+            .iter()
+            .map(|gate| (gate.database().to_owned(), gate.permits() > 0));
+        self.pace.look(&self.sessions, &databases.collect(), now);
     }
 }

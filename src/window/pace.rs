@@ -16,18 +16,49 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// Looks that are kept: five minutes.
 const KEPT: usize = 300;
 
+/// At each of so many looks the transactions that ended are counted: that asks every session, also those
+/// that do nothing, of which there may be ten thousand.
+const COUNT_EVERY: usize = 10;
+
 /// One look at one database.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     at: Instant,
     longest: Duration,
-    transactions: u64,
+    /// Those that had ended, if they were counted.
+    transactions: Option<u64>,
 }
 
 /// The last minutes of every database.
 #[derive(Debug, Default)]
 pub struct Pace {
-    looks: Mutex<BTreeMap<String, VecDeque<Look>>>,
+    looks: Mutex<Looks>,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    /// How often all databases were looked at.
+    number: usize,
+    of: BTreeMap<String, VecDeque<Look>>,
+}
+
+impl Looks {
+    /// Whether transactions are counted at this look: now and then, and of a new database each time.
+    fn count(&self, databases: &BTreeMap<String, bool>) -> bool {
+        let is_new = |database| {
+            self.of
+                .get(database)
+                .is_none_or(|it| it.len() < COUNT_EVERY)
+        };
+        self.number.is_multiple_of(COUNT_EVERY) || databases.keys().any(is_new)
+    }
+}
+
+/// What is found in one database.
+#[derive(Debug, Clone, Copy, Default)]
+struct Found {
+    longest: Duration,
+    transactions: u64,
 }
 
 /// What is to be expected of one database.
@@ -46,26 +77,29 @@ pub struct Expected {
 }
 
 impl Pace {
-    /// Looks at the sessions of these databases, and forgets all others.
-    pub fn look(&self, sessions: &Sessions, databases: &[String], now: Instant) {
-        let mut longest: BTreeMap<String, Duration> = BTreeMap::new();
-        for session in sessions.all() {
-            if let Some(age) = session.transaction_age().filter(|_| session.held_by_holds) {
-                let of = longest.entry(session.database.clone()).or_default();
-                *of = age.max(*of);
-            }
-        }
+    /// Looks at the sessions of these databases, and forgets all others. With each comes whether any
+    /// transaction is under way in it: where none is, no session is asked for how long.
+    pub fn look(&self, sessions: &Sessions, databases: &BTreeMap<String, bool>, now: Instant) {
         let mut looks = self.looks();
-        looks.retain(|database, _| databases.contains(database));
-        for database in databases {
-            let of = looks.entry(database.clone()).or_default();
+        let count = looks.count(databases);
+        let found = find(sessions, databases, count);
+        looks.number += 1;
+        looks
+            .of
+            .retain(|database, _| databases.contains_key(database));
+        for database in databases.keys() {
+            let Found {
+                longest,
+                transactions,
+            } = found.get(&**database).copied().unwrap_or_default();
+            let of = looks.of.entry(database.clone()).or_default();
             if of.len() == KEPT {
                 of.pop_front();
             }
             of.push_back(Look {
                 at: now,
-                longest: longest.remove(database).unwrap_or_default(),
-                transactions: sessions.totals(database).transactions,
+                longest,
+                transactions: count.then_some(transactions),
             });
         }
     }
@@ -73,7 +107,7 @@ impl Pace {
     /// What the last minutes make us expect.
     pub fn expected(&self, database: &str) -> Expected {
         let looks = self.looks();
-        let Some(looks) = looks.get(database) else {
+        let Some(looks) = looks.of.get(database) else {
             return Expected::default();
         };
         let mut longest: Vec<Duration> = looks.iter().map(|look| look.longest).collect();
@@ -82,12 +116,14 @@ impl Pace {
             let at = (longest.len() * percent).div_ceil(100).max(1) - 1;
             longest.get(at).copied().unwrap_or_default()
         };
-        let per_second = match (looks.front(), looks.back()) {
-            (Some(first), Some(last)) if last.at > first.at => {
-                let ended = last.transactions.saturating_sub(first.transactions);
+        let mut counted = looks
+            .iter()
+            .filter_map(|it| Some((it.at, it.transactions?)));
+        let per_second = match (counted.next(), counted.next_back()) {
+            (Some((first_at, first)), Some((last_at, last))) if last_at > first_at => {
                 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                let ended = ended as f64;
-                ended / (last.at - first.at).as_secs_f64()
+                let ended = last.saturating_sub(first) as f64;
+                ended / (last_at - first_at).as_secs_f64()
             }
             _ => 0.0,
         };
@@ -100,9 +136,42 @@ impl Pace {
         }
     }
 
-    fn looks(&self) -> MutexGuard<'_, BTreeMap<String, VecDeque<Look>>> {
+    fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long the oldest transaction of each database runs, and how many have ended if they are counted.
+fn find<'a>(
+    sessions: &Sessions,
+    databases: &'a BTreeMap<String, bool>,
+    count: bool,
+) -> BTreeMap<&'a str, Found> {
+    let asked = databases.iter().filter(|(_, busy)| count || **busy);
+    let mut found: BTreeMap<&str, Found> = asked
+        .map(|(database, _)| {
+            let ended = sessions.ended_in(database).transactions;
+            let of = Found {
+                transactions: ended,
+                ..Found::default()
+            };
+            (&**database, of)
+        })
+        .collect();
+    if found.is_empty() {
+        return found;
+    }
+    sessions.each(|session| {
+        if let Some(of) = found.get_mut(&*session.database) {
+            if session.held_by_holds {
+                of.longest = of
+                    .longest
+                    .max(session.transaction_age().unwrap_or_default());
+            }
+            of.transactions += session.totals().transactions;
+        }
+    });
+    found
 }
 
 #[cfg(test)]
@@ -117,9 +186,9 @@ mod tests {
         let looks = (0..10u32).map(|n| Look {
             at: start + n * EVERY,
             longest: n * Duration::from_millis(100),
-            transactions: u64::from(n) * 50,
+            transactions: (n % 9 == 0).then_some(u64::from(n) * 50),
         });
-        pace.looks().insert("shop".into(), looks.collect());
+        pace.looks().of.insert("shop".into(), looks.collect());
         let expected = pace.expected("shop");
         let ms = |ms| Duration::from_millis(ms);
         assert_eq!(expected.looks, 10);
@@ -134,11 +203,12 @@ mod tests {
     fn no_more_than_the_last_minutes_are_kept() {
         let (pace, sessions) = (Pace::default(), Sessions::default());
         let start = Instant::now();
+        let quiet = BTreeMap::from([("shop".to_owned(), false)]);
         for n in 0..2 * u32::try_from(KEPT).expect("small") {
-            pace.look(&sessions, &["shop".into()], start + n * EVERY);
+            pace.look(&sessions, &quiet, start + n * EVERY);
         }
         assert_eq!(pace.expected("shop").looks, KEPT);
-        pace.look(&sessions, &[], start);
+        pace.look(&sessions, &BTreeMap::new(), start);
         assert_eq!(pace.expected("shop").looks, 0);
     }
 }

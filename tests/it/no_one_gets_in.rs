@@ -65,7 +65,9 @@ impl Door {
             elsewhere: Arc::new(pgdrain::session::elsewhere::Nowhere),
         });
         let anywhere = "127.0.0.1:0".parse().expect("an address");
-        let listener = Listener::bind(&anywhere).await.expect("a free port");
+        let listener = Listener::bind(&anywhere, &config.tcp)
+            .await
+            .expect("a free port");
         let addr = listener.tcp_address().expect("TCP");
         let mut accepting = JoinSet::new();
         let shared = Shared::new((*config).clone());

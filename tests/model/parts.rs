@@ -42,7 +42,7 @@ fn login() -> Login {
     Login {
         database: "d".into(),
         user: "u".into(),
-        application_name: String::new(),
+        application_name: "".into(),
         client: Peer::Unix,
         replication: None,
         held_by_holds: true,

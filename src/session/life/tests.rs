@@ -126,7 +126,7 @@ impl World {
         let session = self.sessions.add(Login {
             database: "shop".into(),
             user: "anna".into(),
-            application_name: String::new(),
+            application_name: "".into(),
             replication: None,
             held_by_holds: true,
             pass: None,
@@ -155,7 +155,7 @@ impl World {
             client: far_client,
             server: far_server,
             bomb,
-            task: self.tasks.spawn("session", settled.run()),
+            task: self.tasks.spawn("session", settled),
         }
     }
 }

@@ -248,7 +248,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// One step of [`Relay::run`].
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.register(cx);
         loop {
             self.obey();

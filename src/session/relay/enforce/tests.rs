@@ -94,7 +94,7 @@ impl Play {
         let session = Sessions::default().add(Login {
             database: "d".into(),
             user: "u".into(),
-            application_name: String::new(),
+            application_name: "".into(),
             replication: None,
             held_by_holds: true,
             pass: None,
