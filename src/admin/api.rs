@@ -11,7 +11,9 @@ use super::types::{
     MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
     Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
-use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::lint::LintReport;
+use crate::runner::plan::PlanReport;
+use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
 
 /// The program behind the admin HTTP.
@@ -86,6 +88,20 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: StatusRequest,
     ) -> impl Future<Output = Result<StatusReport, ApiError>> + Send;
+
+    /// What a migration would do. Writes nothing.
+    fn plan_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> impl Future<Output = Result<PlanReport, ApiError>> + Send;
+
+    /// What is wrong with the files that a migration would run. Writes nothing.
+    fn lint_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> impl Future<Output = Result<LintReport, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

@@ -17,6 +17,8 @@ pub(super) enum Endpoint {
     SetCap,
     StartMigration,
     MigrationStatus,
+    PlanMigration,
+    LintMigration,
     Migrations,
     Migration,
     CancelMigration,
@@ -101,6 +103,18 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/status",
         Endpoint::MigrationStatus,
+        FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/plan",
+        Endpoint::PlanMigration,
+        FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/lint",
+        Endpoint::LintMigration,
         FILES,
     ),
     route(

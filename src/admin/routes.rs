@@ -125,6 +125,16 @@ where
             let report = api.migration_status(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::PlanMigration => {
+            let database = one(found.parameter)?;
+            let report = api.plan_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::LintMigration => {
+            let database = one(found.parameter)?;
+            let report = api.lint_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -16,8 +16,10 @@ use super::types::{
 };
 use super::*;
 use crate::config::{Bypass, Preset};
+use crate::runner::lint::LintReport;
+use crate::runner::plan::PlanReport;
 use crate::runner::types::{
-    Direction, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
+    Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
 use crate::tasks::{Ended, Tasks};
 use crate::window::steps::Command;
@@ -168,6 +170,22 @@ impl Api for Fake {
         _request: StatusRequest,
     ) -> Result<StatusReport, ApiError> {
         Ok(StatusReport::default())
+    }
+
+    async fn plan_migration(
+        &self,
+        _database: String,
+        _request: PlanRequest,
+    ) -> Result<PlanReport, ApiError> {
+        Err(ApiError::unavailable("no_catalog", "There is none."))
+    }
+
+    async fn lint_migration(
+        &self,
+        database: String,
+        _request: PlanRequest,
+    ) -> Result<LintReport, ApiError> {
+        Ok(LintReport::refused(Some(database), Vec::new()))
     }
 
     async fn migrations(&self, _database: String) -> Result<Migrations, ApiError> {

@@ -20,7 +20,9 @@ use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
-use crate::runner::types::{MigrationRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::lint::LintReport;
+use crate::runner::plan::PlanReport;
+use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Target, steps};
@@ -263,10 +265,25 @@ impl Api for AppApi {
         request: StatusRequest,
     ) -> Result<StatusReport, ApiError> {
         let status = self.app.runner.status(&database, &request).await;
-        status.map_err(|error| match error {
-            StatusError::Invalid(_) => ApiError::bad_request(format!("{error}.")),
-            StatusError::History(_) => ApiError::unavailable("no_history", format!("{error}.")),
-        })
+        status.map_err(unanswered)
+    }
+
+    async fn plan_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> Result<PlanReport, ApiError> {
+        let report = self.app.runner.plan(&database, &request).await;
+        report.map_err(unanswered)
+    }
+
+    async fn lint_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> Result<LintReport, ApiError> {
+        let report = self.app.runner.lint(&database, &request).await;
+        report.map_err(unanswered)
     }
 
     async fn migrations(&self, database: String) -> Result<Migrations, ApiError> {
@@ -324,6 +341,16 @@ impl Api for AppApi {
                 format!("Migration {id} does not run."),
             ))
         }
+    }
+}
+
+/// Why a question about migrations has no answer.
+fn unanswered(error: StatusError) -> ApiError {
+    let text = format!("{error}.");
+    match error {
+        StatusError::Invalid(_) => ApiError::bad_request(text),
+        StatusError::History(_) => ApiError::unavailable("no_history", text),
+        StatusError::Survey(_) => ApiError::unavailable("no_catalog", text),
     }
 }
 

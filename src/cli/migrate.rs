@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
 use super::output::note;
+use super::planning::{Linting, Planning};
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{self, Format, PostedFile};
@@ -36,6 +37,10 @@ enum Command {
     Up(Run),
     /// Revert what was applied last
     Down(Run),
+    /// Show what a run would lock, scan and drop, and the traffic it needs; writes nothing
+    Plan(Planning),
+    /// Look for what goes wrong with migrations; writes nothing
+    Lint(Linting),
     /// Write the files of a new migration, both directions, from a template
     New(New),
     /// Show which files are applied, pending, changed or dirty
@@ -51,6 +56,8 @@ impl Migrate {
         match self.command {
             Command::Up(run) => run.start(Direction::Up).await,
             Command::Down(run) => run.start(Direction::Down).await,
+            Command::Plan(planning) => planning.show().await,
+            Command::Lint(linting) => linting.show().await,
             Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,
@@ -153,20 +160,20 @@ fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
 }
 
 #[derive(Args, Debug)]
-struct Files {
+pub(super) struct Files {
     /// The database.
     #[arg(value_name = "DB")]
-    database: String,
+    pub(super) database: String,
     /// The directory of the migration files.
     #[arg(long, value_name = "DIR")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// How the files are named and written: golang-migrate, flyway, dbmate, sqlx, prisma or goose;
     /// told by their names and by the history in the database if it is not said.
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    pub(super) format: Option<Format>,
     /// The table in which the files' own tool keeps its history, if it is not the usual one.
     #[arg(long, value_name = "SCHEMA.TABLE")]
-    history: Option<String>,
+    pub(super) history: Option<String>,
 }
 
 /// Reads the migration files of a directory; tells every fault of them at once.

@@ -13,6 +13,7 @@ mod follow;
 mod migrate;
 mod new_migration;
 mod output;
+mod planning;
 mod read_only;
 mod serve;
 mod window;

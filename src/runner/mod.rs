@@ -8,11 +8,13 @@
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
 mod adopt;
+pub mod catalog;
 mod class;
 mod connect;
 pub mod directives;
 mod execute;
 mod history;
+pub mod lint;
 mod lock;
 mod options;
 pub mod plan;
@@ -23,10 +25,12 @@ pub mod report;
 mod run;
 pub mod script;
 mod settle;
+pub mod shape;
 pub mod source;
 pub mod split;
 mod status;
 mod stop;
+mod survey;
 mod traffic;
 pub mod types;
 
@@ -45,11 +49,17 @@ pub use stop::StopReason;
 pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
 use history::Ledger;
+use lint::LintReport;
+use plan::{Plan, PlanReport, Wish};
 use record::Run;
 use recover::Recovery;
 use report::Report;
 use run::Job;
-use types::{MigrationRequest, RunSummary, RunView, StatusReport, StatusRequest};
+use source::MigrationSet;
+use survey::{Survey, SurveyError};
+use types::{
+    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport, StatusRequest,
+};
 
 /// Starts runs, and answers for those it started.
 pub struct Runner<T> {
@@ -92,6 +102,9 @@ pub enum StatusError {
     /// The history cannot be read.
     #[error(transparent)]
     History(#[from] LedgerError),
+    /// The catalogs cannot be read.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
 }
 
 impl<T: Traffic> Runner<T> {
@@ -227,6 +240,88 @@ impl<T: Traffic> Runner<T> {
         Ok(report)
     }
 
+    /// What a run would do, by the files, the history and the catalogs. Writes nothing, needs no
+    /// lock, and waits for nobody's.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the database cannot be asked. What stands in the way of a
+    /// plan is no error but part of the answer.
+    pub async fn plan(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<PlanReport, StatusError> {
+        let (_, plan) = match self.planned(database, request).await? {
+            Ok(planned) => planned,
+            Err(problems) => return Ok(PlanReport::refused(database, request.direction, problems)),
+        };
+        let owner = self.options.owner.as_deref();
+        Ok(survey::plan_report(&self.connector, database, owner, &plan).await?)
+    }
+
+    /// What is wrong with the files that a run would run. Writes nothing, like `plan`.
+    ///
+    /// # Errors
+    /// As for `plan`.
+    pub async fn lint(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<LintReport, StatusError> {
+        let (set, plan) = match self.planned(database, request).await? {
+            Ok(planned) => planned,
+            Err(problems) => return Ok(LintReport::refused(Some(database.to_owned()), problems)),
+        };
+        let owner = self.options.owner.as_deref();
+        let survey = Survey::of(&self.connector, database, owner, &plan).await?;
+        let mut studied = plan::study(&plan, Some(&survey.catalog));
+        survey.cascades(&mut studied).await;
+        let report = lint::online(database, &set, &plan, &studied, &survey.reader).await;
+        drop(studied);
+        survey.reader.close().await;
+        Ok(report)
+    }
+
+    /// The files held against the history: a plan, or what stands in its way.
+    async fn planned(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<Result<(MigrationSet, Plan), Vec<String>>, StatusError> {
+        let reading = source::read(&request.files, request.format)
+            .map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let ledger = Ledger::open(&self.connector, database).await?;
+        let learnt = async {
+            let rows = ledger.rows().await?;
+            let history = request.history.as_deref();
+            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
+            Ok::<_, LedgerError>(learnt)
+        };
+        let learnt = learnt.await;
+        ledger.close().await;
+        let (set, known) = learnt?;
+        let mut problems = texts(&known.problems);
+        let built = plan::build(set, &known.rows, self.wish(request));
+        problems.extend(built.as_ref().err().map(|it| texts(it)).unwrap_or_default());
+        Ok(match built {
+            Ok(mut plan) if problems.is_empty() => {
+                plan.notes.extend(known.notes);
+                Ok((set.clone(), plan))
+            }
+            Ok(_) | Err(_) => Err(problems),
+        })
+    }
+
+    fn wish(&self, request: &PlanRequest) -> Wish {
+        Wish {
+            direction: request.direction,
+            steps: request.steps,
+            traffic: request.traffic,
+            today: today(),
+            down_required: self.options.down_required,
+        }
+    }
+
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].
     ///
     /// # Errors
@@ -247,6 +342,25 @@ impl<T: Traffic> Runner<T> {
     fn runs(&self) -> MutexGuard<'_, Runs> {
         lock(&self.runs)
     }
+}
+
+/// What is wrong with files by their text alone: every migration, as if none were applied.
+///
+/// # Errors
+/// Every fault for which the files cannot be used.
+pub fn lint_offline(request: &PlanRequest) -> Result<LintReport, Vec<String>> {
+    let reading = source::read(&request.files, request.format).map_err(|it| texts(&it))?;
+    let set = &reading.set;
+    let wish = Wish {
+        direction: Direction::Up,
+        steps: request.steps,
+        traffic: request.traffic,
+        today: today(),
+        // A rule of its own says so.
+        down_required: false,
+    };
+    let plan = plan::build(set, &[], wish).map_err(|it| texts(&it))?;
+    Ok(lint::offline(set, &plan))
 }
 
 /// Ends a run's time among the living when its task ends, also by a panic: a run that nobody makes

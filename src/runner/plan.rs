@@ -1,8 +1,25 @@
 //! From files, history and a wish to the list of files that will run: pure, decided before any of
 //! them runs.
 
+mod detail;
+mod effect;
+mod lock;
+mod report;
+mod study;
+mod types;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use effect::{Effect, Held, Work};
+pub use lock::LockMode;
+pub use report::{
+    Back, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk, TableSize,
+    WayDown,
+};
+
+pub(super) use detail::{is_large, needs, report, triggers};
+pub(super) use study::{Falling, Studied, StudiedStep, falling, study, wanted};
 
 use jiff::civil::Date;
 

@@ -71,7 +71,7 @@ fn every_fault_is_told_at_once_with_line_and_column() {
         faults(text),
         [
             "line 1, column 4: \"lock_timout\" is not one of tx, traffic, lock_timeout, \
-             statement_timeout, assert, batch, irreversible, disabled-until, owner, rows, did you \
+             statement_timeout, assert, batch, irreversible, disabled-until, owner, rows, allow, allow-file, did you \
              mean \"lock_timeout\"?",
             "line 3, column 6: a directive is written `-- pgdrain:NAME VALUE`",
             "line 5, column 4: directives are written behind --, a line each",

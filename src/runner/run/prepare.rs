@@ -15,6 +15,7 @@ use crate::runner::preflight::{self, Check, Subject};
 use crate::runner::recover;
 use crate::runner::report::Failure;
 use crate::runner::stop::Stop;
+use crate::runner::survey::plan_report;
 use crate::runner::today;
 use crate::runner::traffic::Traffic;
 use crate::runner::types::{EventKind, Exit, RunState};
@@ -125,6 +126,7 @@ impl<T: Traffic> Job<T> {
         if plan.steps.is_empty() {
             return Err((RunState::Succeeded, Exit::Success));
         }
+        self.tell_plan(&plan).await;
         let opened = async {
             ledger.ensure_layout().await?;
             let request = &self.request;
@@ -141,6 +143,21 @@ impl<T: Traffic> Job<T> {
         match opened.await {
             Ok(()) => Ok((plan, write_back)),
             Err(error) => Err(self.failed(findings, books(error), Exit::Preflight)),
+        }
+    }
+
+    /// Says which plan this is. A plan that cannot be looked up has no hash, and stops nothing.
+    async fn tell_plan(&self, plan: &Plan) {
+        let owner = self.options.owner.as_deref();
+        let found = plan_report(&self.connector, &self.run.database, owner, plan).await;
+        match found.map(|it| it.hash) {
+            Ok(Some(hash)) => {
+                let text = format!("plan {hash}");
+                self.run
+                    .tell(EventKind::Note, text, json!({ "plan": hash }));
+            }
+            Ok(None) => {}
+            Err(error) => self.run.note(format!("the plan has no hash: {error}")),
         }
     }
 

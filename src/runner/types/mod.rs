@@ -5,4 +5,6 @@ mod request;
 
 pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
 pub(super) use request::TIMEOUT_MAX;
-pub use request::{Direction, MigrationRequest, StatusRequest, StepTraffic, TrafficMode};
+pub use request::{
+    Direction, MigrationRequest, PlanRequest, StatusRequest, StepTraffic, TrafficMode,
+};

@@ -195,3 +195,30 @@ pub struct StatusRequest {
     #[serde(default)]
     pub history: Option<String>,
 }
+
+/// Body of `POST /v1/databases/{db}/migrations/plan` and `.../lint`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// Towards newer or older versions.
+    #[serde(default = "up")]
+    pub direction: Direction,
+    /// How many migrations at most; none is all of them up, one of them down.
+    #[serde(default)]
+    pub steps: Option<u32>,
+    /// Every file of the directory.
+    pub files: Vec<PostedFile>,
+    /// How the files are named and written; told by their names if it is not said.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The table in which the format's own tool keeps its history, as `schema.table`.
+    #[serde(default)]
+    pub history: Option<String>,
+    /// What traffic the files may meet.
+    #[serde(default)]
+    pub traffic: TrafficMode,
+}
+
+fn up() -> Direction {
+    Direction::Up
+}
