@@ -170,7 +170,7 @@ mod tests {
             ("migrate up shop --dir x --steps 0", "--steps"),
             (
                 "migrate up shop --dir x --traffic closed",
-                "`auto`, `open`, `exclusive`",
+                "auto, open, read_only, exclusive",
             ),
         ] {
             let error = parse(line).expect_err(line).to_string();
