@@ -230,7 +230,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             if self.injection.is_none() {
                 let _ = self.server_scan.read(&mut self.tracker, &again.unsaid);
             }
-            self.to_client.push(&again.unsaid);
+            let said = self.own_settings(again.unsaid);
+            self.to_client.push(&said);
         }
     }
 }

@@ -339,7 +339,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
-    /// Of whole messages that tell of settings, those that are for the client.
+    /// What of these messages is for the client, which is shown its own value.
     pub(super) fn own_settings(&mut self, settings: Vec<u8>) -> Vec<u8> {
         match &mut self.door.enforced {
             Some(enforced) if !settings.is_empty() => {
