@@ -257,3 +257,29 @@ async fn the_primary_is_found_among_hosts_and_over_a_socket() {
     let view = site.up(&[file("1_a.up.sql", "select 1")]).await;
     assert_end(&view, RunState::Succeeded, 0);
 }
+
+/// The first tables let no run ask for read-only traffic.
+#[tokio::test]
+async fn the_tables_of_an_older_pgdrain_are_brought_up_to_date_by_the_next_run() {
+    let site = Site::start().await;
+    let files = three();
+    assert_end(&site.up(&files[..2]).await, RunState::Succeeded, 0);
+    site.sql(
+        "alter table pgdrain.run drop constraint run_traffic_check, \
+             add constraint run_traffic_check check (traffic in ('auto', 'open', 'exclusive')); \
+         update pgdrain.layout set version = 1",
+    )
+    .await;
+    let reading = MigrationRequest {
+        traffic: TrafficMode::ReadOnly,
+        ..request(Direction::Up, &files)
+    };
+    let id = site.runner.start(DATABASE, reading).unwrap();
+    assert_end(&site.end(&id).await, RunState::Succeeded, 0);
+    assert_eq!(site.row(1).await, "applied up 2/2");
+    assert_eq!(site.row(3).await, "applied up 1/1");
+    let layouts = "select string_agg(version::text, ' ' order by version) from pgdrain.layout";
+    assert_eq!(site.ask(layouts).await, "1 2");
+    let traffic = "select string_agg(traffic, ' ' order by started_at) from pgdrain.run";
+    assert_eq!(site.ask(traffic).await, "auto read_only");
+}
