@@ -137,7 +137,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 if alone && good == Ok(bytes.len()) {
                     *again = Again::of(bytes, most);
                 }
-                note_start(session, before, door.has_permit());
+                note_start(session, before, (door.has_permit(), tracker.is_busy()));
                 let now = good.unwrap_or_else(|nonsense| nonsense.after);
                 // An error of the server's socket shows again, and better, when it is read.
                 let _ = to_server.write_through(server, cx, &bytes[..now]);
@@ -190,7 +190,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let taken = self
             .client_scan
             .take(&mut self.tracker, &mut self.door, bytes);
-        note_start(&self.session, before, self.door.has_permit());
+        let after = (self.door.has_permit(), self.tracker.is_busy());
+        note_start(&self.session, before, after);
         let now = taken.map_or_else(|nonsense| nonsense.after, |taken| taken.bytes);
         let (now, later) = bytes.split_at(now);
         // As above: a broken server shows when it is read.
@@ -226,12 +227,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 }
 
-/// Records that a transaction or a statement has begun.
+/// Records that a transaction or a statement has begun, from the permit and whether an answer is due,
+/// before and after. Where none is due nobody may come by again to say what the session does.
 #[inline]
 pub(super) fn note_start(
     session: &crate::session::registry::Session,
     (had_permit, was_busy): (bool, bool),
-    has_permit: bool,
+    (has_permit, is_busy): (bool, bool),
 ) {
     if !has_permit || was_busy {
         return;
@@ -241,5 +243,9 @@ pub(super) fn note_start(
     } else {
         session.transaction_began();
     }
-    session.set_activity(Activity::Active);
+    session.set_activity(if is_busy {
+        Activity::Active
+    } else {
+        Activity::InTransaction
+    });
 }

@@ -185,7 +185,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let began = self.tracker.at_boundary();
         let step = self.let_pass(cx, plan.bytes);
         let permit = self.door.has_permit();
-        note_start(&self.session, (permit && !began, busy), permit);
+        let after = (permit, self.tracker.is_busy());
+        note_start(&self.session, (permit && !began, busy), after);
         step
     }
 
