@@ -94,6 +94,11 @@ impl Taking {
                 {
                     return Ok(Found::Nobody);
                 }
+                // It died with us in its queue; the next try finds nobody.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
                 Err(error) => return Err(error).context("asking the process that serves"),
             };
             let process = Process::of(&stream);
