@@ -224,16 +224,8 @@ impl<T: Traffic> Runner<T> {
     ) -> Result<StatusReport, StatusError> {
         let reading = source::read(&request.files, request.format)
             .map_err(|it| StatusError::Invalid(texts(&it)))?;
-        let ledger = Ledger::open(&self.connector, database).await?;
-        let learnt = async {
-            let rows = ledger.rows().await?;
-            let history = request.history.as_deref();
-            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
-            Ok::<_, LedgerError>(learnt)
-        };
-        let learnt = learnt.await;
-        ledger.close().await;
-        let (set, known) = learnt?;
+        let history = request.history.as_deref();
+        let (set, known) = self.learn(database, &reading, history).await?;
         let mut report = status::status(set, &known.rows, today());
         report.problems = texts(&known.problems);
         report.notes = known.notes;
@@ -282,6 +274,23 @@ impl<T: Traffic> Runner<T> {
         Ok(report)
     }
 
+    /// Which of the files the database has, by our own history and by that of the files' tool.
+    async fn learn<'a>(
+        &self,
+        database: &str,
+        reading: &'a source::Reading,
+        history: Option<&str>,
+    ) -> Result<(&'a MigrationSet, adopt::Known), StatusError> {
+        let ledger = Ledger::open(&self.connector, database).await?;
+        let learnt = async {
+            let rows = ledger.rows().await?;
+            Ok::<_, LedgerError>(adopt::learn(ledger.session(), reading, history, rows).await?)
+        };
+        let learnt = learnt.await;
+        ledger.close().await;
+        Ok(learnt?)
+    }
+
     /// The files held against the history: a plan, or what stands in its way.
     async fn planned(
         &self,
@@ -290,16 +299,8 @@ impl<T: Traffic> Runner<T> {
     ) -> Result<Result<(MigrationSet, Plan), Vec<String>>, StatusError> {
         let reading = source::read(&request.files, request.format)
             .map_err(|it| StatusError::Invalid(texts(&it)))?;
-        let ledger = Ledger::open(&self.connector, database).await?;
-        let learnt = async {
-            let rows = ledger.rows().await?;
-            let history = request.history.as_deref();
-            let learnt = adopt::learn(ledger.session(), &reading, history, rows).await?;
-            Ok::<_, LedgerError>(learnt)
-        };
-        let learnt = learnt.await;
-        ledger.close().await;
-        let (set, known) = learnt?;
+        let history = request.history.as_deref();
+        let (set, known) = self.learn(database, &reading, history).await?;
         let mut problems = texts(&known.problems);
         let built = plan::build(set, &known.rows, self.wish(request));
         problems.extend(built.as_ref().err().map(|it| texts(it)).unwrap_or_default());
