@@ -524,15 +524,16 @@ impl Tracker {
     /// to its end. Returns how much of the data has been sent.
     fn ignore_syncs(&mut self, mut at: usize, mut sent: Data) -> Data {
         while sent != Data::Ended
-            && let Some(sync) = self.units.get(at).copied().filter(Unit::is_bare_sync)
+            && let Some(sync) = self.units.get_mut(at).filter(|unit| unit.is_bare_sync())
         {
+            let behind = std::mem::take(&mut sync.data_behind);
             if sent == Data::None {
                 self.units.remove(at);
             } else {
                 self.doubtful += 1;
                 at += 1;
             }
-            sent = sent.max(sync.data_behind);
+            sent = sent.max(behind);
         }
         sent
     }
@@ -556,10 +557,15 @@ impl Tracker {
         usize::from(front.is_some_and(|unit| unit.end == End::Query))
     }
 
-    /// Forgets so many Syncs at this place, as far as they are there.
+    /// Forgets so many Syncs at this place, as far as they are there. What came behind them and the end
+    /// of the data is for the next COPY of the Query in front of them.
     fn forget(&mut self, at: usize, syncs: usize) {
         let behind = self.units.len().min(at + syncs);
-        self.units.drain(at.min(behind)..behind);
+        let forgotten = self.units.drain(at.min(behind)..behind);
+        let ahead = forgotten.map(|unit| unit.data_behind).max();
+        if let (Some(ahead), Some(query)) = (ahead, self.units.get_mut(at.wrapping_sub(1))) {
+            query.data_behind = query.data_behind.max(ahead);
+        }
     }
 }
 

@@ -109,6 +109,9 @@ fn conversations_that_end_at_a_boundary() {
         ">Q <G >d <E >S <ZIZI",
         // Several in one Query.
         ">Q <G >dc <CG >dc <CZI",
+        ">Q <G >dSdc <CG >dSdc <CZI",
+        ">Q <G >dSccS <CGCZI >S <ZIZI",
+        ">Q <G >dScdS <CG >Sc <CZI",
         ">Q <G >d <E >c <ZI",
         // A COPY in the middle of a batch fails on the message behind it.
         ">BEBES <2GEZI",
@@ -156,6 +159,9 @@ fn conversations_that_do_not() {
         ">PBESdScSQ <12GEZIZI",
         ">PBEdScSQ <12GEZIZI",
         ">PBES <12G >dSc <C",
+        // An end behind the end is that of the next COPY in the Query: the Sync behind it counts.
+        ">Q <G >dSccSD <CGCZI",
+        ">Q <G >dSccS <CGCZI",
         // Of which COPY in a Query the data was, nobody can tell.
         ">QdcSPQQP <GCGCZI1TDDCZIEZI",
     ] {
