@@ -150,6 +150,9 @@ fn a_unit_ends_where_the_client_waits_or_where_no_more_can_be_had() {
         let wanted = Look::Passes(passes.len());
         assert_eq!(look(&passes, false, &names, true), wanted);
     }
+    // A Flush asks for nothing, also one that is too long to be kept.
+    let long = message(b'H', &[7; 500]);
+    assert_eq!(look(&long[..100], true, &names, true), Look::Passes(100));
 }
 
 #[test]

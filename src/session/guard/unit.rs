@@ -130,14 +130,15 @@ pub(in crate::session) fn look<'a>(
                 let class = Class::Writes(Why::Unknown);
                 return Look::Unit(Unit::alone(bytes, End::Call, class));
             }
+            tag::FLUSH if batch.at > 0 => {}
             tag::QUERY
             | tag::SYNC
-            | tag::FLUSH
             | tag::PARSE
             | tag::BIND
             | tag::DESCRIBE
             | tag::EXECUTE
             | tag::CLOSE => {}
+            // A Flush in front of everything too: it asks for nothing, however long it is.
             _ => {
                 let whole = HEADER_LEN.saturating_add(length).min(bytes.len());
                 return batch.ends_before(Look::Passes(whole));
@@ -149,10 +150,8 @@ pub(in crate::session) fn look<'a>(
                 _ => batch.part(full, bytes.len()),
             };
         };
-        match tag {
-            tag::QUERY => return query(body, HEADER_LEN + length, names, asks),
-            tag::FLUSH if batch.at == 0 => return Look::Passes(HEADER_LEN + length),
-            _ => {}
+        if tag == tag::QUERY {
+            return query(body, HEADER_LEN + length, names, asks);
         }
         if let Err(name) = batch.message(tag, body) {
             return Look::Asks(name);
