@@ -2,7 +2,7 @@
 //! because the server was asked. Not more than a bounded number is kept; what is forgotten is asked for
 //! again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::session::class::{Ends, Shape, Why, shape};
 
@@ -143,8 +143,8 @@ pub(in crate::session) enum Note {
 /// All that is known.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Names {
-    statements: HashMap<Box<[u8]>, Known>,
-    portals: HashMap<Box<[u8]>, Known>,
+    statements: BTreeMap<Box<[u8]>, Known>,
+    portals: BTreeMap<Box<[u8]>, Known>,
     pub(super) so_far: SoFar,
 }
 
@@ -203,7 +203,7 @@ impl Names {
     }
 }
 
-fn remember(names: &mut HashMap<Box<[u8]>, Known>, name: &[u8], known: Known) {
+fn remember(names: &mut BTreeMap<Box<[u8]>, Known>, name: &[u8], known: Known) {
     if names.len() >= NAMES_MAX && !names.contains_key(name) {
         names.retain(|name, _known| name.is_empty());
     }
