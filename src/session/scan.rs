@@ -93,13 +93,7 @@ impl ClientScan {
     /// whether it ends with them.
     #[must_use]
     pub fn rest_of_message(&self, bytes: &[u8]) -> (usize, bool) {
-        let (mut probe, mut at) = (self.scanner, 0);
-        if probe.at_frame_start() {
-            return (0, false);
-        }
-        let in_body = probe.in_body() || matches!(probe.header(bytes, &mut at), Ok(Some(_)));
-        let ends = in_body && probe.body(bytes, &mut at);
-        (at, ends)
+        self.scanner.rest(bytes)
     }
 
     /// Takes from the front of `bytes` what may be forwarded now, and records it as sent.
@@ -215,6 +209,12 @@ impl ServerScan {
     #[must_use]
     pub fn at_message_start(&self) -> bool {
         self.scanner.at_frame_start()
+    }
+
+    /// How many bytes at the front of `bytes` belong to a message that began before them.
+    #[must_use]
+    pub fn rest_of_message(&self, bytes: &[u8]) -> usize {
+        self.scanner.rest(bytes).0
     }
 
     /// Tells the tracker what `bytes` hold.

@@ -169,6 +169,19 @@ impl Scanner {
         self.left == 0
     }
 
+    /// How many bytes at the front of `bytes` belong to a message that began before them, and whether it
+    /// ends with them; of one whose length cannot be one, what there is of its header.
+    #[must_use]
+    pub fn rest(&self, bytes: &[u8]) -> (usize, bool) {
+        let (mut probe, mut at) = (*self, 0);
+        if probe.at_frame_start() {
+            return (0, false);
+        }
+        let in_body = probe.in_body() || matches!(probe.header(bytes, &mut at), Ok(Some(_)));
+        let ends = in_body && probe.body(bytes, &mut at);
+        (at, ends)
+    }
+
     /// The type byte of the message whose header was read last.
     #[inline]
     #[must_use]

@@ -94,6 +94,13 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let Some(mut again) = self.again.take() else {
             return self.down().1.hand(bytes, cx);
         };
+        let before = match again.unsaid.is_empty() {
+            true => self.server_scan.rest_of_message(bytes),
+            false => 0,
+        };
+        if before > 0 {
+            return self.answer_behind(cx, again, bytes.split_at(before));
+        }
         again.unsaid.extend_from_slice(bytes);
         if let Kind::Writes(from) = again.kind {
             return self.watch_for_write(cx, again, from);
@@ -114,7 +121,24 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         }
     }
 
-    /// The same for a unit that may write.
+    /// The batch was sent in the middle of a message of the server's, whose rest is no answer to it.
+    fn answer_behind(
+        &mut self,
+        cx: &mut Context<'_>,
+        again: Box<Again>,
+        (rest, answer): (&[u8], &[u8]),
+    ) -> FromServer {
+        match self.down().1.hand(rest, cx) {
+            FromServer::Some => self.again = Some(again),
+            other => return other,
+        }
+        if answer.is_empty() {
+            return FromServer::Some;
+        }
+        self.watch_answer(cx, answer)
+    }
+
+    /// What [`Relay::watch_answer`] does for a unit that may write.
     fn watch_for_write(
         &mut self,
         cx: &mut Context<'_>,
