@@ -376,7 +376,7 @@ impl Relayed {
             assert_eq!(
                 activity == Activity::Idle,
                 quiescent,
-                "at the end: {server:?}"
+                "at the end: {activity:?} {server:?}"
             );
         }
     }

@@ -139,7 +139,12 @@ impl<C: Socket, S: Socket> Relay<C, S> {
                 // In the middle of a message the server can be told nothing: its rest comes first.
                 let between = self.client_scan.at_message_start();
                 if stays && !between {
-                    return self.pass_rest(cx);
+                    let step = self.pass_rest(cx)?;
+                    if self.client_scan.at_message_start() {
+                        // What it waited with has gone on.
+                        self.go_on();
+                    }
+                    return Some(step);
                 }
                 (flows && between && (soon || stays)).then_some(Step::Stuck)
             }

@@ -92,7 +92,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     /// It waits no more.
-    fn go_on(&mut self) {
+    pub(in crate::session::relay) fn go_on(&mut self) {
         if let Phase::Held(_) = self.phase {
             self.phase = Phase::Flowing;
             self.unpark();
