@@ -13,6 +13,7 @@ use super::types::{
 };
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
+use crate::runner::preflight::PreflightReport;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
 
@@ -102,6 +103,13 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: PlanRequest,
     ) -> impl Future<Output = Result<LintReport, ApiError>> + Send;
+
+    /// Every check that a migration makes before it. Writes nothing.
+    fn preflight_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> impl Future<Output = Result<PreflightReport, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

@@ -135,6 +135,11 @@ where
             let report = api.lint_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::PreflightMigration => {
+            let database = one(found.parameter)?;
+            let report = api.preflight_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -18,6 +18,7 @@ use super::*;
 use crate::config::{Bypass, Preset};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
+use crate::runner::preflight::PreflightReport;
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
@@ -186,6 +187,14 @@ impl Api for Fake {
         _request: PlanRequest,
     ) -> Result<LintReport, ApiError> {
         Ok(LintReport::refused(Some(database), Vec::new()))
+    }
+
+    async fn preflight_migration(
+        &self,
+        _database: String,
+        _request: PlanRequest,
+    ) -> Result<PreflightReport, ApiError> {
+        Err(ApiError::unavailable("no_history", "There is none."))
     }
 
     async fn migrations(&self, _database: String) -> Result<Migrations, ApiError> {

@@ -12,13 +12,20 @@ use super::raw::Raw;
 /// In the words of the key's own type.
 pub(super) fn read(key: &str, text: &str) -> Result<Raw, Error> {
     let text = Text(text);
-    match key.split_once('.') {
-        Some((section, key)) => {
-            let inner = MapDeserializer::new(std::iter::once((key, text)));
-            Raw::deserialize(MapDeserializer::new(std::iter::once((section, inner))))
-        }
-        None => Raw::deserialize(MapDeserializer::new(std::iter::once((key, text)))),
+    let path: Vec<_> = key.splitn(3, '.').collect();
+    match path.as_slice() {
+        [outer, section, key] => Raw::deserialize(one(outer, one(section, one(key, text)))),
+        [section, key] => Raw::deserialize(one(section, one(key, text))),
+        _ => Raw::deserialize(one(key, text)),
     }
+}
+
+/// A section with one key.
+fn one<'de, T: IntoDeserializer<'de>>(
+    key: &'de str,
+    value: T,
+) -> MapDeserializer<'de, std::iter::Once<(&'de str, T)>, Error> {
+    MapDeserializer::new(std::iter::once((key, value)))
 }
 
 /// A value without a type of its own: it becomes what the key asks for.

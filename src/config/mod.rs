@@ -11,6 +11,7 @@ mod hold;
 mod limits;
 mod listen;
 mod passfile;
+mod preflight;
 mod problem;
 mod quantity;
 mod raw;
@@ -43,7 +44,7 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
-    MigrateRole, Passwords, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
+    MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
@@ -52,6 +53,6 @@ pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
-    ReplicationHold, Stateful, Then, UnknownWord, WhenFull,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck,
+    Preset, ReplicationHold, Stateful, Then, UnknownWord, WhenFull,
 };

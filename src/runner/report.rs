@@ -39,6 +39,9 @@ pub struct Report {
     pub exit_code: u8,
     /// Every preflight check.
     pub checks: Vec<Check>,
+    /// The checks that were not passed and against which the run was forced, for the `reason` above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<String>,
     /// Every file that was begun.
     pub files: Vec<FileReport>,
     /// Every window that was granted.
@@ -65,6 +68,7 @@ impl Report {
             state: RunState::Unknown,
             exit_code: Exit::of_failure(request.direction).code(),
             checks: Vec::new(),
+            forced: Vec::new(),
             files: Vec::new(),
             windows: Vec::new(),
             failure: Some(Failure::new(

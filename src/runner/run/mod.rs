@@ -44,6 +44,7 @@ pub(super) struct Job<T> {
 #[derive(Default)]
 struct Findings {
     checks: Vec<Check>,
+    forced: Vec<String>,
     files: Vec<FileReport>,
     windows: Vec<WindowReport>,
     failure: Option<Failure>,
@@ -195,6 +196,7 @@ impl<T: Traffic> Job<T> {
         let elapsed = finished_at.duration_since(self.run.started_at);
         let Findings {
             checks,
+            forced,
             files,
             windows,
             failure,
@@ -206,6 +208,7 @@ impl<T: Traffic> Job<T> {
             state,
             exit_code: exit.code(),
             checks,
+            forced,
             files,
             windows,
             failure,
