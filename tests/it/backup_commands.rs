@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -107,6 +108,7 @@ async fn a_proxy_that_is_killed_meanwhile_leaves_nothing_for_good() {
     let migrations = dir.path().join("migrations").display().to_string();
     let up = ["migrate", "up", DB, "--dir", &migrations];
     let mut shell = proxy.command(&up);
+    shell.stdout(Stdio::null()).stderr(Stdio::null());
     let mut shell = shell.spawn().expect("a command");
     let client = postgres.connect(DB).await;
     until("pg_dump", SOON, async || {

@@ -72,7 +72,7 @@ async fn a_role_that_is_no_superuser_compares_all_but_owners_and_grants() {
     let kept = Kept::start(backup(Verify::None)).await;
     kept.site
         .sql(
-            "create role plain login createdb; grant create on database postgres to plain; \
+            "create role plain login createdb in role pg_read_all_stats; grant create on database postgres to plain; \
               create role other; grant create, usage on schema public to plain",
         )
         .await;

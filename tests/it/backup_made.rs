@@ -106,7 +106,7 @@ async fn a_restore_point_is_made_where_the_role_may() {
 
     // Who may not goes on without.
     site.sql(
-        "create role plain login; grant create on database postgres to plain; \
+        "create role plain login in role pg_read_all_stats; grant create on database postgres to plain; \
               grant all on schema pgdrain to plain; \
               grant all on all tables in schema pgdrain to plain; \
               alter table t owner to plain",

@@ -227,6 +227,9 @@ async fn by_pg_dump(
                 }
             }
             read = &mut reading => {
+                if read.as_ref().is_err_and(|it| !it.is_closed()) {
+                    return Ok(read);
+                }
                 // If the server is gone, pg_dump knows why.
                 dumping.await?;
                 Ok(read)

@@ -51,5 +51,6 @@ lines(kind,ident,def) as (
   union all select 'defacl', format('%s %s %s',pg_get_userbyid(defaclrole),coalesce((select nspname from pg_namespace where oid=defaclnamespace),'*'),defaclobjtype), (select string_agg(u::text,',' order by u::text collate "C") from unnest(defaclacl) u) from pg_default_acl
   union all select 'comment', pg_describe_object(classoid,objoid,objsubid), description from pg_description d where classoid in ('pg_class'::regclass,'pg_proc'::regclass,'pg_type'::regclass) and (objoid in (select oid from rel) or objoid in (select oid from fn) or objoid in (select oid from typ))
 )
-select kind||E'\t'||ident||E'\t'||replace(coalesce(def,''),E'\n',E'\\n') as line from lines
+select line
+from (select kind||E'\t'||ident||E'\t'||replace(coalesce(def,''),E'\n',E'\\n') as line from lines) all_lines
 order by line collate "C"
