@@ -207,16 +207,15 @@ async fn by_pg_dump(
         ])
         .args([Path::new("--file"), directory]);
     let compared = settings.verify == Verify::Restore;
-    let dumping = program.run(tools.stop, snapshot.gone());
-    let reading = async {
+    let mut dumping = Box::pin(program.run(tools.stop, snapshot.gone()));
+    let mut reading = Box::pin(async {
         match compared {
             true => Contents::of(snapshot.client()).await.map(Some),
             false => Ok(None),
         }
-    };
+    });
     // The dump holds the locks under which the rows are read, so both at once.
-    let both = async {
-        tokio::pin!(dumping, reading);
+    let both = async move {
         tokio::select! {
             dumped = &mut dumping => {
                 dumped?;
