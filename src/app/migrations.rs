@@ -31,6 +31,7 @@ pub(super) fn runner(
         down_required: migrate.down_required,
         write_back: migrate.write_back,
         preflight: migrate.preflight,
+        backup: migrate.backup,
         ..Options::default()
     };
     let config = Arc::clone(config);
@@ -45,6 +46,7 @@ fn endpoint(target: &Target) -> Option<Endpoint> {
     let password = role.password(hosts.first()?, &role.database).cloned();
     Some(Endpoint {
         tls: target.upstream.tls.clone(),
+        url_tls: target.upstream.url_tls.clone(),
         user: role.user.clone(),
         password,
         options: None,

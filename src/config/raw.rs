@@ -16,7 +16,7 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
     AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck, Preset,
-    ReplicationHold, Stateful, Then, WhenFull,
+    ReplicationHold, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -131,6 +131,7 @@ section! {
         down_required: Option<bool>,
         write_back: Option<bool>,
         preflight: RawPreflight,
+        backup: RawBackup,
     }
 }
 
@@ -150,6 +151,19 @@ section! {
         disk_unasked: Option<ByteSize>,
         disk_free_command: Option<String>,
         rows_time: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[migrate.backup]`
+    RawBackup {
+        dir: Option<PathBuf>,
+        jobs: Option<usize>,
+        keep: Option<HumanDuration>,
+        verify: Option<Verify>,
+        command: Option<String>,
+        pg_dump: Option<PathBuf>,
+        pg_restore: Option<PathBuf>,
     }
 }
 

@@ -74,6 +74,13 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.backup.dir" Restart migrate.backup.dir;
+    "migrate.backup.jobs" Restart migrate.backup.jobs;
+    "migrate.backup.keep" Restart migrate.backup.keep;
+    "migrate.backup.verify" Restart migrate.backup.verify;
+    "migrate.backup.command" Restart migrate.backup.command;
+    "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
+    "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Preflight;
+use crate::config::{Backup, Preflight};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub down_required: bool,
     /// Whether the files' own tool is told of what is applied, if the request does not say.
     pub write_back: bool,
+    /// What is kept of a database before its files run.
+    pub backup: Backup,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -51,6 +53,7 @@ impl Default for Options {
             preflight: Preflight::default(),
             down_required: true,
             write_back: false,
+            backup: Backup::default(),
             finished_runs_max: 100,
         }
     }
