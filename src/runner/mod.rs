@@ -8,6 +8,7 @@
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
 mod adopt;
+mod batch;
 pub mod catalog;
 mod class;
 mod connect;
