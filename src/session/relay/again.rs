@@ -130,7 +130,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     ) -> FromServer {
         match self.down().1.hand(rest, cx) {
             FromServer::Some => self.again = Some(again),
-            other => return other,
+            other
+            @ (FromServer::Ended | FromServer::ClientBroke(_) | FromServer::Misbehaved(_)) => {
+                return other;
+            }
         }
         if answer.is_empty() {
             return FromServer::Some;

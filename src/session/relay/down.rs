@@ -131,66 +131,50 @@ impl<C: Socket, S: Socket> Relay<C, S> {
     }
 
     fn read_server(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
-        if self.injection.is_some() {
-            let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
-            let read = read.map_ok(|bytes| {
-                self.session.count_out(bytes.len());
+        let read = if self.is_away() && self.injection.is_none() {
+            self.read_standby(cx)
+        } else if self.injection.is_some() || self.again.is_some() {
+            let read = self.read_copy(cx);
+            read.map_ok(|bytes| self.heard(cx, &bytes))
+        } else {
+            let (server, mut down) = self.down();
+            read_scratch(server, cx, SCRATCH, |bytes, cx| {
                 if bytes.is_empty() {
-                    FromServer::Ended
-                } else {
-                    self.injected(cx, &bytes)
+                    return FromServer::Ended;
                 }
-            });
-            self.note_flowing();
-            return read;
-        }
-        if self.is_away() {
-            return self.read_standby(cx);
-        }
-        if self.again.is_some() {
-            let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
-            let read = read.map_ok(|bytes| {
-                self.session.count_out(bytes.len());
-                if bytes.is_empty() {
-                    FromServer::Ended
-                } else {
-                    self.watch_answer(cx, &bytes)
-                }
-            });
-            self.note_flowing();
-            return read;
-        }
-        let (server, mut down) = self.down();
-        let read = read_scratch(server, cx, SCRATCH, |bytes, cx| {
-            if bytes.is_empty() {
-                return FromServer::Ended;
-            }
-            down.session.count_out(bytes.len());
-            down.hand(bytes, cx)
-        });
+                down.session.count_out(bytes.len());
+                down.hand(bytes, cx)
+            })
+        };
         self.note_flowing();
         read
     }
 
-    /// The same from a standby, which may turn out to be of no use.
-    fn read_standby(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
-        let read = read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec());
-        let bytes = match std::task::ready!(read) {
-            Ok(bytes) => bytes,
-            Err(_) if self.falls_back(&[]) => return Poll::Ready(Ok(FromServer::Some)),
-            Err(error) => return Poll::Ready(Err(error)),
-        };
-        if self.falls_back(&bytes) {
-            return Poll::Ready(Ok(FromServer::Some));
-        }
+    /// Reads what needs all of the relay to be handed on.
+    fn read_copy(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<Vec<u8>>> {
+        read_scratch(&mut self.server, cx, KEPT_MAX, |bytes, _| bytes.to_vec())
+    }
+
+    /// What was read so is for us, or has to be looked at before the client gets it.
+    fn heard(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> FromServer {
         self.session.count_out(bytes.len());
-        let read = match (bytes.is_empty(), self.again.is_some()) {
-            (true, _) => FromServer::Ended,
-            (false, true) => self.watch_answer(cx, &bytes),
-            (false, false) => self.down().1.hand(&bytes, cx),
-        };
-        self.note_flowing();
-        Poll::Ready(Ok(read))
+        if bytes.is_empty() {
+            FromServer::Ended
+        } else if self.injection.is_some() {
+            self.injected(cx, bytes)
+        } else {
+            self.watch_answer(cx, bytes)
+        }
+    }
+
+    /// A standby may turn out to be of no use.
+    fn read_standby(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<FromServer>> {
+        match std::task::ready!(self.read_copy(cx)) {
+            Ok(bytes) if self.falls_back(&bytes) => Poll::Ready(Ok(FromServer::Some)),
+            Ok(bytes) => Poll::Ready(Ok(self.heard(cx, &bytes))),
+            Err(_) if self.falls_back(&[]) => Poll::Ready(Ok(FromServer::Some)),
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
     #[inline]

@@ -540,6 +540,37 @@ async fn a_mode_that_ends_in_the_middle_of_a_message_lets_it_on_and_a_part_keeps
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_in_the_middle_of_a_notice_is_answered_behind_it() {
+    let notice = tagged(b'N', b"SNOTICE\0Mof something else\0\0");
+    let query = tagged(b'Q', b"SELECT 1\0");
+    let answer = [tagged(b'C', b"SELECT 1\0"), ready(b'I')].concat();
+    for written in [false, true] {
+        let mut play = Play::read_only();
+        play.refuses("off", "off").await;
+        play.until(Enforcement::Enforced).await;
+        play.server_says(&notice[..3]).await;
+        play.client_gets(&notice[..3]).await;
+        play.client_sends(&query).await;
+        assert_eq!(play.server_reads().await.0, b'Q');
+        if written {
+            // It waits, and the client knows of nothing.
+            play.server_says(&[&notice[3..], &error("25006")].concat())
+                .await;
+            play.client_gets(&notice[3..]).await;
+            play.assert_silent().await;
+            play.end();
+            play.obeys(RESET).await;
+            assert_eq!(play.server_reads().await.0, b'Q');
+            play.server_says(&answer).await;
+        } else {
+            play.server_says(&[&notice[3..], &answer].concat()).await;
+            play.client_gets(&notice[3..]).await;
+        }
+        play.client_gets(&answer).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_meanwhile_is_followed_by_its_server() {
     let mut play = Play::read_only();
     play.client_sends(&tagged(b'X', b"")).await;
