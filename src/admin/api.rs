@@ -11,6 +11,7 @@ use super::types::{
     MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
     Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
@@ -102,6 +103,22 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: PlanRequest,
     ) -> impl Future<Output = Result<LintReport, ApiError>> + Send;
+
+    /// The backups of a database.
+    fn backups(&self, database: String) -> impl Future<Output = Result<Backups, ApiError>> + Send;
+
+    /// Removes backups that need not be kept.
+    fn prune_backups(
+        &self,
+        database: String,
+    ) -> impl Future<Output = Result<Pruned, ApiError>> + Send;
+
+    /// Restores a backup into a database that is made for it; answers when it is there.
+    fn restore_backup(
+        &self,
+        database: String,
+        request: RestoreRequest,
+    ) -> impl Future<Output = Result<Restored, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

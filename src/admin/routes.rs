@@ -135,6 +135,19 @@ where
             let report = api.lint_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::Backups => {
+            let backups = api.backups(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &backups))
+        }
+        Endpoint::PruneBackups => {
+            let pruned = api.prune_backups(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &pruned))
+        }
+        Endpoint::RestoreBackup => {
+            let database = one(found.parameter)?;
+            let restored = api.restore_backup(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &restored))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -16,6 +16,7 @@ use super::types::{
 };
 use super::*;
 use crate::config::{Bypass, Preset};
+use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::types::{
@@ -186,6 +187,22 @@ impl Api for Fake {
         _request: PlanRequest,
     ) -> Result<LintReport, ApiError> {
         Ok(LintReport::refused(Some(database), Vec::new()))
+    }
+
+    async fn backups(&self, _database: String) -> Result<Backups, ApiError> {
+        Err(ApiError::conflict("no_backups", "There are none."))
+    }
+
+    async fn prune_backups(&self, _database: String) -> Result<Pruned, ApiError> {
+        Ok(Pruned::default())
+    }
+
+    async fn restore_backup(
+        &self,
+        _database: String,
+        request: RestoreRequest,
+    ) -> Result<Restored, ApiError> {
+        Err(ApiError::not_found(request.run))
     }
 
     async fn migrations(&self, _database: String) -> Result<Migrations, ApiError> {

@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
+use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
@@ -259,6 +260,26 @@ impl Api for AppApi {
         }
     }
 
+    async fn backups(&self, database: String) -> Result<Backups, ApiError> {
+        let backups = self.app.runner.backups(&database).await;
+        backups.map_err(|error| no_backup(&error))
+    }
+
+    async fn prune_backups(&self, database: String) -> Result<Pruned, ApiError> {
+        let pruned = self.app.runner.prune(&database).await;
+        pruned.map_err(|error| no_backup(&error))
+    }
+
+    async fn restore_backup(
+        &self,
+        database: String,
+        request: RestoreRequest,
+    ) -> Result<Restored, ApiError> {
+        self.app.may_migrate()?;
+        let restored = self.app.runner.restore(&database, request).await;
+        restored.map_err(|error| no_backup(&error))
+    }
+
     async fn migration_status(
         &self,
         database: String,
@@ -341,6 +362,24 @@ impl Api for AppApi {
                 format!("Migration {id} does not run."),
             ))
         }
+    }
+}
+
+/// Why there is no answer about backups, or nothing was restored.
+fn no_backup(error: &BackupError) -> ApiError {
+    let text = format!("{error}.");
+    match error {
+        BackupError::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            ApiError::not_found(text)
+        }
+        BackupError::NotConfigured => ApiError::conflict("no_backups", text),
+        BackupError::Refused(_)
+        | BackupError::File { .. }
+        | BackupError::Program(_)
+        | BackupError::Connect(_)
+        | BackupError::Server { .. }
+        | BackupError::Different(_)
+        | BackupError::Stopped(_) => ApiError::conflict("not_restored", text),
     }
 }
 

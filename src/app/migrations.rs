@@ -30,6 +30,7 @@ pub(super) fn runner(
         owner: migrate.owner,
         down_required: migrate.down_required,
         write_back: migrate.write_back,
+        backup: migrate.backup,
         ..Options::default()
     };
     let config = Arc::clone(config);
@@ -44,6 +45,7 @@ fn endpoint(target: &Target) -> Option<Endpoint> {
     let password = role.password(hosts.first()?, &role.database).cloned();
     Some(Endpoint {
         tls: target.upstream.tls.clone(),
+        url_tls: target.upstream.url_tls.clone(),
         user: role.user.clone(),
         password,
         options: None,

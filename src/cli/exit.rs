@@ -13,6 +13,8 @@ impl Exit {
     pub const MIGRATION: Self = Self(2);
     /// What was checked afterwards is not as it should be.
     pub const POSTFLIGHT: Self = Self(3);
+    /// What was to lead back failed.
+    pub const ROLLBACK: Self = Self(4);
     /// A mistake in the configuration or the command line, or nobody answers.
     pub const USAGE: Self = Self(5);
     /// A database could not be drained, or not be proved drained.

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 
 use super::arguments::{Asking, LadderArguments, operator};
+use super::backups::{Listing, Pruning, Restoring};
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
@@ -41,6 +42,12 @@ enum Command {
     Plan(Planning),
     /// Look for what goes wrong with migrations; writes nothing
     Lint(Linting),
+    /// List the backups that runs have made
+    Backups(Listing),
+    /// Remove the backups that need not be kept; never the newest
+    Prune(Pruning),
+    /// Restore the backup of a run into a database that is made for it
+    Restore(Restoring),
     /// Write the files of a new migration, both directions, from a template
     New(New),
     /// Show which files are applied, pending, changed or dirty
@@ -58,6 +65,9 @@ impl Migrate {
             Command::Down(run) => run.start(Direction::Down).await,
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
+            Command::Backups(listing) => listing.show().await,
+            Command::Prune(pruning) => pruning.ask().await,
+            Command::Restore(restoring) => restoring.ask().await,
             Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,
@@ -89,6 +99,12 @@ struct Run {
     /// Tell the tool that the files are written for, in its own table, of what is done.
     #[arg(long)]
     write_back: bool,
+    /// Back the database up first, and do not run without; as configured if it is not said.
+    #[arg(long, conflicts_with = "no_backup")]
+    backup: bool,
+    /// Do not back the database up first.
+    #[arg(long)]
+    no_backup: bool,
     /// How long a statement waits for each lock.
     #[arg(long, value_name = "TIME")]
     lock_timeout: Option<HumanDuration>,
@@ -112,6 +128,11 @@ impl Run {
             format: self.files.format,
             history: self.files.history.clone(),
             write_back: self.write_back,
+            backup: match (self.backup, self.no_backup) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                (false, false) => None,
+            },
             traffic: self.traffic,
             window: self.duration,
             ladder: self.ladder.ladder,

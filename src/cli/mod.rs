@@ -1,6 +1,7 @@
 //! The command line: what each command means, and the exit code it ends with.
 
 mod arguments;
+mod backups;
 mod break_glass;
 mod cap;
 mod client;

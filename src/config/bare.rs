@@ -12,12 +12,20 @@ use super::raw::Raw;
 /// In the words of the key's own type.
 pub(super) fn read(key: &str, text: &str) -> Result<Raw, Error> {
     let text = Text(text);
+    let Some((section, key)) = key.split_once('.') else {
+        return Raw::deserialize(MapDeserializer::new(std::iter::once((key, text))));
+    };
     match key.split_once('.') {
-        Some((section, key)) => {
+        // A section within a section; there is no deeper one.
+        Some((inner, key)) => {
+            let innermost = MapDeserializer::new(std::iter::once((key, text)));
+            let inner = MapDeserializer::new(std::iter::once((inner, innermost)));
+            Raw::deserialize(MapDeserializer::new(std::iter::once((section, inner))))
+        }
+        None => {
             let inner = MapDeserializer::new(std::iter::once((key, text)));
             Raw::deserialize(MapDeserializer::new(std::iter::once((section, inner))))
         }
-        None => Raw::deserialize(MapDeserializer::new(std::iter::once((key, text)))),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod address;
 mod auth;
+mod backup;
 mod bare;
 mod cap;
 mod file;
@@ -42,16 +43,16 @@ pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
 pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
-    AskedLadder, Audit, Auth, AuthQuery, Config, ControlRole, Database, Hold, Ladder, Limits, Log,
-    MigrateRole, Passwords, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
+    AskedLadder, Audit, Auth, AuthQuery, Backup, Config, ControlRole, Database, Hold, Ladder,
+    Limits, Log, MigrateRole, Passwords, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
-pub use upstream::{UpstreamUrl, UrlError, parse as parse_url};
+pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
     AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
-    ReplicationHold, Stateful, Then, UnknownWord, WhenFull,
+    ReplicationHold, Stateful, Then, UnknownWord, Verify, WhenFull,
 };

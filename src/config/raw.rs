@@ -16,7 +16,7 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
     AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
-    Stateful, Then, WhenFull,
+    Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -130,6 +130,20 @@ section! {
         owner: Option<String>,
         down_required: Option<bool>,
         write_back: Option<bool>,
+        backup: RawBackup,
+    }
+}
+
+section! {
+    /// `[migrate.backup]`
+    RawBackup {
+        dir: Option<PathBuf>,
+        jobs: Option<usize>,
+        keep: Option<HumanDuration>,
+        verify: Option<Verify>,
+        command: Option<String>,
+        pg_dump: Option<PathBuf>,
+        pg_restore: Option<PathBuf>,
     }
 }
 

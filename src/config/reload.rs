@@ -61,6 +61,13 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.backup.dir" Restart migrate.backup.dir;
+    "migrate.backup.jobs" Restart migrate.backup.jobs;
+    "migrate.backup.keep" Restart migrate.backup.keep;
+    "migrate.backup.verify" Restart migrate.backup.verify;
+    "migrate.backup.command" Restart migrate.backup.command;
+    "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
+    "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -75,9 +75,9 @@ impl Check<'_> {
                  the configuration file, PGPASSFILE or PGPASSWORD"
             ));
         }
-        let tls = self.server_tls(key, &tls, around);
         Some(Upstream {
-            tls,
+            tls: self.server_tls(key, &tls, around),
+            url_tls: tls,
             tcp: TcpOptions::default(),
             hosts,
             user,
@@ -192,6 +192,7 @@ impl Check<'_> {
             owner: migrate.owner,
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
+            backup: self.backup(migrate.backup),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

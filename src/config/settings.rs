@@ -13,10 +13,11 @@ use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
 use super::scope::Exempt;
 use super::secret::Secret;
+use super::upstream::UrlTls;
 use super::users::Users;
 use super::words::{
     AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Stateful, Then,
-    WhenFull,
+    Verify, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -90,6 +91,8 @@ pub struct Upstream {
     pub database: Option<String>,
     /// How connections to it are encrypted.
     pub tls: Connector,
+    /// The same as it was written, for programs of Postgres that we start.
+    pub url_tls: UrlTls,
     /// How TCP finds out that it is gone; [`Config::target`] fills it in.
     pub tcp: TcpOptions,
     /// The longest time for one attempt at one host.
@@ -122,6 +125,41 @@ pub struct MigrateRole {
     pub down_required: bool,
     /// Whether the tool that the files are written for is told, in its own table, of what is done.
     pub write_back: bool,
+    /// What is kept of a database before its files run.
+    pub backup: Backup,
+}
+
+/// `[migrate.backup]`: how a database is backed up before migration files run in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Where backups are kept, each database in a directory of its own; `None` makes none.
+    pub dir: Option<PathBuf>,
+    /// How many tables are dumped at once.
+    pub jobs: usize,
+    /// How long a backup is kept; the newest one is kept in any case.
+    pub keep: Duration,
+    /// How it is looked at before it counts.
+    pub verify: Verify,
+    /// What makes the backup instead of pg_dump, for the shell.
+    pub command: Option<String>,
+    /// The program pg_dump, looked for in PATH unless it is a path.
+    pub pg_dump: PathBuf,
+    /// The program pg_restore, looked for in PATH unless it is a path.
+    pub pg_restore: PathBuf,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            jobs: 2,
+            keep: Duration::from_secs(48 * 3600),
+            verify: Verify::List,
+            command: None,
+            pg_dump: PathBuf::from("pg_dump"),
+            pg_restore: PathBuf::from("pg_restore"),
+        }
+    }
 }
 
 /// Who gets in, and how.

@@ -533,6 +533,8 @@ fn the_reference_shows_every_key() {
             "key",
             "client_ca",
             "bypass",
+            "dir",
+            "command",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
         let open = without_default.contains(&name) || key.starts_with("databases");

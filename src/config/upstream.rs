@@ -43,6 +43,28 @@ pub struct UrlTls {
     pub key: Option<String>,
 }
 
+impl UrlTls {
+    /// The same as libpq's environment variables ("Environment Variables" in the libpq chapter of
+    /// the Postgres documentation); what is not written is not set.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let negotiation = match self.negotiation {
+            // The only one before libpq 17, which does not know the variable.
+            Negotiation::Postgres => None,
+            Negotiation::Direct => Some("direct".to_owned()),
+        };
+        [
+            ("PGSSLMODE", self.mode.map(|it| it.as_str().to_owned())),
+            ("PGSSLNEGOTIATION", negotiation),
+            ("PGSSLROOTCERT", self.root_cert.clone()),
+            ("PGSSLCERT", self.cert.clone()),
+            ("PGSSLKEY", self.key.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
 /// Why a text is no connection URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {

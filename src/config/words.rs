@@ -82,6 +82,18 @@ words! {
 }
 
 words! {
+    /// How a backup is looked at before it counts.
+    Verify {
+        /// Not at all.
+        None = "none",
+        /// Its table of contents can be read, and its files are those that were written.
+        List = "list",
+        /// It is restored into a scratch database, and schema and rows are compared.
+        Restore = "restore",
+    }
+}
+
+words! {
     /// What a hold does when its own end comes.
     Then {
         /// Lets the held clients go on.

@@ -12,7 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 use tokio_util::task::TaskTracker;
 
 use super::report::chain;
-use crate::config::{Host, Secret};
+use crate::config::{Host, Secret, UrlTls};
 use crate::server::connect::{Route, connect_host};
 use crate::server::driver::{self, Driver};
 use crate::server::own::OwnBackends;
@@ -30,6 +30,8 @@ pub struct Endpoint {
     pub hosts: Vec<Host>,
     /// How connections to them are encrypted.
     pub tls: TlsConnector,
+    /// The same as it was written, for programs of Postgres that we start.
+    pub url_tls: UrlTls,
     /// The role that runs the migrations.
     pub user: String,
     /// Its password, if the server asks for one.
@@ -92,6 +94,24 @@ impl Connector {
         self.own.pids()
     }
 
+    /// How the server of a database is reached, for a program that connects by itself.
+    pub(super) fn endpoint(&self, database: &str) -> Option<Endpoint> {
+        (self.find)(database)
+    }
+
+    /// Connects to a database on the server of another one: to a scratch database, which the
+    /// configuration does not know.
+    ///
+    /// # Errors
+    /// As for `connect`.
+    pub(super) async fn connect_beside(
+        &self,
+        known: &str,
+        database: &str,
+    ) -> Result<Session, ConnectError> {
+        self.connect_as(known, database, Box::new(|_| {})).await
+    }
+
     /// Connects to a database.
     ///
     /// # Errors
@@ -101,7 +121,16 @@ impl Connector {
         database: &str,
         on_notice: OnNotice,
     ) -> Result<Session, ConnectError> {
-        let endpoint = (self.find)(database).ok_or(ConnectError::NoRole)?;
+        self.connect_as(database, database, on_notice).await
+    }
+
+    async fn connect_as(
+        &self,
+        known: &str,
+        database: &str,
+        on_notice: OnNotice,
+    ) -> Result<Session, ConnectError> {
+        let endpoint = self.endpoint(known).ok_or(ConnectError::NoRole)?;
         let hosts = u32::try_from(endpoint.hosts.len()).unwrap_or(1);
         let limit = endpoint.connect_timeout * hosts.max(1);
         tokio::time::timeout(limit, self.open(&endpoint, database, on_notice))
@@ -263,6 +292,13 @@ impl Session {
         drop(client);
         // When the limit passes, the driver still ends by itself.
         let _ = tokio::time::timeout(limit, closed.wait_for(|closed| *closed)).await;
+    }
+
+    /// Waits until the connection is gone, whoever ended it.
+    pub(super) async fn gone(&self) {
+        let mut closed = self.closed.clone();
+        // A driver that is gone without a word has closed it too.
+        let _ = closed.wait_for(|closed| *closed).await;
     }
 
     /// Asks the server to stop what this session is doing. Harmless when it does nothing.

@@ -8,6 +8,7 @@
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
 mod adopt;
+pub mod backup;
 mod batch;
 pub mod catalog;
 mod class;
@@ -39,6 +40,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 pub use class::Class;
@@ -49,6 +51,7 @@ pub use options::Options;
 pub use stop::StopReason;
 pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
+use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
 use lint::LintReport;
 use plan::{Plan, PlanReport, Wish};
@@ -57,6 +60,7 @@ use recover::Recovery;
 use report::Report;
 use run::Job;
 use source::MigrationSet;
+use stop::Stop;
 use survey::{Survey, SurveyError};
 use types::{
     Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport, StatusRequest,
@@ -69,6 +73,8 @@ pub struct Runner<T> {
     options: Options,
     tasks: TaskTracker,
     runs: Arc<Mutex<Runs>>,
+    /// Tells what is no run that the process will end.
+    stopping: watch::Sender<Option<StopReason>>,
 }
 
 /// The runs of this process.
@@ -123,6 +129,7 @@ impl<T: Traffic> Runner<T> {
             options,
             tasks,
             runs: Arc::default(),
+            stopping: watch::Sender::new(None),
         }
     }
 
@@ -132,6 +139,10 @@ impl<T: Traffic> Runner<T> {
     /// When a run is going on there, or the request cannot be used.
     pub fn start(&self, database: &str, request: MigrationRequest) -> Result<String, StartError> {
         request.validate().map_err(StartError::Invalid)?;
+        if request.backup == Some(true) && self.options.backup.dir.is_none() {
+            let fault = BackupError::NotConfigured.to_string();
+            return Err(StartError::Invalid(vec![fault]));
+        }
         let reading = source::read(&request.files, request.format)
             .map_err(|it| StartError::Invalid(texts(&it)))?;
         let by = request.by.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -186,8 +197,10 @@ impl<T: Traffic> Runner<T> {
             .is_some_and(|run| run.ask_to_stop(StopReason::Operator(by.to_owned())))
     }
 
-    /// Asks every run to stop, because the process will end. Their tasks end soon after.
+    /// Asks every run to stop, and every restore, because the process will end. Their tasks end
+    /// soon after.
     pub fn stop_all(&self) {
+        self.stopping.send_replace(Some(StopReason::Shutdown));
         for run in self.runs().live.values() {
             run.ask_to_stop(StopReason::Shutdown);
         }
@@ -322,6 +335,61 @@ impl<T: Traffic> Runner<T> {
             today: today(),
             down_required: self.options.down_required,
         }
+    }
+
+    /// The backups of a database.
+    ///
+    /// # Errors
+    /// When no directory is configured, or it cannot be read.
+    pub async fn backups(&self, database: &str) -> Result<Backups, BackupError> {
+        backup::list(&self.options.backup, database).await
+    }
+
+    /// Removes backups of a database that need not be kept, and what crashes left of some; never the
+    /// newest, and none that is being written or restored.
+    ///
+    /// # Errors
+    /// As for `backups`. What cannot be removed is part of the answer.
+    pub async fn prune(&self, database: &str) -> Result<Pruned, BackupError> {
+        backup::prune(&self.options.backup, database).await
+    }
+
+    /// Restores a backup into a database that is made for it. Goes on when nobody waits for the
+    /// answer any more; ends, and drops that database, when the process will end.
+    ///
+    /// # Errors
+    /// When there is no such backup, a database of that name is there, or it cannot be done.
+    pub async fn restore(
+        &self,
+        database: &str,
+        request: RestoreRequest,
+    ) -> Result<Restored, BackupError> {
+        let (answer, answered) = oneshot::channel();
+        let stop = Stop::new(self.stopping.subscribe());
+        let connector = Arc::clone(&self.connector);
+        let settings = self.options.backup.clone();
+        let database = database.to_owned();
+        self.tasks.spawn(async move {
+            let tools = Tools {
+                connector: &connector,
+                settings: &settings,
+                database: &database,
+                stop: &stop,
+            };
+            let done = backup::restore(&tools, &request).await;
+            tracing::info!(
+                database,
+                run = request.run,
+                into = request.into,
+                ?done,
+                "restore"
+            );
+            // Nobody may wait any more.
+            let _ = answer.send(done);
+        });
+        let lost = "the restore ended unexpectedly, by a fault of pgdrain";
+        let done = answered.await;
+        done.unwrap_or_else(|_closed| Err(BackupError::Refused(lost.to_owned())))
     }
 
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].

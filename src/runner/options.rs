@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::Backup;
+
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -30,6 +32,8 @@ pub struct Options {
     pub down_required: bool,
     /// Whether the files' own tool is told of what is applied, if the request does not say.
     pub write_back: bool,
+    /// What is kept of a database before its files run.
+    pub backup: Backup,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -49,6 +53,7 @@ impl Default for Options {
             long_transaction: Duration::from_secs(30),
             down_required: true,
             write_back: false,
+            backup: Backup::default(),
             finished_runs_max: 100,
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
 use super::record::Run;
@@ -39,6 +40,12 @@ pub struct Report {
     pub exit_code: u8,
     /// Every preflight check.
     pub checks: Vec<Check>,
+    /// The backup that was made before; none where none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Made>,
+    /// Where recovery to a point in time can stop: just before the first file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_point: Option<RestorePoint>,
     /// Every file that was begun.
     pub files: Vec<FileReport>,
     /// Every window that was granted.
@@ -65,6 +72,8 @@ impl Report {
             state: RunState::Unknown,
             exit_code: Exit::of_failure(request.direction).code(),
             checks: Vec::new(),
+            backup: None,
+            restore_point: None,
             files: Vec::new(),
             windows: Vec::new(),
             failure: Some(Failure::new(

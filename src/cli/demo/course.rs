@@ -72,6 +72,7 @@ pub(super) async fn migrate(
         format: Some(Format::GolangMigrate),
         history: None,
         write_back: false,
+        backup: None,
         traffic: TrafficMode::Exclusive,
         window: None,
         ladder: None,

@@ -137,6 +137,11 @@ pub(super) struct Executor<'a> {
 }
 
 impl<'a> Executor<'a> {
+    /// The session that keeps the books.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// An executor for the files of a run. The ledger holds the migration lock.
     pub(super) fn new(
         connector: Arc<Connector>,

@@ -126,6 +126,20 @@ impl Ledger {
         Ok(())
     }
 
+    /// Records what happened in a run besides its files.
+    pub(in crate::runner) async fn note(
+        &self,
+        run: &str,
+        event: &str,
+        data: &serde_json::Value,
+    ) -> Result<(), LedgerError> {
+        let sql = "insert into pgdrain.event (run_id, type, data) values ($1::text::uuid, $2, $3)";
+        let data = tokio_postgres::types::Json(data);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&run, &event, &data];
+        self.session.client.execute(sql, &parameters).await?;
+        Ok(())
+    }
+
     /// Records a file as running. From here on a crash leaves a row that says so.
     pub(in crate::runner) async fn begin_file(
         &self,

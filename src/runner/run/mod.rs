@@ -1,12 +1,14 @@
 //! A run from preflight to report.
 //!
 //! ```text
-//! connect ─ lock ─ recover ─ preflight ─ history tables ─┬─► file ─► file ─► … ─► report
-//!    nothing is held up to here                          └─ a window is opened before the first
-//!                                                           file that needs one and ended as soon
-//!                                                           as the next does not
+//! connect ─ lock ─ recover ─ preflight ─ history tables ─ backup ─┬─► file ─► file ─► … ─► report
+//!    nothing is held up to here                                   └─ a window is opened before the
+//!                                                                    first file that needs one and
+//!                                                                    ended as soon as the next does
+//!                                                                    not
 //! ```
 
+mod backup;
 mod prepare;
 mod window;
 
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::window::Window;
+use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
 use super::history::Ledger;
@@ -41,9 +44,11 @@ pub(super) struct Job<T> {
 }
 
 /// What is gathered for the report.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Findings {
     checks: Vec<Check>,
+    backup: Option<Made>,
+    restore_point: Option<RestorePoint>,
     files: Vec<FileReport>,
     windows: Vec<WindowReport>,
     failure: Option<Failure>,
@@ -94,6 +99,9 @@ impl<T: Traffic> Job<T> {
                         break;
                     }
                 }
+            }
+            if index == 0 {
+                self.mark(&executor, findings).await;
             }
             self.tell_start(step, index, plan.steps.len());
             let begun = Instant::now();
@@ -206,6 +214,8 @@ impl<T: Traffic> Job<T> {
         let elapsed = finished_at.duration_since(self.run.started_at);
         let Findings {
             checks,
+            backup,
+            restore_point,
             files,
             windows,
             failure,
@@ -217,6 +227,8 @@ impl<T: Traffic> Job<T> {
             state,
             exit_code: exit.code(),
             checks,
+            backup,
+            restore_point,
             files,
             windows,
             failure,

@@ -130,6 +130,7 @@ impl<T: Traffic> Job<T> {
             RunState::Dirty => format!("a migration stopped part-way: {failure}"),
             RunState::Unknown => format!("how a migration ended is not known: {failure}"),
             RunState::Preflight
+            | RunState::Backup
             | RunState::Holding
             | RunState::Draining
             | RunState::Applying

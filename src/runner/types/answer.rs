@@ -59,6 +59,8 @@ impl FileStatus {
 pub enum RunState {
     /// Connecting, locking, checking; nothing has been changed.
     Preflight,
+    /// The database is backed up; applications work.
+    Backup,
     /// Transactions no longer start.
     Holding,
     /// Waiting for those that run.
@@ -83,9 +85,12 @@ impl RunState {
     /// Whether nothing more will happen.
     pub fn is_final(self) -> bool {
         match self {
-            Self::Preflight | Self::Holding | Self::Draining | Self::Applying | Self::Reopening => {
-                false
-            }
+            Self::Preflight
+            | Self::Backup
+            | Self::Holding
+            | Self::Draining
+            | Self::Applying
+            | Self::Reopening => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dirty | Self::Unknown => true,
         }
     }
@@ -94,6 +99,7 @@ impl RunState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Preflight => "preflight",
+            Self::Backup => "backup",
             Self::Holding => "holding",
             Self::Draining => "draining",
             Self::Applying => "applying",

@@ -85,6 +85,10 @@ pub struct MigrationRequest {
     /// Whether the format's own tool is told, in its table, of what is applied and reverted.
     #[serde(default)]
     pub write_back: bool,
+    /// Whether the database is backed up first; if it is not said, it is where a directory for
+    /// backups is configured.
+    #[serde(default)]
+    pub backup: Option<bool>,
     /// What traffic the files may meet.
     #[serde(default)]
     pub traffic: TrafficMode,

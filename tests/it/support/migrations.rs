@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgdrain::config::{AskedLadder, Host, HumanDuration};
+use pgdrain::config::{AskedLadder, Host, HumanDuration, UrlTls};
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
@@ -282,6 +282,7 @@ pub(crate) fn endpoint(postgres: &Postgres, user: &str) -> Endpoint {
             port: addr.port(),
         }],
         tls: pgdrain::tls::connector::Connector::disabled(),
+        url_tls: UrlTls::default(),
         user: user.to_owned(),
         password: None,
         options: None,
@@ -309,6 +310,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         format: None,
         history: None,
         write_back: false,
+        backup: None,
         traffic: TrafficMode::Auto,
         window: Some(HumanDuration(Duration::from_secs(60))),
         ladder: None,

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod alike;
 pub(crate) mod auth;
+pub(crate) mod backups;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod fake_postgres;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
@@ -31,10 +31,15 @@ impl Left {
     }
 }
 
+/// The path of a program.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let bin = std::env::var_os("PG_BIN").unwrap_or_else(|| BIN.into());
+    Path::new(&bin).join(name)
+}
+
 /// A program that speaks to the superuser's databases at this address, not started yet.
 fn command(name: &str, addr: SocketAddr) -> Command {
-    let bin = std::env::var_os("PG_BIN").unwrap_or_else(|| BIN.into());
-    let mut command = Command::new(Path::new(&bin).join(name));
+    let mut command = Command::new(program(name));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);
