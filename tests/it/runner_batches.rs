@@ -376,8 +376,10 @@ async fn a_cancelled_file_stops_between_two_batches_and_goes_on_from_there() {
     site.sql("delete from t where id = 2000").await;
     assert_done(&site, 1000).await;
     assert_eq!(
-        site.ask("select string_agg(type, ' ' order by id) from pgdrain.event")
-            .await,
+        site.ask(
+            "select string_agg(type, ' ' order by id) from pgdrain.event where version is not null"
+        )
+        .await,
         "begun applied"
     );
 }
