@@ -137,7 +137,7 @@ impl View {
                 advance(bar, event);
                 match event.kind {
                     // The bar shows them.
-                    EventKind::Statement => Ok(()),
+                    EventKind::Statement | EventKind::Batch => Ok(()),
                     EventKind::State
                     | EventKind::Check
                     | EventKind::FileStarted
@@ -187,7 +187,9 @@ fn advance(bar: &ProgressBar, event: &Event) {
             bar.set_message(plain(&event.text));
         }
         EventKind::Statement => bar.set_position(number("statement").unwrap_or(0)),
-        EventKind::State => bar.set_message(plain(event.text.lines().next().unwrap_or(""))),
+        EventKind::State | EventKind::Batch => {
+            bar.set_message(plain(event.text.lines().next().unwrap_or("")));
+        }
         EventKind::Check
         | EventKind::FileDone
         | EventKind::Failure

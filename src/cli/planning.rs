@@ -193,6 +193,9 @@ fn step_text(step: &PlannedStep) -> String {
             text += &format!("  line {}: {}\n", statement.line, plain(&detail));
         }
     }
+    if let Some(batches) = &step.batches {
+        text += &format!("  in {}\n", plain(batches));
+    }
     text + &format!("  back by {back}{lost}")
 }
 

@@ -51,6 +51,53 @@ fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
 const GOOD: &str = "[upstream]\nurl = 'postgres://app@db'\n";
 
 #[test]
+fn backups_are_off_and_a_command_verifies_by_itself() {
+    assert_eq!(config(GOOD).migrate.backup, Backup::default());
+    assert_eq!(Backup::default().dir, None);
+    let text = GOOD.to_owned() + "[migrate.backup]\ndir = '/b'\ncommand = 'true'\n";
+    assert_eq!(config(&text).migrate.backup.verify, Verify::None);
+    // A section within a section has variables too.
+    let variables = [
+        ("PGDRAIN_MIGRATE_BACKUP_DIR", "/c"),
+        ("PGDRAIN_MIGRATE_BACKUP_JOBS", "3"),
+        ("PGDRAIN_MIGRATE_BACKUP_KEEP", "1h"),
+    ];
+    let loaded = load_text(&text, &variables).expect("a configuration");
+    let backup = loaded.config.migrate.backup;
+    assert_eq!(backup.dir, Some(PathBuf::from("/c")));
+    assert_eq!((backup.jobs, backup.keep), (3, Duration::from_secs(3600)));
+
+    for (text, problem) in [
+        (
+            "dir = 'b'",
+            "line 4: migrate.backup.dir: it must be an absolute path",
+        ),
+        (
+            "command = 'true'",
+            "line 4: migrate.backup.command: it is set, but",
+        ),
+        (
+            "jobs = 0",
+            "line 4: migrate.backup.jobs: 0 is not between 1 and 64",
+        ),
+        (
+            "keep = '0s'",
+            "line 4: migrate.backup.keep: it must be longer than zero",
+        ),
+        ("verify = 'much'", "line 4: migrate.backup.verify: "),
+    ] {
+        let found = problems(&format!("{GOOD}[migrate.backup]\n{text}\n"), &[]);
+        assert!(
+            found.len() == 1 && found[0].starts_with(problem),
+            "{text}: {found:?}"
+        );
+    }
+    let both = "[migrate.backup]\ndir = '/b'\ncommand = 'true'\nverify = 'list'\n";
+    let found = problems(&format!("{GOOD}{both}"), &[]);
+    assert!(found[0].contains("only \"none\" is possible"), "{found:?}");
+}
+
+#[test]
 fn each_mistake_is_named_with_its_key_and_line() {
     // A text, and how each of its problems begins.
     let cases: &[(&str, &[&str])] = &[

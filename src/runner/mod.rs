@@ -9,6 +9,7 @@
 
 mod adopt;
 pub mod backup;
+mod batch;
 pub mod catalog;
 mod class;
 mod connect;

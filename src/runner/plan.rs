@@ -225,6 +225,13 @@ fn compare(
             Some(_) => {}
         }
     }
+    // Newer files would build on rows that are not done yet.
+    for row in history.iter().filter(|row| row.state == RowState::Begun) {
+        if direction == Direction::Up && set.get(&row.version).is_none() {
+            let text = format!("{} is begun, but its file is missing", row.name);
+            problems.push(Problem::Dirty(text));
+        }
+    }
 }
 
 fn up(
@@ -268,9 +275,12 @@ fn up(
         }
         if let Some(down) = migration.down.as_ref().filter(|_| wish.down_required) {
             // A way back that cannot be run is none.
-            let faults = Script::of(down).err().unwrap_or_default();
-            problems.extend(script_problems(down, faults));
+            match Script::of(down) {
+                Ok(script) => problems.extend(batches_back(&down.name, &script)),
+                Err(faults) => problems.extend(script_problems(down, faults)),
+            }
         }
+        notes.extend(begun(&migration.version, file, history));
         steps.push(Step {
             format: set.format(),
             version: migration.version.clone(),
@@ -295,7 +305,7 @@ fn waiting<'a>(set: &'a MigrationSet, history: &[Row]) -> impl Iterator<Item = &
         .map(|row| (row.version.clone(), (row.state, row.checksums.normalised)))
         .collect();
     set.iter().filter(move |it| match rows.get(&it.version) {
-        None | Some((RowState::Failed | RowState::Reverted, _)) => true,
+        None | Some((RowState::Failed | RowState::Reverted | RowState::Begun, _)) => true,
         Some((RowState::Applied, then)) => {
             it.version.is_repeatable() && *then != it.up.checksums.normalised
         }
@@ -310,7 +320,10 @@ fn down(
     problems: &mut Vec<Problem>,
     notes: &mut Vec<String>,
 ) -> Vec<Step> {
-    let goes_back = |row: &&Row| row.is_applied() && !row.version.is_repeatable();
+    // What is begun has changed rows, which its down file takes back as well.
+    let goes_back = |row: &&Row| {
+        (row.is_applied() || row.state == RowState::Begun) && !row.version.is_repeatable()
+    };
     let mut rows: Vec<_> = history.iter().filter(goes_back).collect();
     rows.sort_by(|a, b| b.version.cmp(&a.version));
     let mut steps = Vec::new();
@@ -325,6 +338,7 @@ fn down(
             continue;
         };
         if let Some((script, traffic)) = prepare(&file, wish, problems) {
+            problems.extend(batches_back(&file.name, &script));
             let up = migration.map(|it| Box::new(it.up.clone()));
             steps.push(Step {
                 format: set.format(),
@@ -415,19 +429,35 @@ fn traffic(script: &Script, asked: TrafficMode) -> Result<StepTraffic, TrafficMo
         (Some(asked), Some(at_least)) if asked < at_least => Err(needs),
         (Some(asked), _) => Ok(asked),
         (None, Some(needed)) => Ok(needed),
-        (None, None) if script.is_concurrent() => Ok(StepTraffic::Open),
+        (None, None) if script.is_concurrent() || script.batch().is_some() => Ok(StepTraffic::Open),
         (None, None) => Ok(StepTraffic::Exclusive),
     }
 }
 
+/// A way back in batches: nothing could go on with it where it stopped.
+fn batches_back(file: &str, script: &Script) -> Option<Problem> {
+    let batch = script.batch()?;
+    let text = "pgdrain:batch is for the way there: a down file runs whole";
+    Some(Problem::Script {
+        file: file.to_owned(),
+        error: ScriptProblem::Directive(text.to_owned()).at(batch.line),
+    })
+}
+
+/// Says that a file goes on where it stopped.
+fn begun(version: &Version, file: &str, history: &[Row]) -> Option<String> {
+    let row = history
+        .iter()
+        .find(|row| row.version == *version && row.state == RowState::Begun)?;
+    let why = row.failed_message.as_deref().unwrap_or("it was stopped");
+    Some(format!(
+        "{file} is begun and goes on where it stopped: {why}"
+    ))
+}
+
 /// A directive that is understood and cannot be carried out.
 fn cannot_be_done(script: &Script, traffic: StepTraffic) -> Option<ScriptError> {
-    let directives = script.directives();
-    if let Some(batch) = &directives.batch {
-        let text = "pgdrain:batch is not carried out yet: run the statement in pieces of your own";
-        return Some(ScriptProblem::Directive(text.to_owned()).at(batch.line));
-    }
-    let rows = directives.rows.first()?;
+    let rows = script.directives().rows.first()?;
     if traffic == StepTraffic::Open {
         let text = "pgdrain:rows cannot be told in open traffic, where others write too";
         return Some(ScriptProblem::Directive(text.to_owned()).at(rows.line));

@@ -38,7 +38,7 @@ impl Recovery {
     pub fn reason_to_stay_held(&self) -> Option<String> {
         let open = self.resolved.iter().filter_map(|it| match &it.outcome {
             Outcome::StillRunning { detail } => Some(detail.as_str()),
-            Outcome::Applied | Outcome::RolledBack | Outcome::Dirty { .. } => None,
+            Outcome::Applied | Outcome::RolledBack | Outcome::Begun | Outcome::Dirty { .. } => None,
         });
         let reasons: Vec<_> = open.chain(self.dirty.iter().map(String::as_str)).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -63,6 +63,7 @@ impl Resolved {
         let outcome = match (row.state, row.direction) {
             (RowState::Applied, Direction::Up) | (RowState::Reverted, _) => Outcome::Applied,
             (RowState::Applied, Direction::Down) | (RowState::Failed, _) => Outcome::RolledBack,
+            (RowState::Begun, _) => Outcome::Begun,
             // Listed as dirty.
             (RowState::Dirty | RowState::Running, _) => return None,
         };
@@ -84,6 +85,8 @@ pub enum Outcome {
     Applied,
     /// Nothing of it is in the database.
     RolledBack,
+    /// It stopped between two batches: the next run goes on from there.
+    Begun,
     /// It stopped at a statement and could not be rolled back.
     Dirty {
         /// The statement that was running or was next, from 1.
@@ -170,6 +173,18 @@ async fn resolve_one(
                 .rolled_back(key, direction, &Failure::new(gone))
                 .await?;
             Ok(Outcome::RolledBack)
+        }
+        Settled::Begun => {
+            let at = ledger.checkpoint(key).await?.unwrap_or_default();
+            if at.batches == 0 {
+                ledger
+                    .rolled_back(key, direction, &Failure::new(gone))
+                    .await?;
+                return Ok(Outcome::RolledBack);
+            }
+            let failure = Failure::new(format!("{gone}, {at}"));
+            ledger.begun(key, &failure).await?;
+            Ok(Outcome::Begun)
         }
         Settled::StoppedAfter { done, total } if done == total => {
             // Every statement ended well; only that the file did was not recorded any more.

@@ -117,6 +117,22 @@ pub struct FileReport {
     pub statements: usize,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
+    /// What its batches did; none for a file that runs whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<BatchReport>,
+}
+
+/// What the batches of a file did, those of earlier runs included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// Batches that are committed.
+    pub batches: i64,
+    /// Rows that they changed.
+    pub rows: i64,
+    /// Rows that were to be done before the first; none if the file does not say which these are.
+    pub before: Option<i64>,
+    /// Rows that are still to be done; none as well if the file did not come to its end.
+    pub left: Option<i64>,
 }
 
 /// The ends a file can come to.
@@ -129,6 +145,8 @@ pub enum FileOutcome {
     Reverted,
     /// Nothing of it is in the database.
     RolledBack,
+    /// It stopped between two batches, and the next run goes on from there.
+    Begun,
     /// Part of it is in the database.
     Dirty,
     /// It could not be found out.
@@ -205,15 +223,7 @@ impl Failure {
         statement: &Statement,
         error: &tokio_postgres::Error,
     ) -> Self {
-        let position = error
-            .as_db_error()
-            .and_then(|it| it.position())
-            .and_then(|it| match it {
-                tokio_postgres::error::ErrorPosition::Original(position) => Some(*position),
-                // A position in a query that a function made up: the context says where.
-                tokio_postgres::error::ErrorPosition::Internal { .. } => None,
-            });
-        let place = position.map(|position| step.script.locate(statement, position));
+        let place = position(error).map(|position| step.script.locate(statement, position));
         Self {
             line: Some(place.map_or(statement.line, |(line, _)| line)),
             column: place.map(|(_, column)| column),
@@ -278,6 +288,16 @@ impl fmt::Display for Failure {
             }
         }
         Ok(())
+    }
+}
+
+/// The character of the statement that was sent, from 1, at which the server found a fault.
+pub(super) fn position(error: &tokio_postgres::Error) -> Option<u32> {
+    let found = error.as_db_error()?.position()?;
+    match found {
+        tokio_postgres::error::ErrorPosition::Original(position) => Some(*position),
+        // A position in a query that a function made up: the context says where.
+        tokio_postgres::error::ErrorPosition::Internal { .. } => None,
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::{Form, FormError};
 use super::class::Class;
-use super::directives::{DirectiveError, Directives};
+use super::directives::{Batch, DirectiveError, Directives, Located};
 use super::source::SqlFile;
 use super::split::{ScriptError, ScriptProblem, Statement, line_and_column, split};
 
@@ -23,6 +24,9 @@ pub enum TxMode {
     /// Statement by statement, because one of them cannot run in a transaction or the file says so:
     /// if one fails, those before it stay, and the database is dirty.
     None,
+    /// One statement, over a table piece by piece: each batch is a transaction that also writes how
+    /// far the file is, and a file that stops goes on from there.
+    Batches,
 }
 
 impl TxMode {
@@ -31,6 +35,7 @@ impl TxMode {
         match self {
             Self::File => "file",
             Self::None => "none",
+            Self::Batches => "batches",
         }
     }
 }
@@ -42,6 +47,20 @@ pub struct Script {
     statements: Vec<Statement>,
     mode: TxMode,
     directives: Directives,
+    batch: Option<BatchScript>,
+}
+
+/// The statement of a file that runs in batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchScript {
+    /// How it is run.
+    pub directive: Batch,
+    /// The line of the directive, from 1.
+    pub line: u32,
+    /// Where the ranges of the table go.
+    pub form: Form,
+    /// The file's text with the statement as one over all rows, for those who only look at it.
+    looked_at: Arc<str>,
 }
 
 impl Script {
@@ -54,10 +73,12 @@ impl Script {
             .map_err(|errors| errors.into_iter().map(directive).collect::<Vec<_>>());
         let alone = file.no_transaction || directives.as_ref().is_ok_and(|it| it.no_transaction);
         match (directives, Self::cut(&file.sql, alone)) {
-            (Ok(directives), Ok(script)) => Ok(Self {
+            (Ok(directives), Ok(script)) => Self {
                 directives,
                 ..script
-            }),
+            }
+            .in_batches()
+            .map_err(|error| vec![error]),
             (directives, script) => {
                 let mut errors = directives.err().unwrap_or_default();
                 errors.extend(script.err());
@@ -105,6 +126,52 @@ impl Script {
             statements,
             mode,
             directives: Directives::default(),
+            batch: None,
+        })
+    }
+
+    /// The same, as `pgdrain:batch` has it.
+    fn in_batches(self) -> Result<Self, ScriptError> {
+        let Some(Located { line, value }) = self.directives.batch.clone() else {
+            return Ok(self);
+        };
+        let refuse = |text: &str, line| Err(ScriptProblem::Directive(text.to_owned()).at(line));
+        let [statement] = self.statements.as_slice() else {
+            return refuse("a file with pgdrain:batch has to hold one statement", line);
+        };
+        if self.mode != TxMode::File {
+            let text = "pgdrain:batch has transactions of its own: one for each batch";
+            return refuse(text, line);
+        }
+        if let Some(rows) = self.directives.rows.first() {
+            let text = "pgdrain:rows cannot be told of batches, between which others write";
+            return refuse(text, rows.line);
+        }
+        let sql = &self.text[statement.range.clone()];
+        let form = match Form::read(sql, &value.table) {
+            Ok(form) => form,
+            Err(FormError { at, text }) => {
+                let (line, column) = line_and_column(&self.text, statement.range.start + at);
+                return Err(ScriptError {
+                    column: Some(column),
+                    ..ScriptProblem::Directive(format!("pgdrain:batch: {text}")).at(line)
+                });
+            }
+        };
+        let (before, after) = (
+            &self.text[..statement.range.start],
+            &self.text[statement.range.end..],
+        );
+        let looked_at = format!("{before}{}{after}", form.whole(sql)).into();
+        Ok(Self {
+            mode: TxMode::Batches,
+            batch: Some(BatchScript {
+                directive: value,
+                line,
+                form,
+                looked_at,
+            }),
+            ..self
         })
     }
 
@@ -123,8 +190,20 @@ impl Script {
         &self.statements
     }
 
-    /// What is sent to the server for a statement of this script.
+    /// How the file is run in batches, if it is.
+    pub fn batch(&self) -> Option<&BatchScript> {
+        self.batch.as_ref()
+    }
+
+    /// What is sent to the server for a statement of this script; of one that runs in batches, what
+    /// all of them together would be.
     pub fn sql(&self, statement: &Statement) -> &str {
+        let text = self.batch.as_ref().map_or(&self.text, |it| &it.looked_at);
+        &text[statement.range.clone()]
+    }
+
+    /// A statement as it stands in the file.
+    pub fn written(&self, statement: &Statement) -> &str {
         &self.text[statement.range.clone()]
     }
 
@@ -144,7 +223,7 @@ impl Script {
     /// Line and column in the file of an error position, which the server counts in characters of
     /// the statement, from 1.
     pub fn locate(&self, statement: &Statement, position: u32) -> (u32, u32) {
-        let sql = self.sql(statement);
+        let sql = self.written(statement);
         let characters = position.saturating_sub(1) as usize;
         let inside = sql
             .char_indices()

@@ -20,6 +20,8 @@ pub(super) enum Settled {
     RolledBack,
     /// It has no transaction, its process is gone, and so many of its statements ended well.
     StoppedAfter { done: u32, total: u32 },
+    /// It runs in batches and its process is gone: it stands between two of them.
+    Begun,
     /// Its transaction was committed without the history row: the file ended it itself.
     CommittedUnrecorded,
     /// Not decided before the deadline, for the reason given.
@@ -77,7 +79,8 @@ fn decide(it: &Unfinished, committed_before: bool) -> Result<Settled, String> {
     };
     let (done, total) = it.statements;
     match (it.mode, it.xact) {
-        (TxMode::None, _) if it.alive => Err(running()),
+        (TxMode::None | TxMode::Batches, _) if it.alive => Err(running()),
+        (TxMode::Batches, _) => Ok(Settled::Begun),
         (TxMode::None, _) => Ok(Settled::StoppedAfter { done, total }),
         (TxMode::File, Some(XactStatus::Aborted)) => Ok(Settled::RolledBack),
         (TxMode::File, Some(XactStatus::InProgress)) => Err(running()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 
-use super::history::Row;
+use super::history::{Row, RowState};
 use super::script::Script;
 use super::source::{Migration, MigrationSet};
 use super::types::{FileStatus, StatusReport};
@@ -22,8 +22,15 @@ pub(super) fn status(set: &MigrationSet, history: &[Row], today: Date) -> Status
     };
     for migration in set.iter().filter(waits) {
         let pending = FileStatus::pending(&migration.version, &migration.up.name);
+        let begun = rows
+            .get(&migration.version)
+            .filter(|row| row.state == RowState::Begun);
         report.pending.push(FileStatus {
-            detail: disabled(migration, today),
+            state: begun.map(|row| row.state),
+            at: begun.and_then(|row| row.finished_at.clone()),
+            detail: begun
+                .and_then(|row| row.failed_message.clone())
+                .or_else(|| disabled(migration, today)),
             ..pending
         });
     }

@@ -61,10 +61,34 @@ async fn a_restored_backup_has_the_same_schema_and_rows() {
     assert_eq!(verified["how"], "restore", "{verified}");
     assert_eq!(verified["owners"], true);
     assert_eq!(verified["fingerprint"].as_str().map(str::len), Some(64));
-    // t, child, two parts, the odd one, cache, and four of pgdrain's own: layout and this run.
-    assert_eq!(verified["tables"], 10);
+    // t, child, two parts, the odd one, cache, and five of pgdrain's own: layout and this run.
+    assert_eq!(verified["tables"], 11);
     assert_eq!(verified["rows"], 300 + 300 + 200 + 2 + 1 + 2);
     assert_eq!(kept.site.ask(LEFT).await, "0");
+}
+
+/// Its name has to be quoted everywhere: in SQL, in libpq's connection strings, in paths.
+#[tokio::test]
+async fn a_database_with_an_odd_name_and_a_locale_of_its_own() {
+    let kept = Kept::start(backup(Verify::Restore)).await;
+    let name = r#"it's \ a/"shop""#;
+    kept.site
+        .sql(
+            r#"create database "it's \ a/""shop""" template template0 encoding 'UTF8'
+               locale_provider icu icu_locale 'de-DE' lc_collate 'C' lc_ctype 'C'"#,
+        )
+        .await;
+    let asked = request(Direction::Up, &files());
+    let id = kept.site.runner.start(name, asked).expect("a run");
+    let view = kept.site.end(&id).await;
+    assert_end(&view, RunState::Succeeded, 0);
+    let made = view.report.expect("a report").backup.expect("a backup");
+    assert_eq!(made.verified.how, Verify::Restore);
+    assert!(
+        made.path.contains("/it%27s%20%5C%20a%2F%22shop%22/"),
+        "{}",
+        made.path
+    );
 }
 
 #[tokio::test]

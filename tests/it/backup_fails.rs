@@ -7,12 +7,14 @@ use pgdrain::config::{Backup, Secret, Verify};
 use pgdrain::runner::source::PostedFile;
 use pgdrain::runner::types::{Direction, RunState, RunView};
 use pgdrain::runner::{Endpoint, Options};
+use pgdrain::server::own::OwnBackends;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use crate::support::backups::{Kept, backup, before, noted, script};
+use crate::support::cluster::Postgres;
 use crate::support::migrations::{
-    DATABASE, assert_end, end, endpoint, failure, file, options, request, runner,
+    DATABASE, assert_end, end, endpoint, failure, file, options, request, runner, windows,
 };
 use crate::support::poll::{SOON, eventually, until};
 
@@ -58,6 +60,35 @@ async fn an_older_pg_dump_is_refused() {
         "set migrate.backup.pg_dump",
     ];
     assert_nothing_done(&kept, &view, &why).await;
+}
+
+/// The real one, of version 15, before servers that are newer.
+#[tokio::test]
+async fn every_newer_server_is_told_from_its_pg_dump() {
+    for version in ["16", "17", "18"] {
+        let Some(postgres) = Postgres::of_version(version, &[]).await else {
+            continue;
+        };
+        let dir = directory();
+        let options = Options {
+            backup: Backup {
+                dir: Some(dir.path().join("backups")),
+                ..backup(Verify::Restore)
+            },
+            ..options()
+        };
+        let (own, windows) = (OwnBackends::default(), windows());
+        let runner = runner(endpoint(&postgres, "postgres"), options, &own, &windows);
+        let id = runner
+            .start(DATABASE, request(Direction::Up, &files()))
+            .expect("a run");
+        let view = end(&runner, &id).await;
+        assert_end(&view, RunState::Failed, 1);
+        let failure = failure(&view);
+        let told = format!("is older than the server, which is {version}.");
+        assert!(failure.contains(&told), "{failure}");
+        assert!(windows.log().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -291,7 +291,7 @@ async fn directives_that_are_not_understood_or_not_done_are_all_named() {
         "1_a.up.sql, line 1, column 4: \"lock_timout\" is not one of",
         "did you mean \"lock_timeout\"?",
         "1_a.up.sql, line 3, column 6: pgdrain:tx: \"nome\" is not one of none",
-        "2_b.up.sql, line 2: pgdrain:batch is not carried out yet",
+        "2_b.up.sql, line 1, column 1: pgdrain:batch: the statement has to say WHERE :batch",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }

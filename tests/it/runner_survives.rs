@@ -12,19 +12,19 @@ use crate::support::migrations::{
 };
 use crate::support::poll::{SOON, eventually, until};
 
-mod cutter;
+pub(crate) mod cutter;
 
 use cutter::{Cut, Cutter};
 
 impl Site {
-    async fn kill(&self, pid: i32) {
+    pub(crate) async fn kill(&self, pid: i32) {
         self.sql(&format!("select pg_terminate_backend({pid})"))
             .await;
     }
 
     /// Runs files in a runner whose process dies when `until` is over, as by SIGKILL: its sockets
     /// close and nobody is left to hear an answer.
-    async fn run_and_die(
+    pub(crate) async fn run_and_die(
         &self,
         files: &[pgdrain::runner::source::PostedFile],
         until: impl AsyncFnOnce(),
@@ -48,7 +48,7 @@ impl Site {
         process.shutdown_background();
     }
 
-    async fn recover(&self) -> Recovery {
+    pub(crate) async fn recover(&self) -> Recovery {
         self.runner
             .recover(DATABASE, Duration::from_secs(20))
             .await
@@ -224,7 +224,7 @@ async fn a_commit_that_outlives_its_connection_is_waited_for() {
 }
 
 /// Inserts into `slow` make the commit take that many seconds.
-async fn slow_commit(site: &Site) {
+pub(crate) async fn slow_commit(site: &Site) {
     site.sql(
         "create table slow (seconds float); \
          create function sleep() returns trigger language plpgsql as \

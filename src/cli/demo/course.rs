@@ -114,6 +114,7 @@ fn enters(event: &Event) -> Option<RunState> {
         EventKind::Check
         | EventKind::FileStarted
         | EventKind::Statement
+        | EventKind::Batch
         | EventKind::FileDone
         | EventKind::Failure
         | EventKind::Notice
@@ -127,7 +128,7 @@ fn show(screen: &Screen, event: &Event) -> anyhow::Result<()> {
     }
     match event.kind {
         // Every file of the demo is one statement.
-        EventKind::Statement => Ok(()),
+        EventKind::Statement | EventKind::Batch => Ok(()),
         EventKind::State
         | EventKind::Check
         | EventKind::FileStarted

@@ -111,7 +111,10 @@ fn merge(set: &MigrationSet, table: &ToolTable, rows: Vec<ToolRow>, known: &mut 
         }
         match own.map(|at| (at, known.rows[at].state)) {
             // Ours ran it; a copy there changes nothing.
-            Some((_, RowState::Applied | RowState::Running | RowState::Dirty)) => {}
+            Some((
+                _,
+                RowState::Applied | RowState::Running | RowState::Dirty | RowState::Begun,
+            )) => {}
             Some((_, RowState::Reverted)) => known.notes.push(format!(
                 "{} was reverted by pgdrain, {table} still lists it (--write-back tells {tool})",
                 row.name

@@ -15,7 +15,7 @@ use squawk_lexer::{TokenKind, tokenize};
 use super::split::line_and_column;
 use super::types::TrafficMode;
 
-pub use batch::Batch;
+pub use batch::{Batch, By, Limits};
 pub use fault::DirectiveError;
 
 /// What a file asks for.

@@ -17,7 +17,8 @@ fn every_directive_is_read() {
         select 1; -- pgdrain:assert post select true\n-- pgdrain:irreversible the data is gone\n\
         -- pgdrain:disabled-until 2026-12-01\n-- pgdrain:owner \"App Owner\"\n\
         -- pgdrain:rows public.\"T\" +3\n-- pgdrain:rows u -1\n\
-        -- pgdrain:batch table=public.t size=10000 pause=100ms\n";
+        -- pgdrain:batch table=public.t size=10000 pause=100ms key=\"No\" done=\"n is null and b <> ')'\" \
+        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n";
     let read = Directives::read(text).unwrap();
     let expected = Directives {
         no_transaction: true,
@@ -42,6 +43,14 @@ fn every_directive_is_read() {
                 table: "public.t".to_owned(),
                 size: 10_000,
                 pause: Duration::from_millis(100),
+                by: By::Column("\"No\"".to_owned()),
+                done: Some("n is null and b <> ')'".to_owned()),
+                vacuum: Some(20),
+                limits: Limits {
+                    lag: Duration::from_secs(3),
+                    lag_bytes: 1 << 20,
+                    blocked: 0,
+                },
             },
         }),
         irreversible: Some("the data is gone".to_owned()),
@@ -111,6 +120,29 @@ fn values_are_checked() {
         ("batch table=t size=0", "is no number of rows"),
         ("batch table=t size=1 pauze=1s", "did you mean \"pause\"?"),
         ("batch table=t table=t size=1", "table is given twice"),
+        ("batch table=t size=1 by=block", "is not one of ctid"),
+        ("batch table=t size=1 by=ctid", "by=ctid needs done="),
+        ("batch table=t size=1 key=a by=ctid done=\"a\"", "exclude"),
+        ("batch table=t size=1 key=a,b", "is no name of a column"),
+        ("batch table=t size=1 done=a", "between double quotes"),
+        ("batch table=t size=1 done=\"\"", "between double quotes"),
+        (
+            "batch table=t size=1 done=\"a",
+            "a double quote is not closed",
+        ),
+        ("batch table=t size=1 done=\"a) or (b\"", "closes too much"),
+        ("batch table=t size=1 done=\"(a\"", "is not complete"),
+        ("batch table=t size=1 done=\"a; b\"", "only a condition"),
+        ("batch table=t size=1 done=\"a -- b\"", "only a condition"),
+        ("batch table=t size=1 vacuum=0", "is no number of batches"),
+        (
+            "batch table=t size=1 max_blocked=some",
+            "is no number of sessions",
+        ),
+        (
+            "batch table=t size=1 max_lag_bytes=1MB",
+            "max_lag_bytes=1MB",
+        ),
     ];
     for (directive, text) in table {
         let found = faults(&format!("-- pgdrain:{directive}"));

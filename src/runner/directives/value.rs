@@ -98,6 +98,44 @@ pub(super) fn table_name(value: &str) -> Result<String, String> {
     }
 }
 
+/// A column's name, put into queries as it stands.
+pub(super) fn column_name(value: &str) -> Result<String, String> {
+    match names(value).as_deref() {
+        Some([_]) => Ok(value.to_owned()),
+        _ => Err(format!("{value:?} is no name of a column")),
+    }
+}
+
+/// A condition between double quotes, which are doubled inside it: put into queries in parentheses,
+/// so nothing in it may close them.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the list is the lexer's and grows with it"
+)]
+pub(super) fn predicate(value: &str) -> Result<String, String> {
+    let inside = value
+        .strip_prefix('"')
+        .and_then(|it| it.strip_suffix('"'))
+        .filter(|it| !it.trim().is_empty() && !it.replace("\"\"", "").contains('"'))
+        .ok_or("write the condition between double quotes, as in done=\"new is null\"")?;
+    let sql = inside.replace("\"\"", "\"");
+    let mut open = 0_usize;
+    for token in tokenize(&sql) {
+        match token.kind {
+            TokenKind::OpenParen => open += 1,
+            TokenKind::CloseParen if open > 0 => open -= 1,
+            TokenKind::CloseParen => return Err("a parenthesis closes too much".to_owned()),
+            TokenKind::Semi | TokenKind::LineComment | TokenKind::BlockComment { .. } => {
+                return Err("only a condition may stand in done".to_owned());
+            }
+            _ => {}
+        }
+    }
+    // What stays open: a string, a quoted name, a parenthesis.
+    split(&sql).map_err(|error| error.problem.to_string())?;
+    Ok(sql)
+}
+
 /// Names between dots.
 #[expect(
     clippy::wildcard_enum_match_arm,

@@ -44,7 +44,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    async fn assert(&self, step: &Step, when: When, stop: &Stop) -> Result<(), Failure> {
+    pub(super) async fn assert(&self, step: &Step, when: When, stop: &Stop) -> Result<(), Failure> {
         let all = &step.script.directives().asserts;
         for assertion in all.iter().filter(|it| it.when == when) {
             let failure = match self.ask(&assertion.sql, stop).await {
@@ -85,7 +85,7 @@ impl Executor<'_> {
     }
 
     /// Asks a question in the session of the file, and gives up when told to stop.
-    async fn ask(&self, sql: &str, stop: &Stop) -> Result<Vec<Row>, Failure> {
+    pub(super) async fn ask(&self, sql: &str, stop: &Stop) -> Result<Vec<Row>, Failure> {
         let session = self
             .session()
             .map_err(|NoSession| Failure::from(NoSession))?;

@@ -113,7 +113,11 @@ impl Executor<'_> {
 
     /// Records progress, or the end, with a ledger that may have to be brought back to life: the
     /// statement has ended, and that must not be forgotten.
-    async fn record(&mut self, step: &Step, done: Option<usize>) -> Result<(), LedgerError> {
+    pub(super) async fn record(
+        &mut self,
+        step: &Step,
+        done: Option<usize>,
+    ) -> Result<(), LedgerError> {
         let deadline = Instant::now() + self.settings.settle_wait;
         let tool = self.settings.told(step);
         loop {
@@ -161,7 +165,7 @@ impl Executor<'_> {
     }
 
     /// No statement was sent: nothing of the file is in the database.
-    async fn not_begun(&mut self, step: &Step, failure: Failure) -> Ending {
+    pub(super) async fn not_begun(&mut self, step: &Step, failure: Failure) -> Ending {
         self.session = None;
         // Absent when the beginning itself could not be recorded.
         let recorded = self
@@ -193,7 +197,10 @@ impl Executor<'_> {
                 Ending::Unknown(failure.with_hint(format!("how it ended is not known: {why}")))
             }
             // Not answers about a file without a transaction, unless somebody changed the row.
-            Settled::Recorded(_) | Settled::RolledBack | Settled::CommittedUnrecorded => {
+            Settled::Recorded(_)
+            | Settled::RolledBack
+            | Settled::CommittedUnrecorded
+            | Settled::Begun => {
                 Ending::Unknown(failure.with_hint("the history was changed by somebody else"))
             }
         }

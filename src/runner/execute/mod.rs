@@ -1,5 +1,6 @@
 //! Runs one file: in a transaction with its history row, or statement by statement.
 
+mod batches;
 mod claims;
 mod concurrent;
 mod transaction;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use super::adopt::entry::WriteBack;
 use super::connect::{Connector, Session};
-use super::history::{Ledger, watch_for_our_death};
+use super::history::{FINISHED, Ledger, watch_for_our_death};
 use super::plan::Step;
 use super::record::Run;
-use super::report::Failure;
+use super::report::{BatchReport, Failure};
 use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
@@ -59,10 +60,14 @@ impl Settings {
         own.or(self.owner.as_deref())
     }
 
-    /// What a tool is told of the end of a file.
+    /// What is written with the end of a file: a tool is told, and the batches are over.
     fn told(&self, step: &Step) -> String {
         let write_back = self.write_back.as_ref();
-        write_back.map(|it| it.parts(step)).unwrap_or_default()
+        let mut told = write_back.map(|it| it.parts(step)).unwrap_or_default();
+        if step.script.batch().is_some() {
+            told.push_str(FINISHED);
+        }
+        told
     }
 }
 
@@ -73,6 +78,8 @@ pub(super) enum Ending {
     Done,
     /// Nothing of it is in the database.
     RolledBack(Failure),
+    /// It stopped between two batches; what they did stays, and the next run goes on.
+    Begun(Failure),
     /// Part of it is in the database.
     Dirty(Failure),
     /// It could not be found out in time.
@@ -123,6 +130,10 @@ pub(super) struct Executor<'a> {
     run: &'a Arc<Run>,
     settings: Settings,
     session: Option<Session>,
+    /// What the batches of the last file did.
+    batches: Option<BatchReport>,
+    /// Whether it was said that standbys cannot be seen.
+    told_hidden: bool,
 }
 
 impl<'a> Executor<'a> {
@@ -144,6 +155,8 @@ impl<'a> Executor<'a> {
             run,
             settings,
             session: None,
+            batches: None,
+            told_hidden: false,
         }
     }
 
@@ -180,10 +193,18 @@ impl<'a> Executor<'a> {
         if let Err(failure) = self.prepare(stop).await {
             return Ending::RolledBack(failure.in_file(step));
         }
-        match step.script.mode() {
-            TxMode::File => self.run_in_transaction(step, stop).await,
-            TxMode::None => self.run_statements(step, stop).await,
+        match (step.script.mode(), step.script.batch()) {
+            (TxMode::Batches, Some(batch)) => self.run_batches(step, batch, stop).await,
+            (TxMode::File, _) | (TxMode::Batches, None) => {
+                self.run_in_transaction(step, stop).await
+            }
+            (TxMode::None, _) => self.run_statements(step, stop).await,
         }
+    }
+
+    /// What the batches of the last file did, if it had any.
+    pub(super) fn take_batches(&mut self) -> Option<BatchReport> {
+        self.batches.take()
     }
 
     /// Gives back both sessions; the ledger is needed for the last entry.

@@ -22,12 +22,12 @@ use crate::runner::stop::Stop;
 
 /// Read committed, whatever the database's default: the history row is written by another session
 /// after this one has begun, and must be visible to it at the end.
-const BEGIN: &str = "begin isolation level read committed read write";
+pub(super) const BEGIN: &str = "begin isolation level read committed read write";
 
 /// Undoes what a file may have set, before the history row is written by our own role. The search
 /// path keeps a function or operator of the file's own from standing in for the server's, and
 /// literals are read as we write them.
-const OURSELVES: &str = "reset session authorization; reset role; \
+pub(super) const OURSELVES: &str = "reset session authorization; reset role; \
                          set local search_path = pg_catalog, pg_temp; \
                          set local standard_conforming_strings = on";
 
@@ -144,7 +144,7 @@ impl Executor<'_> {
     /// A commit is never cut short: if the run has to stop meanwhile, it gets some time, then a
     /// cancel (which ends a wait for a synchronous standby, after the commit itself), then it is
     /// abandoned and looked up.
-    async fn send_commit(&mut self, stop: &Stop) -> Result<(), Failure> {
+    pub(super) async fn send_commit(&mut self, stop: &Stop) -> Result<(), Failure> {
         let answer = wait_for_commit(self.session()?, self.settings.cancel_wait, stop).await;
         match answer {
             Some(Ok(())) => Ok(()),
@@ -194,7 +194,7 @@ impl Executor<'_> {
                 self.recorded(recorded);
                 Ending::Dirty(failure)
             }
-            Settled::StoppedAfter { .. } => Ending::Unknown(failure),
+            Settled::StoppedAfter { .. } | Settled::Begun => Ending::Unknown(failure),
             Settled::Undecided(why) => {
                 Ending::Unknown(failure.with_hint(format!("how it ended is not known: {why}")))
             }
@@ -214,14 +214,26 @@ async fn wait_for_commit(
     wait: Duration,
     stop: &Stop,
 ) -> Option<Result<(), tokio_postgres::Error>> {
-    let mut commit = std::pin::pin!(session.client.batch_execute("commit"));
+    let commit = session.client.batch_execute("commit");
+    patiently(session, commit, wait, stop).await
+}
+
+/// Waits for an answer. If the run has to stop meanwhile, it gets some time, then a cancel, and the
+/// same time again; `None` if there is no answer even then.
+pub(super) async fn patiently<T>(
+    session: &Session,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    wait: Duration,
+    stop: &Stop,
+) -> Option<Result<T, tokio_postgres::Error>> {
+    let mut work = std::pin::pin!(work);
     tokio::select! {
-        answer = &mut commit => return Some(answer),
+        answer = &mut work => return Some(answer),
         _ = stop.fired() => {}
     }
-    if let Ok(answer) = tokio::time::timeout(wait, &mut commit).await {
+    if let Ok(answer) = tokio::time::timeout(wait, &mut work).await {
         return Some(answer);
     }
     session.cancel(wait).await;
-    tokio::time::timeout(wait, commit).await.ok()
+    tokio::time::timeout(wait, work).await.ok()
 }

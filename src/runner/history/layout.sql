@@ -1,4 +1,4 @@
--- State of the migration runner, layout 2. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 3. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -28,8 +28,8 @@ create table pgdrain.migration (
     name             text not null,
     checksum         bytea not null check (octet_length(checksum) = 32),
     raw_sha256       bytea not null check (octet_length(raw_sha256) = 32),
-    tx_mode          text not null check (tx_mode in ('file', 'none')),
-    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted')),
+    tx_mode          text not null check (tx_mode in ('file', 'none', 'batches')),
+    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted', 'begun')),
     direction        text not null check (direction in ('up', 'down')),
     statements_total int not null,
     statements_done  int not null default 0,
@@ -48,6 +48,27 @@ create table pgdrain.migration (
     primary key (source, version)
 );
 
+-- How far a file is that runs in batches. Each batch writes this row in its own transaction, so that
+-- it is counted if and only if it is committed. last_key is the end of the last batch: a value of
+-- key_column, or without one a number of blocks. Nothing behind end_key belongs to the file.
+create table pgdrain.backfill (
+    source      text not null,
+    version     text not null,
+    fingerprint bytea not null check (octet_length(fingerprint) = 32),
+    run_id      uuid not null references pgdrain.run,
+    key_column  text,
+    last_key    text,
+    end_key     text,
+    batches     bigint not null default 0,
+    scanned     bigint not null default 0,
+    rows_done   bigint not null default 0,
+    rows_before bigint,
+    started_at  timestamptz not null default clock_timestamp(),
+    updated_at  timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    primary key (source, version)
+);
+
 -- What happened to migrations, in order; never changed. Written with the change it tells of.
 create table pgdrain.event (
     id      bigint generated always as identity primary key,
@@ -58,4 +79,4 @@ create table pgdrain.event (
     data    jsonb not null default '{}'
 );
 
-insert into pgdrain.layout (version) values (2);
+insert into pgdrain.layout (version) values (3);

@@ -5,6 +5,7 @@
 //! lock, and a lock that is lost takes the pen with it. The one row that it does not write is the
 //! end of a file that runs in a transaction: that is written by the transaction itself.
 
+mod backfill;
 mod read;
 mod row;
 mod write;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use backfill::{CHECKPOINT, CLAIM, Checkpoint, FINISHED, NewBackfill};
 pub(super) use read::{Unfinished, XactStatus};
 pub use row::{Key, Row, RowState};
 pub(super) use write::{Beginning, finish_parameters, finish_statement, finished_state};
@@ -153,8 +155,10 @@ impl Ledger {
     async fn upgrade_layout(&self) -> Result<(), tokio_postgres::Error> {
         let sql = "select max(version) from pgdrain.layout";
         let version: Option<i32> = self.session.client.query_one(sql, &[]).await?.get(0);
-        if version == Some(1) {
-            let upgrade = include_str!("layout_2.sql");
+        let steps = [include_str!("layout_2.sql"), include_str!("layout_3.sql")];
+        // Layout 1 has all of them before it.
+        let there = version.and_then(|it| usize::try_from(it - 1).ok());
+        for upgrade in steps.iter().skip(there.unwrap_or(steps.len())) {
             self.session.client.batch_execute(upgrade).await?;
         }
         Ok(())

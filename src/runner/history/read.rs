@@ -175,6 +175,7 @@ fn mode(word: &str) -> Result<TxMode, LedgerError> {
     match word {
         "file" => Ok(TxMode::File),
         "none" => Ok(TxMode::None),
+        "batches" => Ok(TxMode::Batches),
         _ => Err(unreadable(format!("transaction mode {word:?}"))),
     }
 }

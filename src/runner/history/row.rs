@@ -14,6 +14,7 @@ use crate::runner::types::Direction;
 ///               │  ▲                  │ └─ rolled back ─► applied
 ///               │  └──── again ────┐  │
 ///               ├─ rolled back ─► failed
+///               ├─ stopped between two batches ─► begun ─► running (up: goes on) ...
 ///               └─ stopped part-way ─► dirty (down as well)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub enum RowState {
     Dirty,
     /// Its down file took it out again.
     Reverted,
+    /// It runs in batches and stopped between two of them: it goes on from there.
+    Begun,
 }
 
 impl RowState {
@@ -40,6 +43,7 @@ impl RowState {
             Self::Failed => "failed",
             Self::Dirty => "dirty",
             Self::Reverted => "reverted",
+            Self::Begun => "begun",
         }
     }
 
@@ -51,6 +55,7 @@ impl RowState {
             Self::Failed,
             Self::Dirty,
             Self::Reverted,
+            Self::Begun,
         ]
         .into_iter()
         .find(|state| state.as_str() == word)
@@ -104,7 +109,11 @@ impl Row {
     pub fn is_applied(&self) -> bool {
         match self.state {
             RowState::Applied => true,
-            RowState::Running | RowState::Failed | RowState::Dirty | RowState::Reverted => false,
+            RowState::Running
+            | RowState::Failed
+            | RowState::Dirty
+            | RowState::Reverted
+            | RowState::Begun => false,
         }
     }
 
@@ -127,7 +136,7 @@ impl Row {
                     self.name, self.direction
                 ))
             }
-            RowState::Applied | RowState::Failed | RowState::Reverted => None,
+            RowState::Applied | RowState::Failed | RowState::Reverted | RowState::Begun => None,
         }
     }
 }

@@ -47,7 +47,7 @@ const BEGIN_UP: &str = "\
            down_sql = excluded.down_sql, xid = excluded.xid, pid = excluded.pid, \
            backend_start = excluded.backend_start, run_id = excluded.run_id, \
            applied_by = excluded.applied_by, started_at = excluded.started_at, finished_at = null \
-    where m.state in ('failed', 'reverted') \
+    where m.state in ('failed', 'reverted', 'begun') \
        or (m.state = 'applied' and m.version like 'R\\_\\_%')";
 
 /// Records as applied what another tool applied.
@@ -67,7 +67,7 @@ const BEGIN_DOWN: &str = "\
            failed_sqlstate = null, failed_message = null, xid = $5::text::xid8, pid = $6, \
            backend_start = (select backend_start from pg_stat_activity where pid = $6), \
            run_id = $7::text::uuid, started_at = clock_timestamp(), finished_at = null \
-    where source = $1 and version = $2 and state = 'applied'";
+    where source = $1 and version = $2 and state in ('applied', 'begun')";
 
 /// Records how a file failed: rolled back or dirty.
 const FAIL: &str = "\
@@ -267,6 +267,8 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let state = match direction {
             Direction::Up => RowState::Failed,
+            // Its way up had stopped between two batches, and so it is again.
+            Direction::Down if self.is_open(key).await? => RowState::Begun,
             Direction::Down => RowState::Applied,
         };
         self.fail(key, state, "rolled_back", failure).await
@@ -279,6 +281,15 @@ impl Ledger {
         failure: &Failure,
     ) -> Result<(), LedgerError> {
         self.fail(key, RowState::Dirty, "dirty", failure).await
+    }
+
+    /// Records that a file stopped between two batches.
+    pub(in crate::runner) async fn begun(
+        &self,
+        key: &Key,
+        failure: &Failure,
+    ) -> Result<(), LedgerError> {
+        self.fail(key, RowState::Begun, "begun", failure).await
     }
 
     async fn fail(
@@ -326,7 +337,7 @@ fn count(items: usize) -> i32 {
     i32::try_from(items).unwrap_or(i32::MAX)
 }
 
-fn one_row(rows: u64, name: &str) -> Result<(), LedgerError> {
+pub(super) fn one_row(rows: u64, name: &str) -> Result<(), LedgerError> {
     if rows == 1 {
         Ok(())
     } else {

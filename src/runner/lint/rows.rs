@@ -32,6 +32,7 @@ pub(super) fn check(file: &File<'_>, hits: &mut Vec<Hit>) {
             };
             if let Found::There(table) = found
                 && is_large(table)
+                && file.step.script.batch().is_none()
             {
                 let rows = table.rows.map_or_else(
                     || "of unknown size, since it was never analyzed".to_owned(),

@@ -114,11 +114,11 @@ pub const RULES: &[Rule] = &[
         "run it by hand, apart from migrations, or allow it with a reason"),
 
     of("update-without-where", Asks::Text, [E, E, W], "UPDATE of every row in one transaction",
-        "backfill in batches"),
+        "backfill in batches: pgdrain:batch"),
     of("delete-without-where", Asks::Text, [E, E, E], "DELETE of every row",
         "add a WHERE, or allow it with a reason"),
     of("backfill-in-one-transaction", Asks::Catalog, [E, W, N], "many rows of a large table are changed in one transaction",
-        "backfill in batches of some thousand rows, each in a transaction of its own"),
+        "backfill in batches of some thousand rows, each in a transaction of its own: pgdrain:batch"),
     of("backfill-fires-triggers", Asks::Catalog, [W, W, W], "the rows that are changed fire triggers",
         "count what they cost and do, once for each row"),
 

@@ -95,6 +95,7 @@ fn step(studied: &StudiedStep<'_>) -> PlannedStep {
             .max()
             .unwrap_or_default(),
         way_down: WayDown { by, loses_data },
+        batches: step.script.batch().map(|it| it.directive.to_string()),
         statements,
     }
 }
@@ -163,6 +164,7 @@ pub(in crate::runner) fn needs(studied: &Studied<'_>) -> Needs {
     };
     // Row locks of many rows keep whoever writes one of them waiting until the commit.
     match effect.work {
+        Work::Rows if studied.batched => by_locks,
         Work::Rows => by_locks.max(Needs::ReadOnly),
         Work::None | Work::Scan | Work::Rewrite | Work::Unknown => by_locks,
     }

@@ -71,6 +71,9 @@ pub struct PlannedStep {
     pub risk: Risk,
     /// How to go back.
     pub way_down: WayDown,
+    /// How it is run piece by piece, in a sentence; none if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<String>,
     /// Its statements.
     pub statements: Vec<PlannedStatement>,
 }

@@ -27,6 +27,8 @@ pub(in crate::runner) struct Studied<'a> {
     pub(in crate::runner) effect: Effect,
     /// The relations as the statement finds them.
     pub(in crate::runner) world: World<'a>,
+    /// Whether it runs in batches, each of them a short transaction.
+    pub(in crate::runner) batched: bool,
     /// What goes with what it drops, in the server's words; `None` if nobody could be asked.
     pub(in crate::runner) cascade: Option<Vec<String>>,
 }
@@ -52,6 +54,7 @@ pub(in crate::runner) fn study<'a>(
                 acts,
                 effect,
                 world: before,
+                batched: step.script.batch().is_some(),
                 cascade: catalog.is_some().then(Vec::new),
             });
         }

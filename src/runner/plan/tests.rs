@@ -278,7 +278,7 @@ fn what_cannot_be_done_yet_is_refused_and_not_passed_over() {
     let set = set(&[
         (
             "1_m.up.sql",
-            "update t set a = 1;\n-- pgdrain:batch table=t size=100",
+            "\n-- pgdrain:batch table=t size=100\nupdate t set a = 1 where :batch or b;",
         ),
         (
             "2_m.up.sql",
@@ -289,8 +289,8 @@ fn what_cannot_be_done_yet_is_refused_and_not_passed_over() {
     assert_eq!(
         found,
         [
-            "1_m.up.sql, line 2: pgdrain:batch is not carried out yet: run the statement in \
-             pieces of your own",
+            "1_m.up.sql, line 3, column 33: pgdrain:batch: only AND may join :batch with other \
+             conditions",
             "2_m.up.sql, line 1: pgdrain:rows cannot be told in open traffic, where others \
              write too",
         ]

@@ -108,9 +108,10 @@ impl<T: Traffic> Job<T> {
             let begun = Instant::now();
             let stop = stop.clone().with_window(window.as_ref().map(Window::end));
             let ending = executor.run(step, &stop).await;
-            findings
-                .files
-                .push(file_report(step, &ending, millis(begun.elapsed())));
+            findings.files.push(FileReport {
+                batches: executor.take_batches(),
+                ..file_report(step, &ending, millis(begun.elapsed()))
+            });
             match self.judge(step, ending, findings) {
                 Ok(()) => {}
                 Err(bad) => {
@@ -149,6 +150,15 @@ impl<T: Traffic> Job<T> {
                 };
                 (state, failure, "rolled back")
             }
+            Ending::Begun(failure) => {
+                let asked = self.run.stop().now().is_some();
+                let state = if asked {
+                    RunState::Cancelled
+                } else {
+                    RunState::Failed
+                };
+                (state, failure, "begun")
+            }
             Ending::Dirty(failure) => (RunState::Dirty, failure, "dirty"),
             Ending::Unknown(failure) => (RunState::Unknown, failure, "unknown"),
         };
@@ -184,6 +194,7 @@ impl<T: Traffic> Job<T> {
         let how = match step.script.mode() {
             TxMode::File => "in one transaction",
             TxMode::None => "statement by statement, without a transaction",
+            TxMode::Batches => "in batches",
         };
         let traffic = match step.traffic {
             StepTraffic::Open => "in open traffic",
@@ -255,6 +266,7 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         (Ending::Done, Direction::Up) => FileOutcome::Applied,
         (Ending::Done, Direction::Down) => FileOutcome::Reverted,
         (Ending::RolledBack(_), _) => FileOutcome::RolledBack,
+        (Ending::Begun(_), _) => FileOutcome::Begun,
         (Ending::Dirty(_), _) => FileOutcome::Dirty,
         (Ending::Unknown(_), _) => FileOutcome::Unknown,
     };
@@ -266,5 +278,6 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         outcome,
         statements: step.script.statements().len(),
         elapsed_ms,
+        batches: None,
     }
 }

@@ -180,6 +180,9 @@ pub enum EventKind {
     FileStarted,
     /// A statement ended well; `data` holds `file`, `statement`, `of`, `line`, `elapsed_ms`.
     Statement,
+    /// A batch of a file ended well; `data` holds `file`, `batches`, `rows`, `rows_per_s`,
+    /// `percent`, `eta_ms` (the last two if they are known). At most one a second.
+    Batch,
     /// A file ended well.
     FileDone,
     /// A file failed; `data` is the failure.

@@ -127,7 +127,11 @@ impl Site {
     }
 
     pub(crate) async fn start_with(options: Options) -> Self {
-        let mut postgres = Postgres::start().await;
+        Self::on(Postgres::start().await, options).await
+    }
+
+    /// A runner for a cluster that is there.
+    pub(crate) async fn on(mut postgres: Postgres, options: Options) -> Self {
         let client = postgres.connect(DATABASE).await;
         let windows = windows();
         let own = OwnBackends::default();
