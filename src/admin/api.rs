@@ -14,6 +14,7 @@ use super::types::{
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
+use crate::runner::preflight::PreflightReport;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
 
@@ -103,6 +104,13 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: PlanRequest,
     ) -> impl Future<Output = Result<LintReport, ApiError>> + Send;
+
+    /// Every check that a migration makes before it. Writes nothing.
+    fn preflight_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> impl Future<Output = Result<PreflightReport, ApiError>> + Send;
 
     /// The backups of a database.
     fn backups(&self, database: String) -> impl Future<Output = Result<Backups, ApiError>> + Send;

@@ -19,6 +19,7 @@ pub(super) enum Endpoint {
     MigrationStatus,
     PlanMigration,
     LintMigration,
+    PreflightMigration,
     Backups,
     PruneBackups,
     RestoreBackup,
@@ -118,6 +119,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/lint",
         Endpoint::LintMigration,
+        FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/preflight",
+        Endpoint::PreflightMigration,
         FILES,
     ),
     route(

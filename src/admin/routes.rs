@@ -135,6 +135,11 @@ where
             let report = api.lint_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::PreflightMigration => {
+            let database = one(found.parameter)?;
+            let report = api.preflight_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
         Endpoint::Backups => {
             let backups = api.backups(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &backups))

@@ -19,6 +19,7 @@ use crate::config::{Bypass, Preset};
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
+use crate::runner::preflight::PreflightReport;
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
@@ -187,6 +188,14 @@ impl Api for Fake {
         _request: PlanRequest,
     ) -> Result<LintReport, ApiError> {
         Ok(LintReport::refused(Some(database), Vec::new()))
+    }
+
+    async fn preflight_migration(
+        &self,
+        _database: String,
+        _request: PlanRequest,
+    ) -> Result<PreflightReport, ApiError> {
+        Err(ApiError::unavailable("no_history", "There is none."))
     }
 
     async fn backups(&self, _database: String) -> Result<Backups, ApiError> {

@@ -23,6 +23,7 @@ use crate::metrics::ModeLabel;
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
+use crate::runner::preflight::PreflightReport;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
@@ -304,6 +305,15 @@ impl Api for AppApi {
         request: PlanRequest,
     ) -> Result<LintReport, ApiError> {
         let report = self.app.runner.lint(&database, &request).await;
+        report.map_err(unanswered)
+    }
+
+    async fn preflight_migration(
+        &self,
+        database: String,
+        request: PlanRequest,
+    ) -> Result<PreflightReport, ApiError> {
+        let report = self.app.runner.preflight(&database, &request).await;
         report.map_err(unanswered)
     }
 

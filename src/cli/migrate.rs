@@ -15,6 +15,7 @@ use super::follow::Follower;
 use super::new_migration::New;
 use super::output::note;
 use super::planning::{Linting, Planning};
+use super::preflight::Preflight;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{self, Format, PostedFile};
@@ -42,6 +43,8 @@ enum Command {
     Plan(Planning),
     /// Look for what goes wrong with migrations; writes nothing
     Lint(Linting),
+    /// Make every check that a run makes before it; writes nothing
+    Preflight(Preflight),
     /// List the backups that runs have made
     Backups(Listing),
     /// Remove the backups that need not be kept; never the newest
@@ -65,6 +68,7 @@ impl Migrate {
             Command::Down(run) => run.start(Direction::Down).await,
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
+            Command::Preflight(preflight) => preflight.show().await,
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,
@@ -111,6 +115,10 @@ struct Run {
     /// How long a statement may run.
     #[arg(long, value_name = "TIME")]
     statement_timeout: Option<HumanDuration>,
+    /// Go on although a check of preflight was not passed; the reason is recorded. Files, history and
+    /// the lock cannot be forced.
+    #[arg(long, requires = "reason")]
+    force: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -146,6 +154,7 @@ impl Run {
             fence: self.fence.then_some(true),
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
+            force: self.force,
             reason: self.reason,
             by: Some(operator()),
         };

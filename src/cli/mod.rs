@@ -15,7 +15,9 @@ mod migrate;
 mod new_migration;
 mod output;
 mod planning;
+mod preflight;
 mod read_only;
+mod report_files;
 mod serve;
 mod window;
 

@@ -18,14 +18,14 @@ use crate::runner::types::{Direction, PlanRequest, StepTraffic, TrafficMode};
 
 /// Which files, and what traffic they may meet.
 #[derive(Args, Debug)]
-struct Wish {
+pub(super) struct Wish {
     /// What traffic the files may meet: open, read_only, exclusive, or auto, which decides for each
     /// file.
     #[arg(long, value_name = "HOW", default_value = "auto")]
-    traffic: TrafficMode,
+    pub(super) traffic: TrafficMode,
     /// How many migrations at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    steps: Option<u32>,
+    pub(super) steps: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -115,7 +115,7 @@ impl Linting {
     }
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(
+pub(super) async fn ask<T: serde::de::DeserializeOwned>(
     client: &Client,
     database: &str,
     what: &str,

@@ -12,21 +12,20 @@ use super::raw::Raw;
 /// In the words of the key's own type.
 pub(super) fn read(key: &str, text: &str) -> Result<Raw, Error> {
     let text = Text(text);
-    let Some((section, key)) = key.split_once('.') else {
-        return Raw::deserialize(MapDeserializer::new(std::iter::once((key, text))));
-    };
-    match key.split_once('.') {
-        // A section within a section; there is no deeper one.
-        Some((inner, key)) => {
-            let innermost = MapDeserializer::new(std::iter::once((key, text)));
-            let inner = MapDeserializer::new(std::iter::once((inner, innermost)));
-            Raw::deserialize(MapDeserializer::new(std::iter::once((section, inner))))
-        }
-        None => {
-            let inner = MapDeserializer::new(std::iter::once((key, text)));
-            Raw::deserialize(MapDeserializer::new(std::iter::once((section, inner))))
-        }
+    let path: Vec<_> = key.splitn(3, '.').collect();
+    match path.as_slice() {
+        [outer, section, key] => Raw::deserialize(one(outer, one(section, one(key, text)))),
+        [section, key] => Raw::deserialize(one(section, one(key, text))),
+        _ => Raw::deserialize(one(key, text)),
     }
+}
+
+/// A section with one key.
+fn one<'de, T: IntoDeserializer<'de>>(
+    key: &'de str,
+    value: T,
+) -> MapDeserializer<'de, std::iter::Once<(&'de str, T)>, Error> {
+    MapDeserializer::new(std::iter::once((key, value)))
 }
 
 /// A value without a type of its own: it becomes what the key asks for.

@@ -12,6 +12,7 @@ mod hold;
 mod limits;
 mod listen;
 mod passfile;
+mod preflight;
 mod problem;
 mod quantity;
 mod raw;
@@ -44,7 +45,8 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Backup, Config, ControlRole, Database, Hold, Ladder,
-    Limits, Log, MigrateRole, Passwords, ReadUpstream, Reopen, Role, Target, Tls, Upstream,
+    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Role, Target, Tls,
+    Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
@@ -53,6 +55,6 @@ pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset,
-    ReplicationHold, Stateful, Then, UnknownWord, Verify, WhenFull,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck,
+    Preset, ReplicationHold, Stateful, Then, UnknownWord, Verify, WhenFull,
 };

@@ -15,8 +15,8 @@ use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, Preset, ReplicationHold,
-    Stateful, Then, Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck, Preset,
+    ReplicationHold, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -130,7 +130,27 @@ section! {
         owner: Option<String>,
         down_required: Option<bool>,
         write_back: Option<bool>,
+        preflight: RawPreflight,
         backup: RawBackup,
+    }
+}
+
+section! {
+    /// `[migrate.preflight]`
+    RawPreflight {
+        off: Option<Vec<PreflightCheck>>,
+        extensions: Option<Vec<String>>,
+        long_transaction: Option<HumanDuration>,
+        idle_in_transaction: Option<HumanDuration>,
+        lock_wait: Option<HumanDuration>,
+        connections_percent: Option<usize>,
+        replication_lag: Option<HumanDuration>,
+        replication_bytes: Option<ByteSize>,
+        slot_bytes: Option<ByteSize>,
+        index_percent: Option<usize>,
+        disk_unasked: Option<ByteSize>,
+        disk_free_command: Option<String>,
+        rows_time: Option<HumanDuration>,
     }
 }
 

@@ -192,6 +192,7 @@ impl Check<'_> {
             owner: migrate.owner,
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
+            preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
         };
         // Without a readable URL nobody can tell whether it names a user.

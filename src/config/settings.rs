@@ -16,8 +16,8 @@ use super::secret::Secret;
 use super::upstream::UrlTls;
 use super::users::Users;
 use super::words::{
-    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, Preset, ReplicationHold, Stateful, Then,
-    Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, PreflightCheck, Preset, ReplicationHold,
+    Stateful, Then, Verify, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -125,6 +125,8 @@ pub struct MigrateRole {
     pub down_required: bool,
     /// Whether the tool that the files are written for is told, in its own table, of what is done.
     pub write_back: bool,
+    /// What preflight asks for.
+    pub preflight: Preflight,
     /// What is kept of a database before its files run.
     pub backup: Backup,
 }
@@ -158,6 +160,57 @@ impl Default for Backup {
             command: None,
             pg_dump: PathBuf::from("pg_dump"),
             pg_restore: PathBuf::from("pg_restore"),
+        }
+    }
+}
+
+/// What preflight asks for before a migration: limits, and the checks that are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preflight {
+    /// Checks that are not made.
+    pub off: Vec<PreflightCheck>,
+    /// Extensions that have to be installed.
+    pub extensions: Vec<String>,
+    /// From which age on a transaction is named.
+    pub long_transaction: Duration,
+    /// For how long a session may sit idle in a transaction before it is named.
+    pub idle_in_transaction: Duration,
+    /// For how long somebody may wait for a lock.
+    pub lock_wait: Duration,
+    /// How much of `max_connections` may be in use.
+    pub connections_percent: usize,
+    /// How long a standby may take to replay what was written when it was looked at.
+    pub replication_lag: Duration,
+    /// How many bytes of WAL a standby may be behind.
+    pub replication_bytes: u64,
+    /// How many bytes of WAL a replication slot may hold back.
+    pub slot_bytes: u64,
+    /// How much of a table's size a new index of it is taken to need.
+    pub index_percent: usize,
+    /// How much room is taken for granted where the disk cannot be asked.
+    pub disk_unasked: u64,
+    /// A shell command that prints how many bytes are free where the server keeps its data.
+    pub disk_free_command: Option<String>,
+    /// How long all questions to rows may take together.
+    pub rows_time: Duration,
+}
+
+impl Default for Preflight {
+    fn default() -> Self {
+        Self {
+            off: Vec::new(),
+            extensions: Vec::new(),
+            long_transaction: Duration::from_secs(30),
+            idle_in_transaction: Duration::from_secs(30),
+            lock_wait: Duration::from_secs(5),
+            connections_percent: 90,
+            replication_lag: Duration::from_secs(10),
+            replication_bytes: 64 << 20,
+            slot_bytes: 1 << 30,
+            index_percent: 20,
+            disk_unasked: 1 << 30,
+            disk_free_command: None,
+            rows_time: Duration::from_secs(5),
         }
     }
 }

@@ -567,6 +567,7 @@ fn the_reference_shows_every_key() {
             "password_file",
             "database",
             "owner",
+            "disk_free_command",
             "users_file",
             "query",
             "query_user",

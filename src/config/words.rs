@@ -257,3 +257,43 @@ mod tests {
         );
     }
 }
+
+words! {
+    /// A check of preflight that may be switched off.
+    PreflightCheck {
+        /// Roles that files name exist, and we may become them.
+        Owners = "owners",
+        /// What files change belongs to the role that they run as.
+        Ownership = "ownership",
+        /// Extensions that are needed can be had.
+        Extensions = "extensions",
+        /// Nobody has been in a transaction for long.
+        LongTransactions = "long_transactions",
+        /// Nobody sits idle in a transaction.
+        IdleInTransaction = "idle_in_transaction",
+        /// Nobody waits for a lock.
+        BlockingLocks = "blocking_locks",
+        /// No prepared transaction holds what files need.
+        PreparedTransactions = "prepared_transactions",
+        /// No autovacuum that will not make way.
+        Autovacuum = "autovacuum",
+        /// No backup is being taken.
+        Backups = "backups",
+        /// There is room for connections.
+        Connections = "connections",
+        /// Standbys keep up.
+        Replication = "replication",
+        /// Replication slots keep up.
+        Slots = "slots",
+        /// WAL is archived.
+        Archiver = "archiver",
+        /// There is room on the disk.
+        Disk = "disk",
+        /// No invalid index on what files change.
+        Indexes = "indexes",
+        /// What files validate can be validated.
+        Constraints = "constraints",
+        /// No row without the row that it refers to.
+        Orphans = "orphans",
+    }
+}

@@ -75,6 +75,12 @@ pub(super) async fn is_held(session: &Session) -> Result<bool, tokio_postgres::E
 
 /// Who holds the lock, for people.
 async fn holder(session: &Session) -> Result<String, tokio_postgres::Error> {
+    let taken = taken(session).await?;
+    Ok(taken.unwrap_or_else(|| "it was given back just now".to_owned()))
+}
+
+/// Who holds the lock, for people; `None` if nobody does.
+pub(super) async fn taken(session: &Session) -> Result<Option<String>, tokio_postgres::Error> {
     let sql = "select format('process %s (%s, %s, since %s)', l.pid, \
                       coalesce(a.application_name, 'unknown application'), \
                       coalesce(host(a.client_addr), 'local'), \
@@ -85,5 +91,5 @@ async fn holder(session: &Session) -> Result<String, tokio_postgres::Error> {
                where l.locktype = 'advisory' and l.classid = 1885824114 and l.objid = 0 \
                  and l.objsubid = 2 and l.granted and d.datname = current_database()";
     let row = session.client.query_opt(sql, &[]).await?;
-    Ok(row.map_or_else(|| "it was given back just now".to_owned(), |row| row.get(0)))
+    Ok(row.map(|row| row.get(0)))
 }

@@ -55,6 +55,7 @@ use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
 use lint::LintReport;
 use plan::{Plan, PlanReport, Wish};
+use preflight::{PreflightReport, Subject};
 use record::Run;
 use recover::Recovery;
 use report::Report;
@@ -286,6 +287,33 @@ impl<T: Traffic> Runner<T> {
         drop(studied);
         survey.reader.close().await;
         Ok(report)
+    }
+
+    /// Makes every check that a run makes before its window, and those that it has no need of when
+    /// there is nothing to do. Writes nothing and takes no lock of ours.
+    ///
+    /// # Errors
+    /// When the files cannot be used. A database that cannot be asked is a check that failed.
+    pub async fn preflight(
+        &self,
+        database: &str,
+        request: &PlanRequest,
+    ) -> Result<PreflightReport, StatusError> {
+        let reading = source::read(&request.files, request.format)
+            .map_err(|it| StatusError::Invalid(texts(&it)))?;
+        let subject = Subject {
+            reading: &reading,
+            history: request.history.as_deref(),
+            write_back: self.options.write_back,
+            wish: self.wish(request),
+            owner: self.options.owner.as_deref(),
+            limits: &self.options.preflight,
+            connector: &self.connector,
+            database,
+            whole: true,
+        };
+        let found = preflight::look(&subject).await;
+        Ok(PreflightReport::new(database, request.direction, found))
     }
 
     /// Which of the files the database has, by our own history and by that of the files' tool.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::Backup;
+use crate::config::{Backup, Preflight};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Options {
     pub settle_wait: Duration,
     /// How long to wait at the start of a run for what an earlier one left running.
     pub recover_wait: Duration,
-    /// From which age on preflight names a transaction.
-    pub long_transaction: Duration,
+    /// What preflight asks for.
+    pub preflight: Preflight,
     /// Whether each new up file needs a down file, or a reason why there is none.
     pub down_required: bool,
     /// Whether the files' own tool is told of what is applied, if the request does not say.
@@ -50,7 +50,7 @@ impl Default for Options {
             cancel_wait: Duration::from_secs(10),
             settle_wait: Duration::from_secs(2 * 60),
             recover_wait: Duration::from_secs(10),
-            long_transaction: Duration::from_secs(30),
+            preflight: Preflight::default(),
             down_required: true,
             write_back: false,
             backup: Backup::default(),

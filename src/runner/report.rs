@@ -40,6 +40,9 @@ pub struct Report {
     pub exit_code: u8,
     /// Every preflight check.
     pub checks: Vec<Check>,
+    /// The checks that were not passed and against which the run was forced, for the `reason` above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<String>,
     /// The backup that was made before; none where none was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Made>,
@@ -72,6 +75,7 @@ impl Report {
             state: RunState::Unknown,
             exit_code: Exit::of_failure(request.direction).code(),
             checks: Vec::new(),
+            forced: Vec::new(),
             backup: None,
             restore_point: None,
             files: Vec::new(),

@@ -123,7 +123,7 @@ async fn progress_can_be_followed_from_any_point() {
     assert_eq!(texts(&view, EventKind::Notice), ["NOTICE: half of it"]);
     assert_eq!(texts(&view, EventKind::Statement).len(), 2);
     let checks = &view.report.as_ref().unwrap().checks;
-    assert_eq!(checks.len(), 9, "{checks:#?}");
+    assert_eq!(checks.len(), 25, "{checks:#?}");
     let rest = site
         .runner
         .follow(&view.id, 3, Duration::from_secs(60))

@@ -1,5 +1,7 @@
 //! Batches get out of the way: of locks, of those who wait for locks, of what they leave behind.
 
+use pgdrain::config::{Preflight, PreflightCheck};
+use pgdrain::runner::Options;
 use pgdrain::runner::source::PostedFile;
 use pgdrain::runner::types::{EventKind, RunState};
 use tokio::task::JoinSet;
@@ -167,7 +169,15 @@ async fn batches_wait_while_too_many_sessions_wait_for_locks() {
 #[tokio::test]
 async fn batches_wait_for_a_standby_that_falls_behind() {
     let server = Postgres::start_with(&[], &HBA).await;
-    let site = filled(Site::on(server, options()).await).await;
+    // Preflight would not let it begin beside a standby that is behind.
+    let unasked = Options {
+        preflight: Preflight {
+            off: vec![PreflightCheck::Replication],
+            ..Preflight::default()
+        },
+        ..options()
+    };
+    let site = filled(Site::on(server, unasked).await).await;
     let mut standby = standby_of(&site.postgres).await;
     let replaying = "select count(*) from pg_stat_replication where state = 'streaming'";
     until("the standby", SOON, async || {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgdrain::config::{HumanDuration, Preset};
+use pgdrain::config::{HumanDuration, Preflight, Preset};
 use pgdrain::runner::preflight::CheckOutcome;
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, RunView, StatusRequest, TrafficMode,
@@ -383,7 +383,10 @@ async fn preflight_names_missing_rights_and_long_transactions() {
         .await;
     site.sql("select pg_sleep(0.02)").await;
     let short = Options {
-        long_transaction: Duration::from_millis(10),
+        preflight: Preflight {
+            long_transaction: Duration::from_millis(10),
+            ..Preflight::default()
+        },
         ..options()
     };
     let short = runner(

@@ -86,6 +86,7 @@ pub(super) async fn migrate(
         fence: None,
         lock_timeout: None,
         statement_timeout: None,
+        force: false,
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
     };

@@ -55,6 +55,11 @@ impl Reader {
         Ok(Self { session })
     }
 
+    /// For questions of others; they only read, too.
+    pub(in crate::runner) fn client(&self) -> &tokio_postgres::Client {
+        &self.session.client
+    }
+
     /// Ends the session.
     pub(in crate::runner) async fn close(self) {
         self.session.close(std::time::Duration::from_secs(5)).await;

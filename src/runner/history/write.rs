@@ -109,6 +109,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// Records that a run goes on against checks that were not passed; why stands with the run.
+    pub(in crate::runner) async fn forced(
+        &self,
+        run: &str,
+        checks: &[String],
+    ) -> Result<(), LedgerError> {
+        let sql = "insert into pgdrain.event (run_id, type, data) \
+                   select run_id, 'forced', jsonb_build_object('checks', $2::text[], \
+                          'by', requested_by, 'reason', reason) \
+                   from pgdrain.run where run_id = $1::text::uuid";
+        let parameters: [&(dyn ToSql + Sync); 2] = [&run, &checks];
+        let rows = self.session.client.execute(sql, &parameters).await?;
+        one_row(rows, "the run")
+    }
+
     /// Records how a run ended; a run that has ended already stays as it is.
     pub(in crate::runner) async fn end_run(
         &self,

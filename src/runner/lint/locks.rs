@@ -109,7 +109,8 @@ fn must_exist(act: &Act) -> bool {
     }
 }
 
-fn is_ddl(act: &Act) -> bool {
+/// Whether an act takes the owner of what it is about.
+pub(in crate::runner) fn is_ddl(act: &Act) -> bool {
     !matches!(
         act.kind,
         Kind::Read

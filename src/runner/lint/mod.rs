@@ -21,6 +21,7 @@ mod settings;
 mod squawk;
 mod suppress;
 
+pub(super) use locks::is_ddl;
 pub use report::{Finding, LintReport, LintedFile, NotRun, Severity, Suppressed};
 pub use rules::{Asks, RULES, Rule, rule};
 

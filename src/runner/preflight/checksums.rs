@@ -8,7 +8,8 @@ pub(super) fn check(problems: &[Problem], plan: Option<&Plan>) -> Check {
         .filter(|it| is_mine(it))
         .map(ToString::to_string)
         .collect();
-    let check = Check::of("checksums", wrong, "no applied file has changed");
+    let check = Check::of("checksums", wrong, "no applied file has changed")
+        .hint("bring the files back as they were, and write a new one for what is new");
     match plan {
         Some(plan) => check.with(plan.notes.clone()),
         None => check,

@@ -30,4 +30,5 @@ pub(super) async fn check(session: &Session) -> Check {
         wrong.push("a pooler stands between pgdrain and the server".to_owned());
     }
     Check::of(NAME, wrong, format!("PostgreSQL {version}, a primary"))
+        .hint("name a primary of a supported version itself in upstream.url")
 }

@@ -8,7 +8,7 @@ pub(super) fn check(problems: &[Problem]) -> Check {
         .filter(|it| is_mine(it))
         .map(ToString::to_string)
         .collect();
-    Check::of("files", wrong, "every file to run can be run")
+    Check::of("files", wrong, "every file to run can be run").hint("correct the files")
 }
 
 /// Whether a file itself is at fault.

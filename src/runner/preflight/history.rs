@@ -30,7 +30,9 @@ pub(super) async fn check(session: &Session, subject: &Subject<'_>, known: &mut 
             table.format
         ),
     };
-    Check::of(NAME, wrong, text).with_notes(known.notes.clone())
+    Check::of(NAME, wrong, text)
+        .hint("make the two histories agree; --history and --write-back say which one is meant")
+        .with_notes(known.notes.clone())
 }
 
 async fn may_write(session: &Session, table: &ToolTable) -> Result<bool, tokio_postgres::Error> {

@@ -1,16 +1,20 @@
-//! Who has been in a transaction for so long that the drain may wait for it? They are named; that
-//! stops nothing, since waiting for them is what a drain is for.
+//! Who has been in a transaction for so long that it stands in the way?
+//!
+//! Before a window they are named, which stops nothing: waiting for them, or ending them, is what a
+//! drain is for. A file in open traffic has no drain: its DDL would queue behind them, and everybody
+//! behind it.
 
 use tokio_postgres::Row;
 
-use super::{Check, Session, Subject};
+use super::Check;
+use super::ground::Ground;
 
 const NAME: &str = "long_transactions";
 
 /// Names listed at most.
 const NAMES_MAX: usize = 20;
 
-pub(super) async fn check(session: &Session, subject: &Subject<'_>) -> Check {
+pub(super) async fn check(ground: &Ground<'_>) -> Result<Check, tokio_postgres::Error> {
     // With no right to see others xact_start is null, and nobody would seem to be there; a null
     // backend_type is somebody whom we may not see.
     let sql = "select pid, usename::text, application_name, host(client_addr), state, \
@@ -22,31 +26,31 @@ pub(super) async fn check(session: &Session, subject: &Subject<'_>) -> Check {
                  and (backend_type is null or (backend_type = 'client backend' \
                       and xact_start < clock_timestamp() - make_interval(secs => $1))) \
                order by xact_start limit 1000";
-    let seconds = subject.long_transaction.as_secs_f64();
-    let rows = match session.client.query(sql, &[&seconds, &subject.own]).await {
-        Ok(rows) => rows,
-        Err(error) => return Check::unknown(NAME, &error),
-    };
+    let limit = ground.limits.long_transaction;
+    let seconds = limit.as_secs_f64();
+    let client = &ground.session.client;
+    let rows = client.query(sql, &[&seconds, &ground.own]).await?;
     if rows.iter().any(|row| row.get(6)) {
-        return Check {
-            outcome: super::CheckOutcome::Unknown,
-            ..Check::failed(
-                NAME,
-                "some sessions cannot be seen: grant pg_read_all_stats",
-            )
-        };
+        let text = "some sessions cannot be seen: grant pg_read_all_stats";
+        return Ok(Check::not_known(NAME, text).hint("grant pg_read_all_stats to the role"));
     }
     let mut details: Vec<_> = rows.iter().take(NAMES_MAX).map(name).collect();
-    match prepared(session, seconds).await {
-        Ok(more) => details.extend(more),
-        Err(error) => return Check::unknown(NAME, &error),
-    }
-    let limit = humantime::format_duration(subject.long_transaction);
-    let text = match details.len() {
-        0 => format!("no transaction is older than {limit}"),
-        many => format!("older than {limit}, so that a drain may have to wait: {many}"),
+    let sessions = details.len();
+    details.extend(prepared(ground, seconds).await?);
+    let limit = humantime::format_duration(limit);
+    let check = match (details.len(), ground.open) {
+        (0, _) => Check::passed(NAME, format!("no transaction is older than {limit}")),
+        (many, true) if sessions > 0 => Check::failed(
+            NAME,
+            format!("older than {limit}, and a file runs in open traffic: {many}"),
+        ),
+        (many, _) => Check::passed(
+            NAME,
+            format!("older than {limit}, so that a drain may have to wait: {many}"),
+        ),
     };
-    Check::passed(NAME, text).with(details)
+    let hint = "end them, or run the files in a window: --traffic exclusive";
+    Ok(check.hint(hint).with(details))
 }
 
 fn name(row: &Row) -> String {
@@ -66,13 +70,12 @@ fn name(row: &Row) -> String {
 }
 
 /// Prepared transactions hold locks without a session.
-async fn prepared(session: &Session, seconds: f64) -> Result<Vec<String>, tokio_postgres::Error> {
+async fn prepared(ground: &Ground<'_>, seconds: f64) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = "select format('prepared transaction %L of %s, for %s s', gid, owner, \
                       extract(epoch from clock_timestamp() - prepared)::int8) \
                from pg_prepared_xacts \
                where database = current_database() \
                  and prepared < clock_timestamp() - make_interval(secs => $1) \
                order by prepared limit 20";
-    let rows = session.client.query(sql, &[&seconds]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    ground.lines(sql, &[&seconds]).await
 }

@@ -3,26 +3,51 @@
 //! All checks are made and all are reported, so that one look shows everything that stands in the
 //! way. A check that could not be made has not been passed.
 
+mod archiver;
+mod autovacuum;
+mod backups;
+mod blocking_locks;
 mod checksums;
 mod connectable;
+mod connections;
+mod constraints;
 mod dirty;
+mod disk;
+mod extensions;
 mod files;
+mod free;
+mod ground;
 mod history;
+mod idle_in_transaction;
+mod indexes;
 mod long_transactions;
+mod orphans;
+mod owners;
+mod ownership;
+mod page;
 mod pending;
+mod prepared_transactions;
 mod privileges;
+mod replication;
+mod report;
+mod slots;
+mod surroundings;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use page::page;
+pub use report::PreflightReport;
+
 use super::adopt::entry::WriteBack;
 use super::adopt::{self, Known};
-use super::connect::Session;
+use super::connect::{Connector, Session};
 use super::history::{Ledger, LedgerError};
 use super::plan::{self, Plan, Problem, Wish};
 use super::report::chain;
 use super::source::{MigrationSet, Reading};
+use crate::config::Preflight;
 
 /// One check and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +61,9 @@ pub struct Check {
     /// What is worth knowing although the check was passed, or each thing that is wrong.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
+    /// What to do about it; none when it was passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// The ways a check can go.
@@ -48,6 +76,17 @@ pub enum CheckOutcome {
     Failed,
     /// It could not be found out; counts as failed.
     Unknown,
+}
+
+impl CheckOutcome {
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Check {
@@ -73,7 +112,26 @@ impl Check {
             outcome,
             text: text.into(),
             details: Vec::new(),
+            hint: None,
         }
+    }
+
+    /// Passed, since there is nothing here that it could be about.
+    fn does_not_apply(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::passed(name, format!("does not apply: {why}"))
+    }
+
+    /// It cannot be found out, for this reason.
+    fn not_known(name: &str, why: impl Into<String>) -> Self {
+        Self::new(name, CheckOutcome::Unknown, why)
+    }
+
+    /// What to do if it was not passed.
+    fn hint(mut self, hint: &str) -> Self {
+        if !self.is_passed() && self.hint.is_none() {
+            self.hint = Some(hint.to_owned());
+        }
+        self
     }
 
     fn with(self, details: Vec<String>) -> Self {
@@ -114,13 +172,16 @@ pub(super) struct Subject<'a> {
     pub(super) wish: Wish,
     /// The role that files run as, if not our own.
     pub(super) owner: Option<&'a str>,
-    /// From which age on a transaction is named.
-    pub(super) long_transaction: Duration,
-    /// Server processes of this proxy's runs.
-    pub(super) own: &'a [i32],
+    /// What is asked for.
+    pub(super) limits: &'a Preflight,
+    /// Makes the session that looks at what files touch.
+    pub(super) connector: &'a Arc<Connector>,
+    pub(super) database: &'a str,
+    /// Whether everything is looked at although nothing may be to be done.
+    pub(super) whole: bool,
 }
 
-/// What preflight found: every check, and the plan if all were passed.
+/// What preflight found: every check, and the plan if there can be one.
 #[derive(Debug)]
 pub(super) struct Findings {
     pub(super) checks: Vec<Check>,
@@ -131,17 +192,71 @@ pub(super) struct Findings {
     pub(super) unusable_files: bool,
 }
 
+/// Without these there is nothing that could be forced.
+const NEVER_FORCED: [&str; 3] = ["connectable", "lock", "history"];
+
+impl Findings {
+    /// The names of the checks that were not passed.
+    pub(super) fn not_passed(&self) -> Vec<String> {
+        let not_passed = self.checks.iter().filter(|it| !it.is_passed());
+        not_passed.map(|it| it.name.clone()).collect()
+    }
+
+    /// Whether a run may go on against what was found, if somebody takes that upon himself. Never
+    /// without a plan: what is dirty or has changed is repaired, not forced.
+    pub(super) fn may_be_forced(&self) -> bool {
+        let barred = |it: &String| NEVER_FORCED.contains(&it.as_str());
+        self.plan.is_some() && !self.not_passed().iter().any(barred)
+    }
+}
+
 /// The check that stands alone when there is no connection.
 pub(super) fn not_connectable(error: &dyn std::error::Error) -> Check {
     Check::failed("connectable", chain(error))
+        .hint("look at the server, its address (upstream.url) and the role (migrate.user)")
 }
 
 /// The check that the migration lock could be taken.
 pub(super) fn lock(result: Result<(), &dyn std::error::Error>) -> Check {
     match result {
         Ok(()) => Check::passed("lock", "no other migration runs in this database"),
-        Err(error) => Check::failed("lock", chain(error)),
+        Err(error) => Check::failed("lock", chain(error)).hint(LOCK_HINT),
     }
+}
+
+const LOCK_HINT: &str = "wait for the other migration (`pgdrain migrate attach`), or cancel it";
+
+/// The same, without taking it.
+pub(super) async fn lock_seen(session: &Session) -> Check {
+    match super::lock::taken(session).await {
+        Ok(None) => lock(Ok(())),
+        Ok(Some(holder)) => Check::failed(
+            "lock",
+            format!("another migration holds the lock: {holder}"),
+        )
+        .hint(LOCK_HINT),
+        Err(error) => Check::unknown("lock", &error),
+    }
+}
+
+/// Connects, and makes every check. Changes nothing, and takes no lock of ours.
+pub(super) async fn look(subject: &Subject<'_>) -> Findings {
+    let ledger = match Ledger::open(subject.connector, subject.database).await {
+        Ok(ledger) => ledger,
+        Err(error) => {
+            return Findings {
+                checks: vec![not_connectable(&error)],
+                plan: None,
+                write_back: None,
+                unusable_files: false,
+            };
+        }
+    };
+    let lock = lock_seen(ledger.session()).await;
+    let mut found = examine(&ledger, subject).await;
+    found.checks.insert(0, lock);
+    ledger.close().await;
+    found
 }
 
 /// Makes every check. Changes nothing.
@@ -150,7 +265,6 @@ pub(super) async fn examine(ledger: &Ledger, subject: &Subject<'_>) -> Findings 
     let mut checks = vec![
         connectable::check(session).await,
         privileges::check(session, subject.owner).await,
-        long_transactions::check(session, subject).await,
     ];
     let learnt = async {
         let rows = ledger.rows().await?;
@@ -177,10 +291,13 @@ pub(super) async fn examine(ledger: &Ledger, subject: &Subject<'_>) -> Findings 
             (None, Vec::new())
         }
     };
-    let passed = checks.iter().all(Check::is_passed);
+    let something = plan.as_ref().is_some_and(|it| !it.steps.is_empty());
+    if something || subject.whole {
+        checks.extend(surroundings::examine(session, subject, plan.as_ref()).await);
+    }
     Findings {
         checks,
-        plan: plan.filter(|_| passed),
+        plan,
         write_back,
         unusable_files: files::concern(&problems),
     }

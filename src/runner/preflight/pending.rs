@@ -29,7 +29,8 @@ pub(super) fn check(problems: &[Problem], plan: Option<&Plan>) -> Check {
         (Some(_), 1) => "one file will run".to_owned(),
         (Some(_), many) => format!("{many} files will run"),
     };
-    let check = Check::of("pending", wrong, text);
+    let check = Check::of("pending", wrong, text)
+        .hint("give a late file a new version; write the way back that is missing");
     if check.is_passed() {
         check.with(files)
     } else {

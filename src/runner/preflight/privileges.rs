@@ -9,7 +9,8 @@ const NAME: &str = "privileges";
 pub(super) async fn check(session: &Session, owner: Option<&str>) -> Check {
     match find(session, owner).await {
         Ok((wrong, notes)) => {
-            Check::of(NAME, wrong, "the role may do what a run needs").with_notes(notes)
+            let check = Check::of(NAME, wrong, "the role may do what a run needs");
+            check.hint("grant what is missing").with_notes(notes)
         }
         Err(error) => Check::unknown(NAME, &error),
     }
@@ -84,7 +85,10 @@ async fn find(
 
 /// Whether we may `SET ROLE`; `None` if there is no such role. PostgreSQL 16 told SET apart from
 /// membership.
-async fn membership(session: &Session, owner: &str) -> Result<Option<bool>, tokio_postgres::Error> {
+pub(super) async fn membership(
+    session: &Session,
+    owner: &str,
+) -> Result<Option<bool>, tokio_postgres::Error> {
     let sql = "select current_setting('server_version_num')::int >= 160000, \
                       exists (select from pg_roles where rolname = $1)";
     let row = session.client.query_one(sql, &[&owner]).await?;

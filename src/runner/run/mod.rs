@@ -47,6 +47,7 @@ pub(super) struct Job<T> {
 #[derive(Clone, Default)]
 struct Findings {
     checks: Vec<Check>,
+    forced: Vec<String>,
     backup: Option<Made>,
     restore_point: Option<RestorePoint>,
     files: Vec<FileReport>,
@@ -214,6 +215,7 @@ impl<T: Traffic> Job<T> {
         let elapsed = finished_at.duration_since(self.run.started_at);
         let Findings {
             checks,
+            forced,
             backup,
             restore_point,
             files,
@@ -227,6 +229,7 @@ impl<T: Traffic> Job<T> {
             state,
             exit_code: exit.code(),
             checks,
+            forced,
             backup,
             restore_point,
             files,

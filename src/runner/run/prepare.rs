@@ -101,7 +101,6 @@ impl<T: Traffic> Job<T> {
             }
             Err(error) => return Err(self.failed(findings, books(error), Exit::Preflight)),
         }
-        let own = self.connector.own_pids();
         let subject = Subject {
             reading: &self.reading,
             history: self.request.history.as_deref(),
@@ -114,12 +113,20 @@ impl<T: Traffic> Job<T> {
                 down_required: self.options.down_required,
             },
             owner: self.options.owner.as_deref(),
-            long_transaction: self.options.long_transaction,
-            own: &own,
+            limits: &self.options.preflight,
+            connector: &self.connector,
+            database: &self.run.database,
+            whole: false,
         };
         let found = preflight::examine(ledger, &subject).await;
+        let not_passed = found.not_passed();
+        let forced = self.request.force && found.may_be_forced();
         self.add_checks(findings, found.checks);
-        let Some(plan) = found.plan else {
+        let plan = found.plan.filter(|_| not_passed.is_empty() || forced);
+        let Some(plan) = plan else {
+            if self.request.force {
+                self.run.note("these cannot be forced: nothing was done");
+            }
             let exit = if found.unusable_files {
                 Exit::Usage
             } else {
@@ -132,6 +139,10 @@ impl<T: Traffic> Job<T> {
             return Err((RunState::Succeeded, Exit::Success));
         }
         self.tell_plan(&plan).await;
+        if !not_passed.is_empty() {
+            self.tell_forced(&not_passed);
+            findings.forced = not_passed;
+        }
         let opened = async {
             ledger.ensure_layout().await?;
             let request = &self.request;
@@ -143,12 +154,25 @@ impl<T: Traffic> Job<T> {
                     &self.run.by,
                     request.reason.as_deref(),
                 )
-                .await
+                .await?;
+            match findings.forced.as_slice() {
+                [] => Ok(()),
+                checks => ledger.forced(&self.run.id, checks).await,
+            }
         };
         match opened.await {
             Ok(()) => Ok((plan, write_back)),
             Err(error) => Err(self.failed(findings, books(error), Exit::Preflight)),
         }
+    }
+
+    /// Says that somebody took it upon himself to go on against what preflight found.
+    fn tell_forced(&self, checks: &[String]) {
+        let reason = self.request.reason.as_deref().unwrap_or_default();
+        let (by, names) = (&self.run.by, checks.join(", "));
+        let text = format!("forced by {by} against {names}: {reason}");
+        let data = json!({ "forced": checks, "by": by, "reason": reason });
+        self.run.tell(EventKind::Note, text, data);
     }
 
     /// Says which plan this is. A plan that cannot be looked up has no hash, and stops nothing.
@@ -173,7 +197,10 @@ impl<T: Traffic> Job<T> {
             } else {
                 "FAILED"
             };
-            let text = format!("{} {verdict}: {}", check.name, check.text);
+            let mut text = format!("{} {verdict}: {}", check.name, check.text);
+            if let Some(hint) = &check.hint {
+                text += &format!(" (what to do: {hint})");
+            }
             self.run.tell(EventKind::Check, text, json!(check));
         }
         findings.checks.extend(checks);

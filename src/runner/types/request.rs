@@ -128,6 +128,10 @@ pub struct MigrationRequest {
     /// How long a statement may run; `0s` is without limit.
     #[serde(default)]
     pub statement_timeout: Option<HumanDuration>,
+    /// Whether it goes on although a check of preflight was not passed; needs a `reason`, which is
+    /// recorded. Files, history and the lock cannot be forced.
+    #[serde(default)]
+    pub force: bool,
     /// Why, for logs and for those who wait.
     #[serde(default)]
     pub reason: Option<String>,
@@ -148,6 +152,10 @@ impl MigrationRequest {
         }
         if self.window.is_some_and(|it| it.0.is_zero()) {
             faults.push("for must be longer than nothing".to_owned());
+        }
+        let reason = self.reason.as_deref().map(str::trim).unwrap_or_default();
+        if self.force && reason.is_empty() {
+            faults.push("force needs a reason".to_owned());
         }
         // Zero would be without end for Postgres: DDL would wait for a lock and everybody for it.
         if self

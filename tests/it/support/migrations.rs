@@ -324,6 +324,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         fence: None,
         lock_timeout: None,
         statement_timeout: None,
+        force: false,
         reason: None,
         by: Some("a test".to_owned()),
     }

@@ -14,6 +14,7 @@ pub(crate) mod message;
 pub(crate) mod migrations;
 pub(crate) mod poll;
 pub(crate) mod pooler;
+pub(crate) mod preflight;
 pub(crate) mod proxy;
 pub(crate) mod reading;
 pub(crate) mod script;
