@@ -7,9 +7,10 @@ use hyper::StatusCode;
 
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody, ErrorDetail, Events,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
-    Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
+    ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
+    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
@@ -179,6 +180,13 @@ pub trait Api: Send + Sync + 'static {
         id: String,
         request: CancelRequest,
     ) -> impl Future<Output = Result<Cancelling, ApiError>> + Send;
+
+    /// Takes down that somebody looks after a migration.
+    fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> impl Future<Output = Result<Acknowledged, ApiError>> + Send;
 }
 
 /// Who asks, as far as the connection tells.

@@ -26,6 +26,7 @@ pub(super) enum Endpoint {
     Migrations,
     Migration,
     CancelMigration,
+    AcknowledgeMigration,
     OrderWindow,
     Windows,
     Window,
@@ -161,6 +162,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/migrations/{id}/cancel",
         Endpoint::CancelMigration,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/migrations/{id}/ack",
+        Endpoint::AcknowledgeMigration,
         SMALL,
     ),
     route(

@@ -204,6 +204,14 @@ where
             let cancelling = api.cancel_migration(found.parameter, request).await?;
             Ok(json(StatusCode::ACCEPTED, &cancelling))
         }
+        Endpoint::AcknowledgeMigration => {
+            let request = match body.is_empty() {
+                true => CancelRequest::default(),
+                false => parse(&body)?,
+            };
+            let acknowledged = api.acknowledge(found.parameter, request).await?;
+            Ok(json(StatusCode::OK, &acknowledged))
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest, ErrorBody, Events,
-    Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken,
-    WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
+    ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
+    ModeResults, Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Preset};
@@ -263,6 +263,15 @@ impl Api for Fake {
     ) -> Result<Cancelling, ApiError> {
         let id = format!("{id} by {:?}", request.by);
         Ok(Cancelling { id })
+    }
+
+    async fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Acknowledged, ApiError> {
+        let by = request.by.unwrap_or_default();
+        Ok(Acknowledged { id, by })
     }
 }
 

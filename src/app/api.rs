@@ -9,10 +9,10 @@ use super::App;
 use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest, Events,
-    HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck, PrecheckQuery,
-    ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
+    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck,
+    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
@@ -371,6 +371,21 @@ impl Api for AppApi {
                 "over",
                 format!("Migration {id} does not run."),
             ))
+        }
+    }
+
+    async fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Acknowledged, ApiError> {
+        let by = request.by.unwrap_or_else(|| "unknown".to_owned());
+        if self.app.runner.acknowledge(&id, &by) {
+            Ok(Acknowledged { id, by })
+        } else {
+            Err(ApiError::not_found(format!(
+                "There is no migration {id} here."
+            )))
         }
     }
 }

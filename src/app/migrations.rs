@@ -32,6 +32,8 @@ pub(super) fn runner(
         write_back: migrate.write_back,
         preflight: migrate.preflight,
         backup: migrate.backup,
+        hooks: migrate.hooks,
+        notify: migrate.notify,
         ..Options::default()
     };
     let config = Arc::clone(config);

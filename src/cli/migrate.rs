@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use hyper::Method;
 
+use super::approvals::Acknowledging;
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
 use super::client::{Client, ClientError, Patience, path};
@@ -59,6 +60,8 @@ enum Command {
     Attach(One),
     /// Cancel the migration that runs: its statement is cancelled and rolled back
     Cancel(One),
+    /// Say that you look after a migration, so that nobody else is called
+    Ack(Acknowledging),
 }
 
 impl Migrate {
@@ -76,6 +79,7 @@ impl Migrate {
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
+            Command::Ack(acknowledging) => acknowledging.ask().await,
         }
     }
 }

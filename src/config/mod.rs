@@ -9,6 +9,7 @@ mod bare;
 mod cap;
 mod file;
 mod hold;
+mod hooks;
 mod limits;
 mod listen;
 mod passfile;
@@ -36,6 +37,7 @@ mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use cap::{AskedCap, BadCap};
+pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};

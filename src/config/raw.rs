@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::address::TcpAddress;
+use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
@@ -132,6 +133,8 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        hooks: Option<Vec<RawHook>>,
+        notify: Option<Vec<RawNotify>>,
     }
 }
 

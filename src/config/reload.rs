@@ -81,6 +81,8 @@ const ROWS: &[Row] = rows! {
     "migrate.backup.command" Restart migrate.backup.command;
     "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
     "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
+    "migrate.hooks" Restart migrate.hooks;
+    "migrate.notify" Restart migrate.notify;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Host;
+use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
@@ -129,6 +130,10 @@ pub struct MigrateRole {
     pub preflight: Preflight,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Commands that a run waits for.
+    pub hooks: Vec<Hook>,
+    /// Who is told how a run goes.
+    pub notify: Vec<Notify>,
 }
 
 /// `[migrate.backup]`: how a database is backed up before migration files run in it.

@@ -18,6 +18,7 @@ mod execute;
 mod history;
 pub mod lint;
 mod lock;
+mod notify;
 mod options;
 pub mod plan;
 pub mod preflight;
@@ -175,7 +176,9 @@ impl<T: Traffic> Runner<T> {
             run: Arc::clone(&run),
             request,
             reading,
+            stopping: self.stopping.subscribe(),
         };
+        notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
         self.tasks.spawn(async move {
             let mut retire = retire;
             retire.report = Some(job.perform().await);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight};
+use crate::config::{Backup, Hook, Notify, Preflight};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Commands that a run waits for.
+    pub hooks: Vec<Hook>,
+    /// Who is told how a run goes.
+    pub notify: Vec<Notify>,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -54,6 +58,8 @@ impl Default for Options {
             down_required: true,
             write_back: false,
             backup: Backup::default(),
+            hooks: Vec::new(),
+            notify: Vec::new(),
             finished_runs_max: 100,
         }
     }

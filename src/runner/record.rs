@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::report::Report;
 use super::stop::{Stop, StopReason};
@@ -27,6 +28,8 @@ pub(super) struct Run {
     /// The last sequence number; also wakes those who follow when the run is over.
     changed: watch::Sender<u64>,
     stop: watch::Sender<Option<StopReason>>,
+    /// When somebody has last said that he looks after it.
+    acked: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ impl Run {
             }),
             changed: watch::Sender::new(0),
             stop: watch::Sender::new(None),
+            acked: watch::Sender::new(None),
         }
     }
 
@@ -119,6 +123,31 @@ impl Run {
             first
         });
         true
+    }
+
+    /// Takes down that somebody looks after the run, also when it is over.
+    pub(super) fn acknowledge(&self, by: &str) {
+        self.acked.send_replace(Some(Instant::now()));
+        self.note(format!("acknowledged by {by}"));
+    }
+
+    /// When somebody has last acknowledged the run.
+    pub(super) fn acked(&self) -> watch::Receiver<Option<Instant>> {
+        self.acked.subscribe()
+    }
+
+    /// Adds a sentence, but not behind the end of the run, which whoever follows has heard.
+    pub(super) fn remark(&self, text: String) {
+        if !self.state().is_final() {
+            self.note(text);
+        }
+    }
+
+    /// Waits until there is something behind a sequence number.
+    pub(super) async fn behind(&self, after: u64) {
+        let mut changed = self.changed.subscribe();
+        // Nobody closes it before the run is forgotten, and then nobody waits.
+        let _ = changed.wait_for(|last| *last > after).await;
     }
 
     /// Hears requests to stop.

@@ -12,6 +12,7 @@ use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
+use crate::config::HookPhase;
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Every window that was granted.
     pub windows: Vec<WindowReport>,
+    /// Every hook that ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
     /// What went wrong first.
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
@@ -80,6 +84,7 @@ impl Report {
             restore_point: None,
             files: Vec::new(),
             windows: Vec::new(),
+            hooks: Vec::new(),
             failure: Some(Failure::new(
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),
@@ -164,6 +169,19 @@ pub struct WindowReport {
     pub lasted_ms: u64,
     /// What the drain has to say.
     pub drain: serde_json::Value,
+}
+
+/// A command of the operator that the run has waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookReport {
+    /// When it ran.
+    pub phase: HookPhase,
+    /// What it is called.
+    pub name: String,
+    /// How it failed; none if it ended well.
+    pub failure: Option<String>,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
 }
 
 /// What went wrong, and where.

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{End, Findings, Job};
+use crate::config::HookPhase;
 use crate::runner::adopt::entry::WriteBack;
 use crate::runner::execute::{Executor, Settings};
 use crate::runner::history::{Ledger, LedgerError};
@@ -28,6 +29,8 @@ impl<T: Traffic> Job<T> {
         findings: &mut Findings,
     ) -> Result<(Executor<'_>, Plan), End> {
         self.run.enter(RunState::Preflight, "preflight begins");
+        let phase = HookPhase::BeforePreflight;
+        self.hooks_before(phase, stop, findings).await?;
         let mut ledger = self.open_ledger(stop, findings).await?;
         match self.check(&mut ledger, findings).await {
             Ok((plan, write_back)) => {

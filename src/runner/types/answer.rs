@@ -122,6 +122,8 @@ pub enum Exit {
     Preflight,
     /// 2: a migration failed.
     Migration,
+    /// 3: the files are applied, and what was to hold after them does not.
+    Postflight,
     /// 4: a down file failed.
     Rollback,
     /// 5: the files cannot be used.
@@ -145,6 +147,7 @@ impl Exit {
             Self::Success => 0,
             Self::Preflight => 1,
             Self::Migration => 2,
+            Self::Postflight => 3,
             Self::Rollback => 4,
             Self::Usage => 5,
             Self::NotGranted => 6,
