@@ -50,6 +50,7 @@ mod holds_at_boundaries;
 mod hooks;
 mod hostile_input;
 mod hostile_load;
+mod known_state_batches;
 mod known_state_followed;
 mod known_state_proxy_killed;
 mod known_state_refused;
