@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::config::{Notify, NotifyForm, NotifyOf};
@@ -157,10 +157,14 @@ impl<'a> Course<'a> {
         both.into_iter().flatten().min()
     }
 
+    /// Whether the run is over, as far as the target has been told.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.as_ref().is_some_and(|it| it.0.is_final())
+    }
+
     /// Whether the target will be told nothing more, whatever happens.
     pub(super) fn is_over(&self) -> bool {
-        let over = self.state.as_ref().is_some_and(|it| it.0.is_final());
-        over && self.escalation_due().is_none()
+        self.has_ended() && self.escalation_due().is_none()
     }
 
     /// A change of state, and whether the target is to be told of it.
@@ -168,7 +172,7 @@ impl<'a> Course<'a> {
         if event.kind != EventKind::State {
             return None;
         }
-        let state = event.data.get("state").map(Value::clone)?;
+        let state = event.data.get("state").cloned()?;
         let state: RunState = serde_json::from_value(state).ok()?;
         let before = self.state.take();
         let (changed, since) = match before {
@@ -234,6 +238,8 @@ impl<'a> Course<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::NotifyTo;
 

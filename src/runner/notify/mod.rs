@@ -57,7 +57,9 @@ async fn follow(target: &Notify, run: &Run, stopping: &watch::Receiver<Option<St
                 run.remark(text);
             }
         }
-        if course.is_over() {
+        // What would only come later does not keep a process that stops.
+        let stops = stopping.borrow().is_some();
+        if course.is_over() || (stops && course.has_ended()) {
             return;
         }
         let due = course.due();
@@ -65,6 +67,7 @@ async fn follow(target: &Notify, run: &Run, stopping: &watch::Receiver<Option<St
             () = run.behind(course.seen) => {}
             changed = acked.changed() => if changed.is_err() { return },
             () = sleep_until(due) => {}
+            () = stopped(stopping.clone()), if !stops => {}
         }
     }
 }
@@ -76,10 +79,16 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-async fn given_up(mut stopping: watch::Receiver<Option<StopReason>>) {
-    // A sender that is gone has nothing more to say either.
-    let _ = stopping.wait_for(Option::is_some).await;
+async fn given_up(stopping: watch::Receiver<Option<StopReason>>) {
+    stopped(stopping).await;
     tokio::time::sleep(LAST_WORDS).await;
+}
+
+async fn stopped(mut stopping: watch::Receiver<Option<StopReason>>) {
+    if stopping.wait_for(Option::is_some).await.is_err() {
+        // The runner is gone with everything that could be told.
+        std::future::pending::<()>().await;
+    }
 }
 
 impl<T: Traffic> Runner<T> {

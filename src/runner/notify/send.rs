@@ -89,7 +89,7 @@ async fn run(
 
 async fn post(url: &Secret, ca: Option<PathBuf>, body: Vec<u8>) -> Result<(), NotSent> {
     // Looked at when the configuration was read.
-    let url = Url::parse(url.expose()).map_err(|_| "its url cannot be used".to_owned())?;
+    let url = Url::parse(url.expose()).map_err(|_invalid| "its url cannot be used".to_owned())?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(443);
     let request = request(&url, body)?;
@@ -115,9 +115,12 @@ fn request(url: &Url, body: Vec<u8>) -> Result<Request<Full<Bytes>>, NotSent> {
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = path.parse().map_err(|_| wrong())?;
+    *request.uri_mut() = path.parse().map_err(|_invalid| wrong())?;
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| wrong())?);
+    headers.insert(
+        HOST,
+        HeaderValue::from_str(host).map_err(|_invalid| wrong())?,
+    );
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if !url.username().is_empty() || url.password().is_some() {
         let decoded = |text: &str| {
@@ -127,7 +130,7 @@ fn request(url: &Url, body: Vec<u8>) -> Result<Request<Full<Bytes>>, NotSent> {
         let user = decoded(url.username());
         let pair = format!("{user}:{}", decoded(url.password().unwrap_or_default()));
         let basic = format!("Basic {}", STANDARD.encode(pair));
-        let mut value = HeaderValue::from_str(&basic).map_err(|_| wrong())?;
+        let mut value = HeaderValue::from_str(&basic).map_err(|_invalid| wrong())?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
