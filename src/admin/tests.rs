@@ -265,6 +265,42 @@ impl Api for Fake {
         Ok(Cancelling { id })
     }
 
+    async fn approve(
+        &self,
+        _database: String,
+        _request: ApproveRequest,
+    ) -> Result<Approval, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn approvals(
+        &self,
+        _database: String,
+        _plan: Option<String>,
+    ) -> Result<Approvals, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn revoke(
+        &self,
+        _database: String,
+        _request: RevokeRequest,
+    ) -> Result<Approval, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn gonogo(&self, _database: String, _request: GoNoGoRequest) -> Result<GoNoGo, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn decide(
+        &self,
+        _database: String,
+        _request: DecideRequest,
+    ) -> Result<Decision, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
     async fn acknowledge(
         &self,
         id: String,

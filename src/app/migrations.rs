@@ -32,6 +32,7 @@ pub(super) fn runner(
         write_back: migrate.write_back,
         preflight: migrate.preflight,
         backup: migrate.backup,
+        approvals: migrate.approvals,
         hooks: migrate.hooks,
         notify: migrate.notify,
         ..Options::default()

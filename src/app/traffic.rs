@@ -138,6 +138,10 @@ impl Traffic for Windows {
         }
     }
 
+    fn transactions(&self, database: &str) -> Option<u64> {
+        Some(self.controller.sessions().totals(database).transactions)
+    }
+
     async fn finish(&self, grant: Grant, finish: Finish) {
         let window = {
             let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ mod preflight;
 mod read_only;
 mod report_files;
 mod serve;
+mod timing;
 mod window;
 
 use std::ffi::OsString;

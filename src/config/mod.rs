@@ -3,6 +3,7 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod approvals;
 mod auth;
 mod backup;
 mod bare;
@@ -36,6 +37,7 @@ mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
+pub use approvals::Approvals;
 pub use cap::{AskedCap, BadCap};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;

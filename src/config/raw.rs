@@ -133,6 +133,7 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        approvals: RawApprovals,
         hooks: Option<Vec<RawHook>>,
         notify: Option<Vec<RawNotify>>,
     }
@@ -167,6 +168,16 @@ section! {
         command: Option<String>,
         pg_dump: Option<PathBuf>,
         pg_restore: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// `[migrate.approvals]`
+    RawApprovals {
+        roles: Option<Vec<String>>,
+        required: Option<bool>,
+        expire: Option<HumanDuration>,
+        rollback_by: Option<bool>,
     }
 }
 

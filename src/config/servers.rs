@@ -194,6 +194,7 @@ impl Check<'_> {
             write_back: migrate.write_back.unwrap_or_default(),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
+            approvals: self.approvals(migrate.approvals),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Host;
+use super::approvals::Approvals;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::passfile::Passfile;
@@ -130,6 +131,8 @@ pub struct MigrateRole {
     pub preflight: Preflight,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Who has to say yes to a plan.
+    pub approvals: Approvals,
     /// Commands that a run waits for.
     pub hooks: Vec<Hook>,
     /// Who is told how a run goes.

@@ -8,6 +8,7 @@
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
 mod adopt;
+pub mod approvals;
 pub mod backup;
 mod batch;
 pub mod catalog;
@@ -15,6 +16,7 @@ mod class;
 mod connect;
 pub mod directives;
 mod execute;
+pub mod gonogo;
 mod history;
 pub mod lint;
 mod lock;
@@ -34,6 +36,7 @@ pub mod split;
 mod status;
 mod stop;
 mod survey;
+pub mod timing;
 mod traffic;
 pub mod types;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Hook, Notify, Preflight};
+use crate::config::{Approvals, Backup, Hook, Notify, Preflight};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Who has to say yes to a plan.
+    pub approvals: Approvals,
     /// Commands that a run waits for.
     pub hooks: Vec<Hook>,
     /// Who is told how a run goes.
@@ -58,6 +60,7 @@ impl Default for Options {
             down_required: true,
             write_back: false,
             backup: Backup::default(),
+            approvals: Approvals::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
             finished_runs_max: 100,

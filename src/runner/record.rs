@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::approvals::Decision;
 use super::report::Report;
 use super::stop::{Stop, StopReason};
 use super::types::{Direction, Event, EventKind, RunState, RunSummary, RunView};
@@ -129,6 +130,17 @@ impl Run {
     pub(super) fn acknowledge(&self, by: &str) {
         self.acked.send_replace(Some(Instant::now()));
         self.note(format!("acknowledged by {by}"));
+    }
+
+    /// Adds a decision to the report of a run that is over.
+    pub(super) fn decide(&self, decision: Decision) {
+        let text = format!("{} decided by {}", decision.decision.as_str(), decision.by);
+        let data = json!({ "decision": decision });
+        self.change(EventKind::Note, text, data, |progress| {
+            if let Some(report) = &mut progress.report {
+                report.decision = Some(decision);
+            }
+        });
     }
 
     /// When somebody has last acknowledged the run.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::approvals::Decision;
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
@@ -57,6 +58,12 @@ pub struct Report {
     /// Every hook that ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookReport>,
+    /// Who would have led back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_by: Option<String>,
+    /// What was decided about it afterwards, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// What went wrong first.
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
@@ -85,6 +92,8 @@ impl Report {
             files: Vec::new(),
             windows: Vec::new(),
             hooks: Vec::new(),
+            rollback_by: request.rollback_by.clone(),
+            decision: None,
             failure: Some(Failure::new(
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),

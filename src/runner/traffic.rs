@@ -18,6 +18,11 @@ pub trait Traffic: Send + Sync + 'static {
     /// Dropping the future gives the window back: traffic runs again.
     fn begin(&self, request: WindowRequest) -> impl Future<Output = Result<Grant, Refused>> + Send;
 
+    /// How many transactions of a database have ended since the proxy began; `None` if nobody knows.
+    fn transactions(&self, _database: &str) -> Option<u64> {
+        None
+    }
+
     /// Ends the window. Called exactly once for each grant, unless the process dies or the run
     /// panics; a grant that is dropped instead ends as its own deadline says.
     fn finish(&self, grant: Grant, finish: Finish) -> impl Future<Output = ()> + Send;

@@ -188,7 +188,8 @@ impl<'a> Course<'a> {
                 (self.alarm, self.escalated) = (Some(now), false);
             }
             RunState::Succeeded | RunState::Cancelled => self.alarm = None,
-            RunState::Preflight
+            RunState::Waiting
+            | RunState::Preflight
             | RunState::Backup
             | RunState::Holding
             | RunState::Draining

@@ -9,8 +9,10 @@
 //! ```
 
 mod backup;
+mod go;
 mod hooks;
 mod prepare;
+mod waiting;
 mod window;
 
 use std::sync::Arc;

@@ -28,6 +28,7 @@ impl<T: Traffic> Job<T> {
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<(Executor<'_>, Plan), End> {
+        self.wait_for_time(stop, findings).await?;
         self.run.enter(RunState::Preflight, "preflight begins");
         let phase = HookPhase::BeforePreflight;
         self.hooks_before(phase, stop, findings).await?;
@@ -121,7 +122,11 @@ impl<T: Traffic> Job<T> {
             database: &self.run.database,
             whole: false,
         };
-        let found = preflight::examine(ledger, &subject).await;
+        let mut found = preflight::examine(ledger, &subject).await;
+        if let Some(plan) = &found.plan {
+            let people = self.people(ledger, plan).await;
+            found.checks.extend(people);
+        }
         let not_passed = found.not_passed();
         let forced = self.request.force && found.may_be_forced();
         self.add_checks(findings, found.checks);

@@ -1,0 +1,37 @@
+//! What has to be settled among people before a run begins: approvals, and who would lead back.
+
+use super::Job;
+use crate::runner::approvals;
+use crate::runner::history::Ledger;
+use crate::runner::plan::Plan;
+use crate::runner::preflight::Check;
+use crate::runner::survey::plan_report;
+use crate::runner::traffic::Traffic;
+use crate::runner::types::Direction;
+
+impl<T: Traffic> Job<T> {
+    /// The checks that are about people. The way down needs nobody's approval: whoever leads back must
+    /// not wait for it.
+    pub(super) async fn people(&self, ledger: &Ledger, plan: &Plan) -> Vec<Check> {
+        let settings = &self.options.approvals;
+        let mut checks = Vec::new();
+        if self.request.direction == Direction::Down || plan.steps.is_empty() {
+            return checks;
+        }
+        let database = &self.run.database;
+        if settings.required {
+            let owner = self.options.owner.as_deref();
+            let report = plan_report(&self.connector, database, owner, plan).await;
+            checks.push(match report.map(|it| it.hash) {
+                Ok(Some(hash)) => approvals::check(ledger, settings, database, &hash).await,
+                Ok(None) => Check::failed("approvals", "the plan has no hash to approve"),
+                Err(error) => Check::unknown("approvals", &error),
+            });
+        }
+        if settings.rollback_by {
+            let named = self.request.rollback_by.as_deref();
+            checks.push(approvals::rollback_executor(named));
+        }
+        checks
+    }
+}
