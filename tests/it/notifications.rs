@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::backups::noted;
@@ -30,6 +31,8 @@ fn files() -> Vec<PostedFile> {
 struct Hooked {
     url: String,
     got: Arc<Mutex<Vec<String>>>,
+    /// Ends with it.
+    _server: JoinSet<()>,
 }
 
 impl Hooked {
@@ -45,7 +48,8 @@ impl Hooked {
             address.port()
         );
         let theirs = Arc::clone(&got);
-        tokio::spawn(async move {
+        let mut server = JoinSet::new();
+        server.spawn(async move {
             let mut count = 0;
             loop {
                 let (tcp, _) = listener.accept().await.expect("a client");
@@ -62,7 +66,11 @@ impl Hooked {
                 theirs.lock().expect("no panic").push(body);
             }
         });
-        Self { url, got }
+        Self {
+            url,
+            got,
+            _server: server,
+        }
     }
 
     fn got(&self) -> Vec<Value> {
