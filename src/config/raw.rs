@@ -136,6 +136,15 @@ section! {
         approvals: RawApprovals,
         hooks: Option<Vec<RawHook>>,
         notify: Option<Vec<RawNotify>>,
+        retry: RawRetry,
+    }
+}
+
+section! {
+    /// `[migrate.retry]`
+    RawRetry {
+        tries: Option<usize>,
+        time: Option<HumanDuration>,
     }
 }
 
