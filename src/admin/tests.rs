@@ -16,7 +16,11 @@ use super::types::{
 };
 use super::*;
 use crate::config::{Bypass, Preset};
+use crate::runner::approvals::{
+    Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
+};
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
