@@ -276,6 +276,7 @@ impl Fake {
             exit_code: None,
             events: vec![],
             report: None,
+            watch: None,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(super) fn runner(
         write_back: migrate.write_back,
         preflight: migrate.preflight,
         backup: migrate.backup,
+        thresholds: migrate.thresholds,
+        log: migrate.log,
         ..Options::default()
     };
     let config = Arc::clone(config);

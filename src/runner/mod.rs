@@ -18,6 +18,7 @@ mod execute;
 mod history;
 pub mod lint;
 mod lock;
+mod log;
 mod options;
 pub mod plan;
 pub mod preflight;
@@ -35,6 +36,7 @@ mod stop;
 mod survey;
 mod traffic;
 pub mod types;
+pub mod watcher;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,7 +66,8 @@ use source::MigrationSet;
 use stop::Stop;
 use survey::{Survey, SurveyError};
 use types::{
-    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport, StatusRequest,
+    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, Running, StatusReport,
+    StatusRequest,
 };
 
 /// Starts runs, and answers for those it started.
@@ -74,6 +77,8 @@ pub struct Runner<T> {
     options: Options,
     tasks: TaskTracker,
     runs: Arc<Mutex<Runs>>,
+    /// Writes down what happens in runs.
+    log: Option<Arc<log::Log>>,
     /// Tells what is no run that the process will end.
     stopping: watch::Sender<Option<StopReason>>,
 }
@@ -125,6 +130,7 @@ impl<T: Traffic> Runner<T> {
     ) -> Self {
         let connector = Arc::new(connector);
         Self {
+            log: log::Log::new(&options.log),
             traffic,
             connector,
             options,
@@ -156,6 +162,9 @@ impl<T: Traffic> Runner<T> {
         }
         runs.live.insert(database.to_owned(), Arc::clone(&run));
         drop(runs);
+        if let Some(log) = &self.log {
+            self.tasks.spawn(Arc::clone(log).follow(Arc::clone(&run)));
+        }
 
         // The reading holds the texts now.
         let request = MigrationRequest {
@@ -212,6 +221,17 @@ impl<T: Traffic> Runner<T> {
         self.runs().live.get(database).map(|run| run.id.clone())
     }
 
+    /// The same, and what its watcher sees.
+    fn running(&self, database: &str) -> Option<Running> {
+        let runs = self.runs();
+        let run = runs.live.get(database)?;
+        Some(Running {
+            id: run.id.clone(),
+            state: run.state(),
+            watch: run.now(),
+        })
+    }
+
     /// A run that is going on: its database, and its name.
     pub fn any_live(&self) -> Option<(String, String)> {
         let runs = self.runs();
@@ -244,6 +264,7 @@ impl<T: Traffic> Runner<T> {
         let mut report = status::status(set, &known.rows, today());
         report.problems = texts(&known.problems);
         report.notes = known.notes;
+        report.running = self.running(database);
         Ok(report)
     }
 

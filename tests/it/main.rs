@@ -95,6 +95,7 @@ mod runner_fails;
 mod runner_sources;
 mod runner_stops;
 mod runner_survives;
+mod runner_watched;
 mod scopes;
 mod servers_come_and_go;
 mod socket_activation;

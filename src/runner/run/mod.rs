@@ -32,6 +32,7 @@ use super::source::Reading;
 use super::stop::{Stop, StopReason};
 use super::traffic::{Finish, Traffic};
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
+use super::watcher::{Breach, Watcher, breaches};
 
 /// Everything a run works with.
 pub(super) struct Job<T> {
@@ -54,6 +55,7 @@ struct Findings {
     windows: Vec<WindowReport>,
     failure: Option<Failure>,
     held: Option<String>,
+    breaches: Vec<Breach>,
 }
 
 /// How a run ends.
@@ -85,6 +87,7 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
+        let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
             if window
                 .as_ref()
@@ -107,8 +110,10 @@ impl<T: Traffic> Job<T> {
             self.tell_start(step, index, plan.steps.len());
             let begun = Instant::now();
             let stop = stop.clone().with_window(window.as_ref().map(Window::end));
+            watcher.begin_file(&step.file);
             let ending = executor.run(step, &stop).await;
             findings.files.push(FileReport {
+                watch: watcher.end_file(),
                 batches: executor.take_batches(),
                 ..file_report(step, &ending, millis(begun.elapsed()))
             });
@@ -122,6 +127,8 @@ impl<T: Traffic> Job<T> {
         }
         let finish = self.finish(end, window.is_some(), findings);
         self.end_window(&mut window, finish, findings).await;
+        watcher.end().await;
+        let end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
     }
 
@@ -169,6 +176,21 @@ impl<T: Traffic> Job<T> {
         );
         findings.failure = Some(failure);
         Err((state, exit))
+    }
+
+    /// A run that did all it should, and not as it should, ends with 3.
+    fn hold_against_thresholds(&self, end: End, findings: &mut Findings) -> End {
+        findings.breaches = breaches(&findings.files, &self.options.thresholds);
+        for breach in &findings.breaches {
+            let text = format!("threshold not kept: {breach}");
+            self.run.tell(EventKind::Note, text, json!(breach));
+        }
+        match end {
+            (RunState::Succeeded, Exit::Success) if !findings.breaches.is_empty() => {
+                (RunState::Succeeded, Exit::Postflight)
+            }
+            end => end,
+        }
     }
 
     fn stopped(&self, findings: &mut Findings, reason: &StopReason) -> End {
@@ -222,6 +244,7 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            breaches,
         } = findings;
         Report {
             finished_at,
@@ -236,6 +259,7 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            breaches,
             ..Report::unexpected(&self.run, &self.request)
         }
     }
@@ -279,5 +303,6 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         statements: step.script.statements().len(),
         elapsed_ms,
         batches: None,
+        watch: None,
     }
 }
