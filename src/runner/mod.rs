@@ -7,6 +7,7 @@
 //! or, where a statement cannot, statement by statement and recorded as dirty until the last has
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
+pub mod account;
 mod adopt;
 pub mod backup;
 mod batch;
@@ -15,6 +16,7 @@ mod class;
 mod connect;
 pub mod directives;
 mod execute;
+mod gauges;
 mod history;
 pub mod lint;
 mod lock;
@@ -51,8 +53,9 @@ pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
-pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
+pub use traffic::{Felt, Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
+use crate::metrics::Metrics;
 use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
 use lint::LintReport;
@@ -77,6 +80,8 @@ pub struct Runner<T> {
     options: Options,
     tasks: TaskTracker,
     runs: Arc<Mutex<Runs>>,
+    /// Where what is measured of databases is recorded.
+    metrics: Option<Arc<Metrics>>,
     /// Writes down what happens in runs.
     log: Option<Arc<log::Log>>,
     /// Tells what is no run that the process will end.
@@ -130,6 +135,7 @@ impl<T: Traffic> Runner<T> {
     ) -> Self {
         let connector = Arc::new(connector);
         Self {
+            metrics: None,
             log: log::Log::new(&options.log),
             traffic,
             connector,
@@ -180,6 +186,7 @@ impl<T: Traffic> Runner<T> {
         let job = Job {
             traffic: Arc::clone(&self.traffic),
             connector: Arc::clone(&self.connector),
+            metrics: self.metrics.clone(),
             options: self.options.clone(),
             run: Arc::clone(&run),
             request,
@@ -265,6 +272,7 @@ impl<T: Traffic> Runner<T> {
         report.problems = texts(&known.problems);
         report.notes = known.notes;
         report.running = self.running(database);
+        self.measure_beside(database, &report);
         Ok(report)
     }
 

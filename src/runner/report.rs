@@ -11,6 +11,7 @@ use super::record::Run;
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
+use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
 use super::watcher::{Breach, Watched};
 
@@ -186,6 +187,9 @@ pub struct WindowReport {
     pub lasted_ms: u64,
     /// What the drain has to say.
     pub drain: serde_json::Value,
+    /// What clients felt of it, as of its end; none if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub felt: Option<Felt>,
 }
 
 /// What went wrong, and where.

@@ -21,6 +21,7 @@ use self::window::Window;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
+use super::gauges;
 use super::history::Ledger;
 use super::options::Options;
 use super::plan::{Plan, Step};
@@ -33,11 +34,13 @@ use super::stop::{Stop, StopReason};
 use super::traffic::{Finish, Traffic};
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
 use super::watcher::{Breach, Watcher, breaches};
+use crate::metrics::Metrics;
 
 /// Everything a run works with.
 pub(super) struct Job<T> {
     pub(super) traffic: Arc<T>,
     pub(super) connector: Arc<Connector>,
+    pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) options: Options,
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
@@ -280,6 +283,10 @@ impl<T: Traffic> Job<T> {
                 self.run
                     .note(format!("the end of the run could not be recorded: {error}"));
             }
+        }
+        if let Some(metrics) = &self.metrics {
+            let history = self.request.history.as_deref();
+            gauges::measure(metrics, &ledger, (&self.reading, history), report).await;
         }
         ledger.close().await;
     }
