@@ -46,8 +46,8 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Backup, Config, ControlRole, Database, Hold, Ladder,
-    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Role, RunLog, Target,
-    Thresholds, Tls, Upstream,
+    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Retry, Role, RunLog,
+    Target, Thresholds, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};

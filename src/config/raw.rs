@@ -134,6 +134,15 @@ section! {
         backup: RawBackup,
         thresholds: RawThresholds,
         log: RawRunLog,
+        retry: RawRetry,
+    }
+}
+
+section! {
+    /// `[migrate.retry]`
+    RawRetry {
+        tries: Option<usize>,
+        time: Option<HumanDuration>,
     }
 }
 

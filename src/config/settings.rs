@@ -133,6 +133,8 @@ pub struct MigrateRole {
     pub thresholds: Thresholds,
     /// Where what happens in runs is written down.
     pub log: RunLog,
+    /// How often a statement is tried that meets a lock.
+    pub retry: Retry,
 }
 
 /// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends
@@ -164,6 +166,24 @@ impl Default for RunLog {
             dir: None,
             max_bytes: 16 << 20,
             keep: 20,
+        }
+    }
+}
+
+/// `[migrate.retry]`: how often a statement is tried that meets a lock (55P03) or a deadlock (40P01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries of a statement, the first one counted.
+    pub tries: u32,
+    /// How long they may take in all, the waits for the lock and the pauses counted.
+    pub time: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            tries: 5,
+            time: Duration::from_secs(30),
         }
     }
 }

@@ -94,6 +94,7 @@ mod runner_batches;
 mod runner_directives;
 mod runner_fails;
 mod runner_report;
+mod runner_retries;
 mod runner_sources;
 mod runner_stops;
 mod runner_survives;

@@ -3,6 +3,9 @@
 mod batches;
 mod claims;
 mod concurrent;
+mod remains;
+mod retry;
+mod single;
 mod transaction;
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
 use super::watcher;
+use crate::config::Retry;
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub(super) struct Settings {
     pub(super) cancel_wait: Duration,
     /// How long to ask how a file ended when its connection was lost.
     pub(super) settle_wait: Duration,
+    /// How often a statement is tried that meets a lock.
+    pub(super) retry: Retry,
     /// Which tool is told besides.
     pub(super) write_back: Option<WriteBack>,
 }
@@ -45,8 +51,13 @@ pub(super) struct Settings {
 impl Settings {
     /// How long a statement of a file waits for each lock.
     fn lock_timeout(&self, step: &Step) -> String {
+        milliseconds(self.lock_wait(step))
+    }
+
+    /// The same as a time.
+    fn lock_wait(&self, step: &Step) -> Duration {
         let own = step.script.directives().lock_timeout;
-        milliseconds(own.unwrap_or(self.lock_timeout))
+        own.unwrap_or(self.lock_timeout)
     }
 
     /// How long a statement of a file may run.
