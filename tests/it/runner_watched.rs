@@ -68,8 +68,7 @@ async fn who_waits_and_which_locks_are_held_is_in_events_and_report() {
     assert_eq!(view.watch, None);
     let told = texts(&view, EventKind::Watch);
     assert!(
-        told.iter()
-            .any(|it| it.contains("1_a.up.sql: ")),
+        told.iter().any(|it| it.contains("1_a.up.sql: ")),
         "{told:?}"
     );
     let report = view.report.expect("a report");
