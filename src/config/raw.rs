@@ -136,6 +136,8 @@ section! {
         approvals: RawApprovals,
         hooks: Option<Vec<RawHook>>,
         notify: Option<Vec<RawNotify>>,
+        thresholds: RawThresholds,
+        log: RawRunLog,
         retry: RawRetry,
     }
 }
@@ -187,6 +189,24 @@ section! {
         required: Option<bool>,
         expire: Option<HumanDuration>,
         rollback_by: Option<bool>,
+    }
+}
+
+section! {
+    /// `[migrate.thresholds]`
+    RawThresholds {
+        lock_held: Option<DurationOrNever>,
+        lock_wait: Option<DurationOrNever>,
+        blocked: Option<CountOrNone>,
+    }
+}
+
+section! {
+    /// `[migrate.log]`
+    RawRunLog {
+        dir: Option<PathBuf>,
+        max_bytes: Option<ByteSize>,
+        keep: Option<usize>,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Approvals, Backup, Hook, Notify, Preflight, Retry};
+use crate::config::{Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, Thresholds};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub struct Options {
     pub hooks: Vec<Hook>,
     /// Who is told how a run goes.
     pub notify: Vec<Notify>,
+    /// What is asked of a run besides that its files are applied.
+    pub thresholds: Thresholds,
+    /// Where what happens is written down.
+    pub log: RunLog,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -66,6 +70,8 @@ impl Default for Options {
             approvals: Approvals::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
+            thresholds: Thresholds::default(),
+            log: RunLog::default(),
             finished_runs_max: 100,
         }
     }

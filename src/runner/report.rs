@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::approvals::Decision;
+use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
@@ -12,7 +12,9 @@ use super::record::Run;
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
+use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
+use super::watcher::{Breach, Watched};
 use crate::config::HookPhase;
 
 /// The report of a run.
@@ -58,6 +60,9 @@ pub struct Report {
     /// Every hook that ran.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookReport>,
+    /// The approvals of its plan that held when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     /// Who would have led back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_by: Option<String>,
@@ -68,6 +73,9 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
     pub held: Option<String>,
+    /// The limits of `[migrate.thresholds]` that it did not keep to: exit code 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 impl Report {
@@ -92,13 +100,24 @@ impl Report {
             files: Vec::new(),
             windows: Vec::new(),
             hooks: Vec::new(),
+            approvals: Vec::new(),
             rollback_by: request.rollback_by.clone(),
             decision: None,
             failure: Some(Failure::new(
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),
             held: None,
+            breaches: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A report of a run that has done nothing.
+    pub(super) fn for_test(run: &Run) -> Self {
+        let request = serde_json::from_value(serde_json::json!({"direction": "up", "files": []}));
+        Self::unexpected(run, &request.expect("a request"))
     }
 }
 
@@ -110,6 +129,11 @@ impl fmt::Display for Report {
             (_, RunState::Succeeded) => write!(f, "done: {} files", self.files.len()),
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
+        }?;
+        match self.breaches.len() {
+            0 => Ok(()),
+            1 => f.write_str(", but a threshold was not kept"),
+            many => write!(f, ", but {many} thresholds were not kept"),
         }
     }
 }
@@ -134,6 +158,9 @@ pub struct FileReport {
     /// What its batches did; none for a file that runs whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<BatchReport>,
+    /// What its watcher saw; none if it ended before anybody looked, or nobody could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watched>,
 }
 
 /// What the batches of a file did, those of earlier runs included.
@@ -178,6 +205,9 @@ pub struct WindowReport {
     pub lasted_ms: u64,
     /// What the drain has to say.
     pub drain: serde_json::Value,
+    /// What clients felt of it, as of its end; none if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub felt: Option<Felt>,
 }
 
 /// A command of the operator that the run has waited for.

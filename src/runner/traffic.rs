@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +21,11 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// How many transactions of a database have ended since the proxy began; `None` if nobody knows.
     fn transactions(&self, _database: &str) -> Option<u64> {
+        None
+    }
+
+    /// What clients feel of a window now; `None` if nobody can tell.
+    fn felt(&self, _grant: &Grant) -> Option<Felt> {
         None
     }
 
@@ -65,6 +71,15 @@ pub struct Grant {
     pub lost: watch::Receiver<Option<String>>,
     /// What the drain has to say, for the report.
     pub report: serde_json::Value,
+}
+
+/// What clients feel of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Felt {
+    /// Clients whose next transaction waits.
+    pub held: u64,
+    /// How long the longest of them has waited, in milliseconds.
+    pub longest_ms: u64,
 }
 
 /// What happens to those who wait when a window ends.

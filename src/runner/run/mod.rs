@@ -22,9 +22,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::window::Window;
+use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
+use super::gauges;
 use super::history::Ledger;
 use super::options::Options;
 use super::plan::{Plan, Step};
@@ -36,12 +38,15 @@ use super::source::Reading;
 use super::stop::{Stop, StopReason};
 use super::traffic::Traffic;
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
+use super::watcher::{Breach, Watcher, breaches};
 use crate::config::HookPhase;
+use crate::metrics::Metrics;
 
 /// Everything a run works with.
 pub(super) struct Job<T> {
     pub(super) traffic: Arc<T>,
     pub(super) connector: Arc<Connector>,
+    pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) options: Options,
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
@@ -62,8 +67,10 @@ struct Findings {
     failure: Option<Failure>,
     held: Option<String>,
     hooks: Vec<HookReport>,
+    approvals: Vec<Approval>,
     /// Why traffic is not to be let in although the state is known.
     stay: Option<String>,
+    breaches: Vec<Breach>,
 }
 
 /// How a run ends.
@@ -99,6 +106,7 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
+        let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
             if window
                 .as_ref()
@@ -124,8 +132,10 @@ impl<T: Traffic> Job<T> {
             self.tell_start(step, index, plan.steps.len());
             let begun = Instant::now();
             let stop = stop.clone().with_window(window.as_ref().map(Window::end));
+            watcher.begin_file(&step.file);
             let ending = executor.run(step, &stop).await;
             findings.files.push(FileReport {
+                watch: watcher.end_file(),
                 batches: executor.take_batches(),
                 ..file_report(step, &ending, millis(begun.elapsed()))
             });
@@ -143,6 +153,8 @@ impl<T: Traffic> Job<T> {
             end = after.await.err().unwrap_or(end);
         }
         end = self.reopen(end, &mut window, findings).await;
+        watcher.end().await;
+        let end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
     }
 
@@ -209,6 +221,21 @@ impl<T: Traffic> Job<T> {
         Err((state, exit))
     }
 
+    /// A run that did all it should, and not as it should, ends with 3.
+    fn hold_against_thresholds(&self, end: End, findings: &mut Findings) -> End {
+        findings.breaches = breaches(&findings.files, &self.options.thresholds);
+        for breach in &findings.breaches {
+            let text = format!("threshold not kept: {breach}");
+            self.run.tell(EventKind::Note, text, json!(breach));
+        }
+        match end {
+            (RunState::Succeeded, Exit::Success) if !findings.breaches.is_empty() => {
+                (RunState::Succeeded, Exit::Postflight)
+            }
+            end => end,
+        }
+    }
+
     fn stopped(&self, findings: &mut Findings, reason: &StopReason) -> End {
         let failure = Failure::new(reason.to_string());
         self.run
@@ -261,7 +288,9 @@ impl<T: Traffic> Job<T> {
             failure,
             held,
             hooks,
+            approvals,
             stay: _,
+            breaches,
         } = findings;
         Report {
             finished_at,
@@ -277,6 +306,8 @@ impl<T: Traffic> Job<T> {
             failure,
             held,
             hooks,
+            approvals,
+            breaches,
             ..Report::unexpected(&self.run, &self.request)
         }
     }
@@ -297,6 +328,10 @@ impl<T: Traffic> Job<T> {
                 self.run
                     .note(format!("the end of the run could not be recorded: {error}"));
             }
+        }
+        if let Some(metrics) = &self.metrics {
+            let history = self.request.history.as_deref();
+            gauges::measure(metrics, &ledger, (&self.reading, history), report).await;
         }
         ledger.close().await;
     }
@@ -320,5 +355,6 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         statements: step.script.statements().len(),
         elapsed_ms,
         batches: None,
+        watch: None,
     }
 }

@@ -124,7 +124,7 @@ impl<T: Traffic> Job<T> {
         };
         let mut found = preflight::examine(ledger, &subject).await;
         if let Some(plan) = &found.plan {
-            let people = self.people(ledger, plan).await;
+            let people = self.people(ledger, plan, findings).await;
             found.checks.extend(people);
         }
         let not_passed = found.not_passed();
