@@ -90,7 +90,9 @@ impl<T: Traffic> Job<T> {
             let stop = self.last_words().with_window(Some(ours.end()));
             let phase = HookPhase::BeforeReopening;
             if let Err(failed) = self.hooks(phase, &stop, Some(end), findings).await {
-                if failed.then == Then::Stay && failed.stopped.is_none() {
+                // A process that stops lets everybody go; a window that ends is no answer.
+                let stops = failed.stopped == Some(StopReason::Shutdown);
+                if failed.then == Then::Stay && !stops {
                     findings.stay = Some(failed.failure.to_string());
                 }
                 // What went wrong first is the reason that counts.
