@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::approvals::Decision;
 use super::report::Report;
@@ -37,7 +36,7 @@ pub(super) struct Run {
     changed: watch::Sender<u64>,
     stop: watch::Sender<Option<StopReason>>,
     /// When somebody has last said that he looks after it.
-    acked: watch::Sender<Option<Instant>>,
+    acked: watch::Sender<Option<tokio::time::Instant>>,
 }
 
 #[derive(Debug)]
@@ -178,7 +177,7 @@ impl Run {
 
     /// Takes down that somebody looks after the run, also when it is over.
     pub(super) fn acknowledge(&self, by: &str) {
-        self.acked.send_replace(Some(Instant::now()));
+        self.acked.send_replace(Some(tokio::time::Instant::now()));
         self.note(format!("acknowledged by {by}"));
     }
 
@@ -194,7 +193,7 @@ impl Run {
     }
 
     /// When somebody has last acknowledged the run.
-    pub(super) fn acked(&self) -> watch::Receiver<Option<Instant>> {
+    pub(super) fn acked(&self) -> watch::Receiver<Option<tokio::time::Instant>> {
         self.acked.subscribe()
     }
 
