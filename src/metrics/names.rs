@@ -74,6 +74,8 @@ names! {
         "How long one client waited at the gate.";
     DRAIN_DURATION = "pgdrain_drain_duration_seconds" Histogram Seconds []
         "From the hold to the proof that nothing runs.";
+    WORKER_TASKS = "pgdrain_worker_tasks" Gauge Count ["worker"]
+        "What runs on a worker thread: its sessions, and on the first also what takes new ones.";
     CONNECTIONS = "pgdrain_connections_total" Counter Count []
         "Clients that were accepted, whatever became of them.";
     SERVER_CONNECT_FAILURES = "pgdrain_server_connect_failures_total" Counter Count []
