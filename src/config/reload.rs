@@ -74,6 +74,8 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.retry.tries" Restart migrate.retry.tries;
+    "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
     "migrate.backup.jobs" Restart migrate.backup.jobs;
     "migrate.backup.keep" Restart migrate.backup.keep;
@@ -81,6 +83,12 @@ const ROWS: &[Row] = rows! {
     "migrate.backup.command" Restart migrate.backup.command;
     "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
     "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
+    "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
+    "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
+    "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
+    "migrate.log.dir" Restart migrate.log.dir;
+    "migrate.log.max_bytes" Restart migrate.log.max_bytes;
+    "migrate.log.keep" Restart migrate.log.keep;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

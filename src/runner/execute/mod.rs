@@ -3,6 +3,9 @@
 mod batches;
 mod claims;
 mod concurrent;
+mod remains;
+mod retry;
+mod single;
 mod transaction;
 
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
+use super::watcher;
+use crate::config::Retry;
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub(super) struct Settings {
     pub(super) cancel_wait: Duration,
     /// How long to ask how a file ended when its connection was lost.
     pub(super) settle_wait: Duration,
+    /// How often a statement is tried that meets a lock.
+    pub(super) retry: Retry,
     /// Which tool is told besides.
     pub(super) write_back: Option<WriteBack>,
 }
@@ -44,8 +51,13 @@ pub(super) struct Settings {
 impl Settings {
     /// How long a statement of a file waits for each lock.
     fn lock_timeout(&self, step: &Step) -> String {
+        milliseconds(self.lock_wait(step))
+    }
+
+    /// The same as a time.
+    fn lock_wait(&self, step: &Step) -> Duration {
         let own = step.script.directives().lock_timeout;
-        milliseconds(own.unwrap_or(self.lock_timeout))
+        own.unwrap_or(self.lock_timeout)
     }
 
     /// How long a statement of a file may run.
@@ -172,12 +184,7 @@ impl<'a> Executor<'a> {
         }
         let run = Arc::clone(self.run);
         let on_notice = Box::new(move |notice: &tokio_postgres::error::DbError| {
-            let text = format!("{}: {}", notice.severity(), notice.message());
-            run.tell(
-                EventKind::Notice,
-                text,
-                json!({ "sqlstate": notice.code().code() }),
-            );
+            watcher::heard(&run, notice);
         });
         let connected = self.connector.connect(&self.run.database, on_notice).await;
         let session = connected.map_err(|error| Failure::new(error.to_string()))?;
@@ -191,7 +198,12 @@ impl<'a> Executor<'a> {
     /// Runs a file to an end, or until told to stop.
     pub(super) async fn run(&mut self, step: &Step, stop: &Stop) -> Ending {
         if let Err(failure) = self.prepare(stop).await {
-            return Ending::RolledBack(failure.in_file(step));
+            let failure = failure.in_file(step);
+            // Nothing was changed: what was begun before still is.
+            return match step.begun {
+                true => Ending::Begun(failure),
+                false => Ending::RolledBack(failure),
+            };
         }
         match (step.script.mode(), step.script.batch()) {
             (TxMode::Batches, Some(batch)) => self.run_batches(step, batch, stop).await,
