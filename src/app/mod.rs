@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::config::{Config, Limits, Shared, Source};
+use crate::config::{Config, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -136,7 +136,7 @@ pub async fn run(
         (Found::Nobody, None) => bail!("nobody opened the journal"),
     };
 
-    raise_file_limit(&config.limits);
+    raise_file_limit(&config);
     let (tasks, sessions_tasks) = (Tasks::at_home(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::kept_in(
@@ -261,6 +261,9 @@ pub async fn run(
 /// Files that are open besides the two sockets of each session.
 const FILES_BESIDES: u64 = 128;
 
+/// Those that a worker has for its runtime, at most.
+const FILES_PER_WORKER: usize = 8;
+
 /// Keeps asking the standbys that take reads.
 fn watch_standbys(
     config: &Arc<Shared>,
@@ -282,8 +285,10 @@ fn watch_standbys(
 
 /// Each session takes two files, whoever has not come so far one, and so does a cancel request on
 /// its way; systems start a process with few: asks for all it may have.
-fn raise_file_limit(limits: &Limits) {
+fn raise_file_limit(config: &Config) {
+    let limits = &config.limits;
     let needed = 2 * limits.connections + limits.logins + limits.cancels;
+    let needed = needed + FILES_PER_WORKER * config.workers;
     let needed = needed as u64 + FILES_BESIDES;
     match rlimit::increase_nofile_limit(needed) {
         Ok(limit) if limit < needed => tracing::warn!(
