@@ -7,12 +7,17 @@ use hyper::StatusCode;
 
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody, ErrorDetail, Events,
-    MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
-    Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
+    ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
+    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 use crate::runner::account::Account;
+use crate::runner::approvals::{
+    Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
+};
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
@@ -187,6 +192,48 @@ pub trait Api: Send + Sync + 'static {
         id: String,
         request: CancelRequest,
     ) -> impl Future<Output = Result<Cancelling, ApiError>> + Send;
+
+    /// Takes down that somebody looks after a migration.
+    fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> impl Future<Output = Result<Acknowledged, ApiError>> + Send;
+
+    /// Takes down that a plan is approved.
+    fn approve(
+        &self,
+        database: String,
+        request: ApproveRequest,
+    ) -> impl Future<Output = Result<Approval, ApiError>> + Send;
+
+    /// What was approved, of one plan or of all.
+    fn approvals(
+        &self,
+        database: String,
+        plan: Option<String>,
+    ) -> impl Future<Output = Result<Approvals, ApiError>> + Send;
+
+    /// Takes an approval back.
+    fn revoke(
+        &self,
+        database: String,
+        request: RevokeRequest,
+    ) -> impl Future<Output = Result<Approval, ApiError>> + Send;
+
+    /// What speaks for and against running the files up. Writes nothing.
+    fn gonogo(
+        &self,
+        database: String,
+        request: GoNoGoRequest,
+    ) -> impl Future<Output = Result<GoNoGo, ApiError>> + Send;
+
+    /// Takes down what is to be done about a migration that failed.
+    fn decide(
+        &self,
+        database: String,
+        request: DecideRequest,
+    ) -> impl Future<Output = Result<Decision, ApiError>> + Send;
 }
 
 /// Who asks, as far as the connection tells.

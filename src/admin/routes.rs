@@ -209,6 +209,39 @@ where
             let cancelling = api.cancel_migration(found.parameter, request).await?;
             Ok(json(StatusCode::ACCEPTED, &cancelling))
         }
+        Endpoint::ApproveMigration => {
+            let database = one(found.parameter)?;
+            let approval = api.approve(database, parse(&body)?).await?;
+            Ok(json(StatusCode::CREATED, &approval))
+        }
+        Endpoint::MigrationApprovals => {
+            let [plan] = query.only(["plan"])?;
+            let approvals = api.approvals(one(found.parameter)?, plan).await?;
+            Ok(json(StatusCode::OK, &approvals))
+        }
+        Endpoint::RevokeApproval => {
+            let database = one(found.parameter)?;
+            let approval = api.revoke(database, parse(&body)?).await?;
+            Ok(json(StatusCode::CREATED, &approval))
+        }
+        Endpoint::GoNoGo => {
+            let database = one(found.parameter)?;
+            let gate = api.gonogo(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &gate))
+        }
+        Endpoint::DecideMigration => {
+            let database = one(found.parameter)?;
+            let decision = api.decide(database, parse(&body)?).await?;
+            Ok(json(StatusCode::CREATED, &decision))
+        }
+        Endpoint::AcknowledgeMigration => {
+            let request = match body.is_empty() {
+                true => CancelRequest::default(),
+                false => parse(&body)?,
+            };
+            let acknowledged = api.acknowledge(found.parameter, request).await?;
+            Ok(json(StatusCode::OK, &acknowledged))
+        }
     }
 }
 

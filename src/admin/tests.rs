@@ -9,15 +9,19 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::sse::{Feed, feed};
 use super::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest, ErrorBody, Events,
-    Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken,
-    WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
+    ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
+    ModeResults, Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Preset};
 use crate::runner::account::Account;
+use crate::runner::approvals::{
+    Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
+};
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
@@ -272,6 +276,51 @@ impl Api for Fake {
     ) -> Result<Cancelling, ApiError> {
         let id = format!("{id} by {:?}", request.by);
         Ok(Cancelling { id })
+    }
+
+    async fn approve(
+        &self,
+        _database: String,
+        _request: ApproveRequest,
+    ) -> Result<Approval, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn approvals(
+        &self,
+        _database: String,
+        _plan: Option<String>,
+    ) -> Result<Approvals, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn revoke(
+        &self,
+        _database: String,
+        _request: RevokeRequest,
+    ) -> Result<Approval, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn gonogo(&self, _database: String, _request: GoNoGoRequest) -> Result<GoNoGo, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn decide(
+        &self,
+        _database: String,
+        _request: DecideRequest,
+    ) -> Result<Decision, ApiError> {
+        Err(ApiError::not_found("The fake has none."))
+    }
+
+    async fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Acknowledged, ApiError> {
+        let by = request.by.unwrap_or_default();
+        Ok(Acknowledged { id, by })
     }
 }
 

@@ -9,10 +9,10 @@ use super::App;
 use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
-    CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest, Events,
-    HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck, PrecheckQuery,
-    ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
+    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck,
+    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
@@ -21,7 +21,11 @@ use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
+use crate::runner::approvals::{
+    Approval, ApprovalError, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
+};
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
@@ -386,6 +390,68 @@ impl Api for AppApi {
                 format!("Migration {id} does not run."),
             ))
         }
+    }
+
+    async fn approve(
+        &self,
+        database: String,
+        request: ApproveRequest,
+    ) -> Result<Approval, ApiError> {
+        self.app.may_migrate()?;
+        let done = self.app.runner.approve(&database, &request).await;
+        done.map_err(not_written)
+    }
+
+    async fn approvals(
+        &self,
+        database: String,
+        plan: Option<String>,
+    ) -> Result<Approvals, ApiError> {
+        let done = self.app.runner.approvals(&database, plan.as_deref()).await;
+        done.map_err(not_written)
+    }
+
+    async fn revoke(&self, database: String, request: RevokeRequest) -> Result<Approval, ApiError> {
+        self.app.may_migrate()?;
+        let done = self.app.runner.revoke(&database, &request).await;
+        done.map_err(not_written)
+    }
+
+    async fn gonogo(&self, database: String, request: GoNoGoRequest) -> Result<GoNoGo, ApiError> {
+        let done = self.app.runner.gonogo(&database, &request).await;
+        done.map_err(unanswered)
+    }
+
+    async fn decide(&self, database: String, request: DecideRequest) -> Result<Decision, ApiError> {
+        self.app.may_migrate()?;
+        let done = self.app.runner.decide(&database, &request).await;
+        done.map_err(not_written)
+    }
+
+    async fn acknowledge(
+        &self,
+        id: String,
+        request: CancelRequest,
+    ) -> Result<Acknowledged, ApiError> {
+        let by = request.by.unwrap_or_else(|| "unknown".to_owned());
+        if self.app.runner.acknowledge(&id, &by) {
+            Ok(Acknowledged { id, by })
+        } else {
+            Err(ApiError::not_found(format!(
+                "There is no migration {id} here."
+            )))
+        }
+    }
+}
+
+/// Why nothing was approved, revoked or decided, or nobody can say.
+fn not_written(error: ApprovalError) -> ApiError {
+    let text = format!("{error}.");
+    match error {
+        ApprovalError::Invalid(_) => ApiError::bad_request(text),
+        ApprovalError::NoRun(_) => ApiError::not_found(text),
+        ApprovalError::Nothing(_) => ApiError::conflict("nothing_to_do", text),
+        ApprovalError::History(_) => ApiError::unavailable("no_history", text),
     }
 }
 

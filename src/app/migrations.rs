@@ -35,6 +35,9 @@ pub(super) fn runner(
         retry: migrate.retry,
         preflight: migrate.preflight,
         backup: migrate.backup,
+        approvals: migrate.approvals,
+        hooks: migrate.hooks,
+        notify: migrate.notify,
         thresholds: migrate.thresholds,
         log: migrate.log,
         ..Options::default()

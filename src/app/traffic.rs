@@ -138,6 +138,10 @@ impl Traffic for Windows {
         }
     }
 
+    fn transactions(&self, database: &str) -> Option<u64> {
+        Some(self.controller.sessions().totals(database).transactions)
+    }
+
     fn felt(&self, grant: &Grant) -> Option<Felt> {
         let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         let window = lent.get(&grant.id)?;

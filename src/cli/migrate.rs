@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 
 use super::account::Accounting;
+use super::approvals::{Acknowledging, Approved, Approving, Deciding, Going, Revoking};
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
 use super::client::{Client, ClientError, Patience, path};
@@ -17,6 +18,7 @@ use super::new_migration::New;
 use super::output::note;
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
+use super::timing::TimingArguments;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{self, Format, PostedFile};
@@ -62,6 +64,18 @@ enum Command {
     Attach(One),
     /// Cancel the migration that runs: its statement is cancelled and rolled back
     Cancel(One),
+    /// Say that you look after a migration, so that nobody else is called
+    Ack(Acknowledging),
+    /// Decide by what is known whether to go: a line for each thing that has to be so; writes nothing
+    Gonogo(Going),
+    /// Approve a plan, named by its hash
+    Approve(Approving),
+    /// List what was approved, by whom and until when
+    Approvals(Approved),
+    /// Take an approval back
+    Revoke(Revoking),
+    /// Record what is to be done about a migration that failed
+    Decide(Deciding),
 }
 
 impl Migrate {
@@ -80,6 +94,12 @@ impl Migrate {
             Command::Report(accounting) => accounting.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
+            Command::Ack(acknowledging) => acknowledging.ask().await,
+            Command::Gonogo(going) => going.show().await,
+            Command::Approve(approving) => approving.ask().await,
+            Command::Approvals(approved) => approved.show().await,
+            Command::Revoke(revoking) => revoking.ask().await,
+            Command::Decide(deciding) => deciding.ask().await,
         }
     }
 }
@@ -123,6 +143,11 @@ struct Run {
     /// the lock cannot be forced.
     #[arg(long, requires = "reason")]
     force: bool,
+    #[command(flatten)]
+    timing: TimingArguments,
+    /// Who would lead the database back, for the report.
+    #[arg(long, value_name = "NAME")]
+    rollback_by: Option<String>,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -159,6 +184,8 @@ impl Run {
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             force: self.force,
+            when: self.timing.when(),
+            rollback_by: self.rollback_by,
             reason: self.reason,
             by: Some(operator()),
         };

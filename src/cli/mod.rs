@@ -1,6 +1,7 @@
 //! The command line: what each command means, and the exit code it ends with.
 
 mod account;
+mod approvals;
 mod arguments;
 mod backups;
 mod break_glass;
@@ -20,6 +21,7 @@ mod preflight;
 mod read_only;
 mod report_files;
 mod serve;
+mod timing;
 mod window;
 
 use std::ffi::OsString;

@@ -3,12 +3,14 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod approvals;
 mod auth;
 mod backup;
 mod bare;
 mod cap;
 mod file;
 mod hold;
+mod hooks;
 mod limits;
 mod listen;
 mod passfile;
@@ -36,7 +38,9 @@ mod validate;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
+pub use approvals::Approvals;
 pub use cap::{AskedCap, BadCap};
+pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::address::TcpAddress;
+use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
@@ -132,6 +133,9 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        approvals: RawApprovals,
+        hooks: Option<Vec<RawHook>>,
+        notify: Option<Vec<RawNotify>>,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
@@ -175,6 +179,16 @@ section! {
         command: Option<String>,
         pg_dump: Option<PathBuf>,
         pg_restore: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// `[migrate.approvals]`
+    RawApprovals {
+        roles: Option<Vec<String>>,
+        required: Option<bool>,
+        expire: Option<HumanDuration>,
+        rollback_by: Option<bool>,
     }
 }
 

@@ -83,6 +83,12 @@ const ROWS: &[Row] = rows! {
     "migrate.backup.command" Restart migrate.backup.command;
     "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
     "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
+    "migrate.approvals.roles" Restart migrate.approvals.roles;
+    "migrate.approvals.required" Restart migrate.approvals.required;
+    "migrate.approvals.expire" Restart migrate.approvals.expire;
+    "migrate.approvals.rollback_by" Restart migrate.approvals.rollback_by;
+    "migrate.hooks" Restart migrate.hooks;
+    "migrate.notify" Restart migrate.notify;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

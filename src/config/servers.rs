@@ -201,6 +201,9 @@ impl Check<'_> {
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
+            approvals: self.approvals(migrate.approvals),
+            hooks: self.hooks(migrate.hooks),
+            notify: self.notify(migrate.notify),
             retry: self.retry(&migrate.retry),
         };
         // Without a readable URL nobody can tell whether it names a user.

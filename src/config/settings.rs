@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Host;
+use super::approvals::Approvals;
+use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
@@ -129,6 +131,12 @@ pub struct MigrateRole {
     pub preflight: Preflight,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Who has to say yes to a plan.
+    pub approvals: Approvals,
+    /// Commands that a run waits for.
+    pub hooks: Vec<Hook>,
+    /// Who is told how a run goes.
+    pub notify: Vec<Notify>,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
     /// Where what happens in runs is written down.

@@ -203,6 +203,12 @@ fn holds_password(raw: &Raw) -> bool {
     let in_url = |url: &Secret| upstream::parse(url.expose()).is_ok_and(|u| u.password.is_some());
     raw.control.password.is_some()
         || raw.migrate.password.is_some()
+        || raw
+            .migrate
+            .notify
+            .iter()
+            .flatten()
+            .any(|it| it.url.is_some())
         || raw.auth.query_password.is_some()
         || raw.upstream.url.as_ref().is_some_and(in_url)
         || raw

@@ -603,6 +603,8 @@ fn the_reference_shows_every_key() {
             "bypass",
             "dir",
             "command",
+            "hooks",
+            "notify",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
         let open = without_default.contains(&name) || key.starts_with("databases");

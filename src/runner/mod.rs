@@ -9,6 +9,7 @@
 
 pub mod account;
 mod adopt;
+pub mod approvals;
 pub mod backup;
 mod batch;
 pub mod catalog;
@@ -17,10 +18,12 @@ mod connect;
 pub mod directives;
 mod execute;
 mod gauges;
+pub mod gonogo;
 mod history;
 pub mod lint;
 mod lock;
 mod log;
+mod notify;
 mod options;
 pub mod plan;
 pub mod preflight;
@@ -36,6 +39,7 @@ pub mod split;
 mod status;
 mod stop;
 mod survey;
+pub mod timing;
 mod traffic;
 pub mod types;
 pub mod watcher;
@@ -191,7 +195,9 @@ impl<T: Traffic> Runner<T> {
             run: Arc::clone(&run),
             request,
             reading,
+            stopping: self.stopping.subscribe(),
         };
+        notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
         self.tasks.spawn(async move {
             let mut retire = retire;
             retire.report = Some(job.perform().await);

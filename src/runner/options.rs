@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, Retry, RunLog, Thresholds};
+use crate::config::{Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, Thresholds};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,12 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Who has to say yes to a plan.
+    pub approvals: Approvals,
+    /// Commands that a run waits for.
+    pub hooks: Vec<Hook>,
+    /// Who is told how a run goes.
+    pub notify: Vec<Notify>,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
     /// Where what happens is written down.
@@ -61,6 +67,9 @@ impl Default for Options {
             down_required: true,
             write_back: false,
             backup: Backup::default(),
+            approvals: Approvals::default(),
+            hooks: Vec::new(),
+            notify: Vec::new(),
             thresholds: Thresholds::default(),
             log: RunLog::default(),
             finished_runs_max: 100,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::approvals::Decision;
 use super::report::Report;
 use super::stop::{Stop, StopReason};
 use super::types::{Direction, Event, EventKind, RunState, RunSummary, RunView};
@@ -34,6 +35,8 @@ pub(super) struct Run {
     /// The last sequence number; also wakes those who follow when the run is over.
     changed: watch::Sender<u64>,
     stop: watch::Sender<Option<StopReason>>,
+    /// When somebody has last said that he looks after it.
+    acked: watch::Sender<Option<tokio::time::Instant>>,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,7 @@ impl Run {
             }),
             changed: watch::Sender::new(0),
             stop: watch::Sender::new(None),
+            acked: watch::Sender::new(None),
         }
     }
 
@@ -169,6 +173,42 @@ impl Run {
             first
         });
         true
+    }
+
+    /// Takes down that somebody looks after the run, also when it is over.
+    pub(super) fn acknowledge(&self, by: &str) {
+        self.acked.send_replace(Some(tokio::time::Instant::now()));
+        self.note(format!("acknowledged by {by}"));
+    }
+
+    /// Adds a decision to the report of a run that is over.
+    pub(super) fn decide(&self, decision: Decision) {
+        let text = format!("{} decided by {}", decision.decision.as_str(), decision.by);
+        let data = json!({ "decision": decision });
+        self.change(EventKind::Note, text, data, |progress| {
+            if let Some(report) = &mut progress.report {
+                report.decision = Some(decision);
+            }
+        });
+    }
+
+    /// When somebody has last acknowledged the run.
+    pub(super) fn acked(&self) -> watch::Receiver<Option<tokio::time::Instant>> {
+        self.acked.subscribe()
+    }
+
+    /// Adds a sentence, but not behind the end of the run, which whoever follows has heard.
+    pub(super) fn remark(&self, text: String) {
+        if !self.state().is_final() {
+            self.note(text);
+        }
+    }
+
+    /// Waits until there is something behind a sequence number.
+    pub(super) async fn behind(&self, after: u64) {
+        let mut changed = self.changed.subscribe();
+        // Nobody closes it before the run is forgotten, and then nobody waits.
+        let _ = changed.wait_for(|last| *last > after).await;
     }
 
     /// Hears requests to stop.

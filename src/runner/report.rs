@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
@@ -14,6 +15,7 @@ use super::split::Statement;
 use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
 use super::watcher::{Breach, Watched};
+use crate::config::HookPhase;
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,6 +57,18 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Every window that was granted.
     pub windows: Vec<WindowReport>,
+    /// Every hook that ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookReport>,
+    /// The approvals of its plan that held when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
+    /// Who would have led back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_by: Option<String>,
+    /// What was decided about it afterwards, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// What went wrong first.
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
@@ -85,6 +99,10 @@ impl Report {
             restore_point: None,
             files: Vec::new(),
             windows: Vec::new(),
+            hooks: Vec::new(),
+            approvals: Vec::new(),
+            rollback_by: request.rollback_by.clone(),
+            decision: None,
             failure: Some(Failure::new(
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),
@@ -190,6 +208,19 @@ pub struct WindowReport {
     /// What clients felt of it, as of its end; none if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub felt: Option<Felt>,
+}
+
+/// A command of the operator that the run has waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookReport {
+    /// When it ran.
+    pub phase: HookPhase,
+    /// What it is called.
+    pub name: String,
+    /// How it failed; none if it ended well.
+    pub failure: Option<String>,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
 }
 
 /// What went wrong, and where.

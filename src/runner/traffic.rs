@@ -19,6 +19,11 @@ pub trait Traffic: Send + Sync + 'static {
     /// Dropping the future gives the window back: traffic runs again.
     fn begin(&self, request: WindowRequest) -> impl Future<Output = Result<Grant, Refused>> + Send;
 
+    /// How many transactions of a database have ended since the proxy began; `None` if nobody knows.
+    fn transactions(&self, _database: &str) -> Option<u64> {
+        None
+    }
+
     /// What clients feel of a window now; `None` if nobody can tell.
     fn felt(&self, _grant: &Grant) -> Option<Felt> {
         None

@@ -267,7 +267,7 @@ async fn ask(tcp: &mut TcpStream) -> Result<bool, NotEncrypted> {
     }
 }
 
-fn system_roots() -> Result<Vec<CertificateDer<'static>>, FileError> {
+pub(super) fn system_roots() -> Result<Vec<CertificateDer<'static>>, FileError> {
     let found = rustls_native_certs::load_native_certs().certs;
     if found.is_empty() {
         Err(FileError::NoSystemRoots)
@@ -284,7 +284,7 @@ fn print(authorities: &[CertificateDer<'static>], identity: Option<&Identity>) -
     Print::of(authorities.iter().map(AsRef::as_ref).chain(ours))
 }
 
-fn client_config(
+pub(super) fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<Identity>,
 ) -> Result<ClientConfig, FileError> {

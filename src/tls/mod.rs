@@ -12,6 +12,7 @@ mod names;
 pub mod stream;
 pub mod tcp;
 mod trust;
+pub mod web;
 
 use std::sync::Arc;
 

@@ -27,6 +27,15 @@ pub struct CancelRequest {
     pub by: Option<String>,
 }
 
+/// Answer of `POST /v1/migrations/{id}/ack`, whose body is that of `cancel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// The migration.
+    pub id: String,
+    /// Who looks after it.
+    pub by: String,
+}
+
 /// Answer of `POST /v1/migrations/{id}/cancel`: it was asked to stop and will say how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelling {

@@ -24,7 +24,7 @@ pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
 pub use gates::{CapRequest, CapResult, CapStatus, ScopeStatus};
-pub use migration::{CancelRequest, Cancelling, MigrationStarted, Migrations};
+pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };

@@ -87,6 +87,8 @@ pub(super) async fn migrate(
         lock_timeout: None,
         statement_timeout: None,
         force: false,
+        when: None,
+        rollback_by: None,
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
     };

@@ -13,7 +13,7 @@ mod error;
 mod manifest;
 mod place;
 mod point;
-mod program;
+pub(super) mod program;
 mod restore;
 mod scratch;
 mod snapshot;

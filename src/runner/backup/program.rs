@@ -65,7 +65,7 @@ pub enum Trouble {
 
 /// A program that is about to be started.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(in crate::runner) struct Program {
     name: String,
     command: Command,
     password: Option<Secret>,
@@ -79,7 +79,7 @@ impl Program {
     }
 
     /// A command line for the shell.
-    pub(super) fn shell(line: &str, name: &str) -> Self {
+    pub(in crate::runner) fn shell(line: &str, name: &str) -> Self {
         let mut command = Command::new("sh");
         command.arg("-c").arg(line);
         Self::of(command, name.to_owned())
@@ -142,7 +142,7 @@ impl Program {
     }
 
     /// Sets a variable.
-    pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub(in crate::runner) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
@@ -152,7 +152,7 @@ impl Program {
     ///
     /// # Errors
     /// When it cannot be started, ends otherwise than with 0, or was ended.
-    pub(super) async fn run(
+    pub(in crate::runner) async fn run(
         mut self,
         stop: &Stop,
         gone: impl Future<Output = ()>,

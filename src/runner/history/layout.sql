@@ -1,4 +1,4 @@
--- State of the migration runner, layout 4. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 5. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -79,6 +79,33 @@ create table pgdrain.event (
     data    jsonb not null default '{}'
 );
 
+-- Who approved which plan, and who took that back. Only ever added to; the triggers keep from changing
+-- it by mistake. said_by is what the caller said, written_by who the database saw.
+create table pgdrain.approval (
+    id         bigint generated always as identity primary key,
+    kind       text not null check (kind in ('approve', 'revoke')),
+    plan       text not null,
+    role       text not null,
+    said_by    text not null,
+    written_by text not null default session_user,
+    at         timestamptz not null default clock_timestamp(),
+    expires_at timestamptz,
+    reason     text,
+    check ((kind = 'approve') = (expires_at is not null))
+);
+create index approval_plan on pgdrain.approval (plan, role);
+
+-- What was decided about a run that failed; the last one counts.
+create table pgdrain.decision (
+    id         bigint generated always as identity primary key,
+    run_id     uuid not null references pgdrain.run,
+    decision   text not null check (decision in ('fix_forward', 'rollback')),
+    decided_by text not null,
+    written_by text not null default session_user,
+    at         timestamptz not null default clock_timestamp(),
+    reason     text
+);
+
 -- How far runs are, while their own transactions show nothing: the newest line of each step, written by
 -- the watcher on a connection of its own.
 create table pgdrain.progress (
@@ -91,4 +118,4 @@ create table pgdrain.progress (
     primary key (run_id, phase, step)
 );
 
-insert into pgdrain.layout (version) values (4);
+insert into pgdrain.layout (version) values (5);

@@ -159,6 +159,7 @@ impl Ledger {
             include_str!("layout_2.sql"),
             include_str!("layout_3.sql"),
             include_str!("layout_4.sql"),
+            include_str!("layout_5.sql"),
         ];
         // Layout 1 has all of them before it.
         let there = version.and_then(|it| usize::try_from(it - 1).ok());
@@ -174,7 +175,27 @@ impl Ledger {
     pub(super) async fn ensure_layout(&self) -> Result<(), tokio_postgres::Error> {
         self.ensure_tables().await?;
         self.ensure_progress().await;
+        self.ensure_append_only().await;
         Ok(())
+    }
+
+    /// The triggers that keep what people have said from being changed by mistake. They need PL/pgSQL
+    /// too.
+    async fn ensure_append_only(&self) {
+        let sql = "select not exists (select from pg_trigger where tgname = 'append_only' \
+                                      and tgrelid = to_regclass('pgdrain.approval')) \
+                   and exists (select from pg_language where lanname = 'plpgsql')";
+        let made = async {
+            if self.session.client.query_one(sql, &[]).await?.get(0) {
+                let sql = include_str!("append_only.sql");
+                self.session.client.batch_execute(sql).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        if let Err(error) = made.await {
+            let error = super::report::chain(&error);
+            tracing::warn!(error, "approvals are not kept from being changed");
+        }
     }
 
     /// The function by which migrations say how far they are. Without it nothing else is missing: a

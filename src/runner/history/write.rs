@@ -155,6 +155,22 @@ impl Ledger {
         Ok(())
     }
 
+    /// Records what happened to a run that has not begun yet; nothing without the tables.
+    pub(in crate::runner) async fn note_without_run(
+        &self,
+        event: &str,
+        data: &serde_json::Value,
+    ) -> Result<(), LedgerError> {
+        if !self.has_layout().await? {
+            return Ok(());
+        }
+        let sql = "insert into pgdrain.event (type, data) values ($1, $2)";
+        let data = tokio_postgres::types::Json(data);
+        let parameters: [&(dyn ToSql + Sync); 2] = [&event, &data];
+        self.session.client.execute(sql, &parameters).await?;
+        Ok(())
+    }
+
     /// Records a file as running. From here on a crash leaves a row that says so.
     pub(in crate::runner) async fn begin_file(
         &self,

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{End, Findings, Job};
+use crate::config::HookPhase;
 use crate::runner::backup::{self, BackupError, Tools};
 use crate::runner::execute::Executor;
 use crate::runner::history::Ledger;
@@ -24,6 +25,8 @@ impl<T: Traffic> Job<T> {
             return Ok(());
         }
         self.run.enter(RunState::Backup, "backup begins");
+        let phase = HookPhase::BeforeBackup;
+        self.hooks_before(phase, stop, findings).await?;
         let tools = Tools {
             connector: &self.connector,
             settings,

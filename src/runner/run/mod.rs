@@ -9,15 +9,20 @@
 //! ```
 
 mod backup;
+mod go;
+mod hooks;
 mod prepare;
+mod waiting;
 mod window;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::window::Window;
+use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
@@ -27,13 +32,14 @@ use super::options::Options;
 use super::plan::{Plan, Step};
 use super::preflight::Check;
 use super::record::Run;
-use super::report::{Failure, FileOutcome, FileReport, Report, WindowReport};
+use super::report::{Failure, FileOutcome, FileReport, HookReport, Report, WindowReport};
 use super::script::TxMode;
 use super::source::Reading;
 use super::stop::{Stop, StopReason};
-use super::traffic::{Finish, Traffic};
+use super::traffic::Traffic;
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
 use super::watcher::{Breach, Watcher, breaches};
+use crate::config::HookPhase;
 use crate::metrics::Metrics;
 
 /// Everything a run works with.
@@ -45,6 +51,8 @@ pub(super) struct Job<T> {
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
     pub(super) reading: Reading,
+    /// Says that the process will end.
+    pub(super) stopping: watch::Receiver<Option<StopReason>>,
 }
 
 /// What is gathered for the report.
@@ -58,6 +66,10 @@ struct Findings {
     windows: Vec<WindowReport>,
     failure: Option<Failure>,
     held: Option<String>,
+    hooks: Vec<HookReport>,
+    approvals: Vec<Approval>,
+    /// Why traffic is not to be let in although the state is known.
+    stay: Option<String>,
     breaches: Vec<Breach>,
 }
 
@@ -72,11 +84,15 @@ impl<T: Traffic> Job<T> {
         match self.prepare(&stop, &mut findings).await {
             Ok((executor, plan)) => {
                 let (end, ledger) = self.execute(executor, &plan, &stop, &mut findings).await;
+                self.hooks_on_failure(end, &mut findings).await;
                 let report = self.report(end, findings);
                 self.close_books(ledger, &report).await;
                 report
             }
-            Err(end) => self.report(end, findings),
+            Err(end) => {
+                self.hooks_on_failure(end, &mut findings).await;
+                self.report(end, findings)
+            }
         }
     }
 
@@ -96,11 +112,14 @@ impl<T: Traffic> Job<T> {
                 .as_ref()
                 .is_some_and(|it: &Window| it.traffic != step.traffic)
             {
-                self.end_window(&mut window, Finish::Reopen, findings).await;
+                end = self.reopen(end, &mut window, findings).await;
+                if end.0 != RunState::Succeeded {
+                    break;
+                }
             }
             if step.traffic != StepTraffic::Open && window.is_none() {
-                match self.begin_window(step.traffic, stop, findings).await {
-                    Ok(granted) => window = Some(granted),
+                match self.open(step.traffic, &mut window, stop, findings).await {
+                    Ok(()) => {}
                     Err(refused) => {
                         end = refused;
                         break;
@@ -128,11 +147,32 @@ impl<T: Traffic> Job<T> {
                 }
             }
         }
-        let finish = self.finish(end, window.is_some(), findings);
-        self.end_window(&mut window, finish, findings).await;
+        if end.0 == RunState::Succeeded {
+            let phase = HookPhase::AfterLastFile;
+            let after = self.hooks_within(phase, stop, window.as_ref(), findings);
+            end = after.await.err().unwrap_or(end);
+        }
+        end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
         let end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
+    }
+
+    /// Opens a window, with the hooks around that.
+    async fn open(
+        &self,
+        traffic: StepTraffic,
+        window: &mut Option<Window>,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> Result<(), End> {
+        let phase = HookPhase::BeforeWindow;
+        self.hooks_before(phase, stop, findings).await?;
+        let granted = self.begin_window(traffic, stop, findings).await?;
+        let granted = window.insert(granted);
+        let phase = HookPhase::WindowOpen;
+        self.hooks_within(phase, stop, Some(granted), findings)
+            .await
     }
 
     /// What the end of a file means for the run.
@@ -247,6 +287,9 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            hooks,
+            approvals,
+            stay: _,
             breaches,
         } = findings;
         Report {
@@ -262,6 +305,8 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            hooks,
+            approvals,
             breaches,
             ..Report::unexpected(&self.run, &self.request)
         }

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{End, Findings, Job};
+use crate::config::HookPhase;
 use crate::runner::adopt::entry::WriteBack;
 use crate::runner::execute::{Executor, Settings};
 use crate::runner::history::{Ledger, LedgerError};
@@ -27,7 +28,10 @@ impl<T: Traffic> Job<T> {
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<(Executor<'_>, Plan), End> {
+        self.wait_for_time(stop, findings).await?;
         self.run.enter(RunState::Preflight, "preflight begins");
+        let phase = HookPhase::BeforePreflight;
+        self.hooks_before(phase, stop, findings).await?;
         let mut ledger = self.open_ledger(stop, findings).await?;
         match self.check(&mut ledger, findings).await {
             Ok((plan, write_back)) => {
@@ -118,7 +122,11 @@ impl<T: Traffic> Job<T> {
             database: &self.run.database,
             whole: false,
         };
-        let found = preflight::examine(ledger, &subject).await;
+        let mut found = preflight::examine(ledger, &subject).await;
+        if let Some(plan) = &found.plan {
+            let people = self.people(ledger, plan, findings).await;
+            found.checks.extend(people);
+        }
         let not_passed = found.not_passed();
         let forced = self.request.force && found.may_be_forced();
         self.add_checks(findings, found.checks);

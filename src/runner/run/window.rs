@@ -130,7 +130,8 @@ impl<T: Traffic> Job<T> {
         let why = match state {
             RunState::Dirty => format!("a migration stopped part-way: {failure}"),
             RunState::Unknown => format!("how a migration ended is not known: {failure}"),
-            RunState::Preflight
+            RunState::Waiting
+            | RunState::Preflight
             | RunState::Backup
             | RunState::Holding
             | RunState::Draining

@@ -72,6 +72,8 @@ impl FileStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
+    /// Waiting for its time; nothing is locked, held or changed.
+    Waiting,
     /// Connecting, locking, checking; nothing has been changed.
     Preflight,
     /// The database is backed up; applications work.
@@ -100,7 +102,8 @@ impl RunState {
     /// Whether nothing more will happen.
     pub fn is_final(self) -> bool {
         match self {
-            Self::Preflight
+            Self::Waiting
+            | Self::Preflight
             | Self::Backup
             | Self::Holding
             | Self::Draining
@@ -113,6 +116,7 @@ impl RunState {
     /// The word used in JSON and in the history.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Preflight => "preflight",
             Self::Backup => "backup",
             Self::Holding => "holding",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, words};
 use crate::runner::source::{Format, PostedFile};
+use crate::runner::timing::When;
 
 /// Towards newer or older versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +133,12 @@ pub struct MigrationRequest {
     /// recorded. Files, history and the lock cannot be forced.
     #[serde(default)]
     pub force: bool,
+    /// When it begins; at once if it is not said.
+    #[serde(default)]
+    pub when: Option<When>,
+    /// Who would lead the database back.
+    #[serde(default)]
+    pub rollback_by: Option<String>,
     /// Why, for logs and for those who wait.
     #[serde(default)]
     pub reason: Option<String>,
@@ -152,6 +159,13 @@ impl MigrationRequest {
         }
         if self.window.is_some_and(|it| it.0.is_zero()) {
             faults.push("for must be longer than nothing".to_owned());
+        }
+        if let Some(Err(why)) = self
+            .when
+            .as_ref()
+            .map(|it| it.course(jiff::Timestamp::now()))
+        {
+            faults.push(why);
         }
         let reason = self.reason.as_deref().map(str::trim).unwrap_or_default();
         if self.force && reason.is_empty() {

@@ -325,6 +325,8 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         lock_timeout: None,
         statement_timeout: None,
         force: false,
+        when: None,
+        rollback_by: None,
         reason: None,
         by: Some("a test".to_owned()),
     }
