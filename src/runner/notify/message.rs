@@ -269,6 +269,7 @@ mod tests {
             state: events.last().map_or(RunState::Applying, |it| it.1),
             exit_code: None,
             events: events.iter().map(event).collect(),
+            watch: None,
             report: None,
         }
     }
