@@ -15,6 +15,7 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
 
@@ -111,6 +112,13 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: PlanRequest,
     ) -> impl Future<Output = Result<PreflightReport, ApiError>> + Send;
+
+    /// Starts a rehearsal in the proxy's process and answers at once.
+    fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> impl Future<Output = Result<MigrationStarted, ApiError>> + Send;
 
     /// The backups of a database.
     fn backups(&self, database: String) -> impl Future<Output = Result<Backups, ApiError>> + Send;

@@ -20,6 +20,7 @@ pub(super) enum Endpoint {
     PlanMigration,
     LintMigration,
     PreflightMigration,
+    RehearseMigration,
     Backups,
     PruneBackups,
     RestoreBackup,
@@ -125,6 +126,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/preflight",
         Endpoint::PreflightMigration,
+        FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/rehearse",
+        Endpoint::RehearseMigration,
         FILES,
     ),
     route(

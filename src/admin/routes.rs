@@ -140,6 +140,11 @@ where
             let report = api.preflight_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::RehearseMigration => {
+            let database = one(found.parameter)?;
+            let started = api.rehearse_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::ACCEPTED, &started))
+        }
         Endpoint::Backups => {
             let backups = api.backups(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &backups))

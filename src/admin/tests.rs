@@ -20,6 +20,7 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
@@ -188,6 +189,15 @@ impl Api for Fake {
         _request: PlanRequest,
     ) -> Result<LintReport, ApiError> {
         Ok(LintReport::refused(Some(database), Vec::new()))
+    }
+
+    async fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        let id = format!("{database} {} {:?}", request.data, request.on);
+        Ok(MigrationStarted { id })
     }
 
     async fn preflight_migration(
@@ -471,6 +481,9 @@ async fn migrations_are_started_followed_and_cancelled() {
         .ask(&format!("{path}/status"), r#"{"files":[]}"#)
         .await;
     assert_eq!(status, 200, "{body}");
+    let rehearse = r#"{"files":[],"data":"full","on":"postgres://a:hunter2@b/c"}"#;
+    let (status, _, body) = server.ask(&format!("{path}/rehearse"), rehearse).await;
+    assert_eq!((status, id(&body).as_str()), (202, "shop full Some(***)"));
     assert_eq!(
         server.ask("GET /v1/databases/shop/migrations", "").await.0,
         200

@@ -24,6 +24,7 @@ use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restor
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
@@ -252,13 +253,16 @@ impl Api for AppApi {
         request: MigrationRequest,
     ) -> Result<MigrationStarted, ApiError> {
         self.app.may_migrate()?;
-        match self.app.runner.start(&database, request) {
-            Ok(id) => Ok(MigrationStarted { id }),
-            Err(error @ StartError::Busy { .. }) => {
-                Err(ApiError::conflict("busy", format!("{error}.")))
-            }
-            Err(error @ StartError::Invalid(_)) => Err(ApiError::bad_request(format!("{error}."))),
-        }
+        started(self.app.runner.start(&database, request))
+    }
+
+    async fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        self.app.may_migrate()?;
+        started(self.app.runner.rehearse(&database, request))
     }
 
     async fn backups(&self, database: String) -> Result<Backups, ApiError> {
@@ -372,6 +376,17 @@ impl Api for AppApi {
                 format!("Migration {id} does not run."),
             ))
         }
+    }
+}
+
+/// The run that was started, or why none was.
+fn started(id: Result<String, StartError>) -> Result<MigrationStarted, ApiError> {
+    match id {
+        Ok(id) => Ok(MigrationStarted { id }),
+        Err(error @ StartError::Busy { .. }) => {
+            Err(ApiError::conflict("busy", format!("{error}.")))
+        }
+        Err(error @ StartError::Invalid(_)) => Err(ApiError::bad_request(format!("{error}."))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use super::traffic::Windows;
-use crate::config::{Shared, Target};
+use crate::config::Shared;
 use crate::runner::{Connector, Endpoint, Options, Runner};
 use crate::server::own::OwnBackends;
 use crate::tasks::Tasks;
@@ -35,24 +35,9 @@ pub(super) fn runner(
         ..Options::default()
     };
     let config = Arc::clone(config);
-    let find = move |database: &str| endpoint(&config.load().target(database)?);
+    let find = move |database: &str| Endpoint::of(&config.load().target(database)?);
     let connector = Connector::new(Arc::new(find), own, tasks.tracker());
     Runner::new(Arc::new(windows), connector, options, tasks.tracker())
-}
-
-fn endpoint(target: &Target) -> Option<Endpoint> {
-    let role = target.migrate.as_ref()?;
-    let hosts = target.upstream.hosts.clone();
-    let password = role.password(hosts.first()?, &role.database).cloned();
-    Some(Endpoint {
-        tls: target.upstream.tls.clone(),
-        url_tls: target.upstream.url_tls.clone(),
-        user: role.user.clone(),
-        password,
-        options: None,
-        connect_timeout: target.upstream.connect_timeout,
-        hosts,
-    })
 }
 
 impl App {

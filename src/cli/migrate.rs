@@ -8,6 +8,7 @@ use hyper::Method;
 
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
+use super::ci::Ci;
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
@@ -16,6 +17,7 @@ use super::new_migration::New;
 use super::output::note;
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
+use super::rehearse::Rehearse;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{self, Format, PostedFile};
@@ -45,6 +47,10 @@ enum Command {
     Lint(Linting),
     /// Make every check that a run makes before it; writes nothing
     Preflight(Preflight),
+    /// Run the files up, down and up again in a copy of the database, and tell what they lock and take
+    Rehearse(Rehearse),
+    /// Check files for a pull request: names, pairs, lint, and a rehearsal in a Postgres of their own
+    Ci(Ci),
     /// List the backups that runs have made
     Backups(Listing),
     /// Remove the backups that need not be kept; never the newest
@@ -69,6 +75,8 @@ impl Migrate {
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
             Command::Preflight(preflight) => preflight.show().await,
+            Command::Rehearse(rehearse) => rehearse.run().await,
+            Command::Ci(ci) => ci.run().await,
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,
@@ -180,7 +188,7 @@ pub(super) async fn start(
 }
 
 /// Another migration runs there: nothing was done, and later it may be.
-fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
+pub(super) fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
     if !error.has_code("busy") {
         return Err(error.into());
     }
@@ -324,10 +332,17 @@ async fn follow(
     id: &str,
     database: &str,
 ) -> anyhow::Result<Exit> {
-    let attach = format!("`pgdrain migrate attach '{database}'` follows it again");
     match Follower::new(client, asking.format(), id).follow().await {
         Ok(Some(view)) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
-        Ok(None) => {
+        other => gone_on(other.map(|_| ()), id, database),
+    }
+}
+
+/// It is not followed any more: by Ctrl-C, or because nobody answers.
+pub(super) fn gone_on(ended: anyhow::Result<()>, id: &str, database: &str) -> anyhow::Result<Exit> {
+    let attach = format!("`pgdrain migrate attach '{database}'` follows it again");
+    match ended {
+        Ok(()) => {
             note(&format!(
                 "the migration goes on in pgdrain; {attach}, `pgdrain migrate cancel '{database}'` \
                  cancels it"

@@ -4,6 +4,7 @@ mod arguments;
 mod backups;
 mod break_glass;
 mod cap;
+mod ci;
 mod client;
 mod control;
 pub mod demo;
@@ -17,6 +18,7 @@ mod output;
 mod planning;
 mod preflight;
 mod read_only;
+mod rehearse;
 mod report_files;
 mod serve;
 mod window;
@@ -142,6 +144,12 @@ mod tests {
              --wait 30s --cancel 5s --terminate 5s --fence --lock-timeout 5s --statement-timeout 1h --json",
             "migrate status shop --dir migrations --json",
             "migrate attach shop",
+            "migrate rehearse shop --dir migrations --data full --scale 1k,10k,50k --disabled \
+             --limit-migration 30s --limit-index 10s --limit-rollback 20s --rls-role app --report out",
+            "migrate rehearse shop --dir migrations --on postgres://a@b/c --no-record --steps 1 --json",
+            "migrate ci --dir migrations --schema schema.sql --summary summary.md --report out \
+             --warn-after 5m --pg-bin /usr/lib/postgresql/15/bin",
+            "migrate ci --dir migrations --url postgres://a@b/c --strict --disabled",
             "migrate cancel shop",
             "window exec shop -- psql -f migration.sql",
             "window exec shop --for 10m --lease 30s --on-lost stay --on-failure stay --queue \

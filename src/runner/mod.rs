@@ -23,6 +23,7 @@ pub mod plan;
 pub mod preflight;
 mod record;
 pub mod recover;
+pub mod rehearse;
 pub mod report;
 mod run;
 pub mod script;
@@ -49,7 +50,7 @@ pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
-pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
+pub use traffic::{Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
 use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
@@ -263,7 +264,9 @@ impl<T: Traffic> Runner<T> {
             Err(problems) => return Ok(PlanReport::refused(database, request.direction, problems)),
         };
         let owner = self.options.owner.as_deref();
-        Ok(survey::plan_report(&self.connector, database, owner, &plan).await?)
+        let mut report = survey::plan_report(&self.connector, database, owner, &plan).await?;
+        rehearse::expect(&self.connector, database, &mut report).await?;
+        Ok(report)
     }
 
     /// What is wrong with the files that a run would run. Writes nothing, like `plan`.

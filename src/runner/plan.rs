@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub use effect::{Effect, Held, Work};
 pub use lock::LockMode;
 pub use report::{
-    Back, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk, TableSize,
-    WayDown,
+    Back, Expected, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk,
+    TableSize, WayDown,
 };
 
 pub(super) use detail::{is_large, needs, report, triggers};

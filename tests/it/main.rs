@@ -82,6 +82,8 @@ mod read_only_proved;
 mod read_only_traffic;
 mod read_only_under_load;
 mod read_only_windows;
+mod rehearse;
+mod rehearse_command;
 mod reopening;
 mod replication_and_holds;
 mod runner_adopts;

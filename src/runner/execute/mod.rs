@@ -3,6 +3,7 @@
 mod batches;
 mod claims;
 mod concurrent;
+mod trace;
 mod transaction;
 
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
+
+pub(super) use trace::Tracer;
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -134,6 +137,8 @@ pub(super) struct Executor<'a> {
     batches: Option<BatchReport>,
     /// Whether it was said that standbys cannot be seen.
     told_hidden: bool,
+    /// Follows what statements do, in a rehearsal.
+    tracer: Option<Tracer>,
 }
 
 impl<'a> Executor<'a> {
@@ -157,6 +162,7 @@ impl<'a> Executor<'a> {
             session: None,
             batches: None,
             told_hidden: false,
+            tracer: None,
         }
     }
 
@@ -179,7 +185,8 @@ impl<'a> Executor<'a> {
                 json!({ "sqlstate": notice.code().code() }),
             );
         });
-        let connected = self.connector.connect(&self.run.database, on_notice).await;
+        let database = self.ledger.database();
+        let connected = self.connector.connect(database, on_notice).await;
         let session = connected.map_err(|error| Failure::new(error.to_string()))?;
         // At once: it may now be idle for as long as a drain takes.
         let set = session.client.batch_execute(RESET).await;
@@ -194,7 +201,7 @@ impl<'a> Executor<'a> {
             return Ending::RolledBack(failure.in_file(step));
         }
         match (step.script.mode(), step.script.batch()) {
-            (TxMode::Batches, Some(batch)) => self.run_batches(step, batch, stop).await,
+            (TxMode::Batches, Some(batch)) => self.run_watched_batches(step, batch, stop).await,
             (TxMode::File, _) | (TxMode::Batches, None) => {
                 self.run_in_transaction(step, stop).await
             }
@@ -262,10 +269,16 @@ impl<'a> Executor<'a> {
             }
         };
         let begun = Instant::now();
-        match self.wait(session, step.script.sql(statement), stop).await {
+        let waiting = self.wait(session, step.script.sql(statement), stop);
+        let (waited, seen) = trace::watched(self.tracer.as_ref(), step, session.pid, waiting).await;
+        match waited {
             Waited::Answered(Ok(())) => {
-                self.tell_statement(step, index, statement, begun.elapsed());
-                Answer::Ok
+                let took = begun.elapsed();
+                self.tell_statement(step, index, statement, took);
+                match self.trace(step, index, statement, took, seen).await {
+                    Ok(()) => Answer::Ok,
+                    Err(failure) => Answer::Failed(failure.at_statement(step, index, statement)),
+                }
             }
             Waited::Answered(Err(error)) => {
                 Answer::Failed(Failure::of_statement(step, index, statement, &error))

@@ -261,7 +261,7 @@ impl<T: Traffic> Job<T> {
     }
 }
 
-fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
+pub(super) fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
     let outcome = match (ending, step.direction()) {
         (Ending::Done, Direction::Up) => FileOutcome::Applied,
         (Ending::Done, Direction::Down) => FileOutcome::Reverted,

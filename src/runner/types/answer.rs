@@ -69,6 +69,8 @@ pub enum RunState {
     Applying,
     /// Traffic is let in again.
     Reopening,
+    /// Files run where nobody minds: in a rehearsal.
+    Rehearsing,
     /// Done: every file is applied or reverted.
     Succeeded,
     /// Not done, and nothing is left half-way: what failed was rolled back.
@@ -90,7 +92,8 @@ impl RunState {
             | Self::Holding
             | Self::Draining
             | Self::Applying
-            | Self::Reopening => false,
+            | Self::Reopening
+            | Self::Rehearsing => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dirty | Self::Unknown => true,
         }
     }
@@ -104,6 +107,7 @@ impl RunState {
             Self::Draining => "draining",
             Self::Applying => "applying",
             Self::Reopening => "reopening",
+            Self::Rehearsing => "rehearsing",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -122,6 +126,8 @@ pub enum Exit {
     Preflight,
     /// 2: a migration failed.
     Migration,
+    /// 3: what was checked afterwards is not as it should be.
+    Postflight,
     /// 4: a down file failed.
     Rollback,
     /// 5: the files cannot be used.
@@ -145,6 +151,7 @@ impl Exit {
             Self::Success => 0,
             Self::Preflight => 1,
             Self::Migration => 2,
+            Self::Postflight => 3,
             Self::Rollback => 4,
             Self::Usage => 5,
             Self::NotGranted => 6,
