@@ -12,8 +12,8 @@ pub enum Class {
     Ordinary,
     /// `SET`, `RESET`: changes the session only.
     Session,
-    /// Runs inside a transaction, and lets others read and write meanwhile
-    /// (`REFRESH MATERIALIZED VIEW CONCURRENTLY`).
+    /// Runs inside a transaction, and lets others read and write meanwhile (`REFRESH MATERIALIZED
+    /// VIEW CONCURRENTLY`, `ALTER TABLE … VALIDATE CONSTRAINT` alone, `ANALYZE`).
     Concurrent,
     /// Cannot run inside a transaction (25001), and lets others read and write meanwhile.
     ConcurrentAlone,
@@ -44,7 +44,7 @@ impl Class {
         }
     }
 
-    /// Whether it was written with CONCURRENTLY.
+    /// Whether others read and write meanwhile, by what the statement itself says.
     pub fn is_concurrent(self) -> bool {
         match self {
             Self::Concurrent | Self::ConcurrentAlone => true,
@@ -146,6 +146,8 @@ pub(super) fn classify(words: &[Word<'_>]) -> Class {
         "drop" => drop_object(rest),
         "alter" => alter(rest),
         "refresh" if has(rest, "concurrently") => Class::Concurrent,
+        // SHARE UPDATE EXCLUSIVE, as autovacuum's own.
+        "analyze" | "analyse" => Class::Concurrent,
         "reindex" => reindex(rest),
         "vacuum" => Class::Alone,
         "cluster" => cluster(rest),
@@ -213,11 +215,38 @@ fn alter(rest: &[Word<'_>]) -> Class {
     {
         return Class::ConcurrentAlone;
     }
+    if only_validates(rest) {
+        return Class::Concurrent;
+    }
     let publications = has(rest, "refresh") || has(rest, "publication");
     let alone = starts(rest, &["system"])
         || (starts(rest, &["database"]) && follows(rest, "set", "tablespace"))
         || (starts(rest, &["subscription"]) && publications);
     if alone { Class::Alone } else { Class::Ordinary }
+}
+
+/// `ALTER TABLE t VALIDATE CONSTRAINT c` and nothing else: SHARE UPDATE EXCLUSIVE, and at most ROW
+/// SHARE on the table that a foreign key leads to.
+fn only_validates(rest: &[Word<'_>]) -> bool {
+    if !starts(rest, &["table"]) {
+        return false;
+    }
+    let mut name = &rest[1..];
+    for optional in [&["if", "exists"][..], &["only"]] {
+        if starts(name, optional) {
+            name = &name[optional.len()..];
+        }
+    }
+    // `name` or `schema.name`, which is three tokens: any other action is longer.
+    match name {
+        [_, action @ ..] if is_validate(action) => true,
+        [_, Word::Other, _, action @ ..] => is_validate(action),
+        _ => false,
+    }
+}
+
+fn is_validate(action: &[Word<'_>]) -> bool {
+    action.len() == 3 && starts(action, &["validate", "constraint"])
 }
 
 /// `REINDEX TABLE CONCURRENTLY t` and `REINDEX (CONCURRENTLY) TABLE t`; whole schemas commit after
@@ -331,7 +360,10 @@ mod tests {
                 "create subscription s connection 'c' publication p with (enabled, connect = 'off')",
                 "alter subscription s disable",
                 "reindex table t",
-                "analyze t",
+                "alter table t validate constraint c, add column d int",
+                "alter table t add column d int, validate constraint c",
+                "alter table t alter d drop not null, validate constraint c",
+                "alter domain d validate constraint c",
                 "prepare q as select 1",
                 "savepoint a",
                 "rollback to savepoint a",
@@ -341,7 +373,13 @@ mod tests {
         );
         check(
             Class::Concurrent,
-            &["refresh materialized view concurrently v"],
+            &[
+                "refresh materialized view concurrently v",
+                "alter table t validate constraint c",
+                "alter table if exists only \"S\".t validate constraint \"validate\"",
+                "analyze",
+                "analyze (verbose) t (a, b)",
+            ],
         );
         check(Class::Session, &["set lock_timeout = '2s'", "reset all"]);
     }

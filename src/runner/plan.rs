@@ -73,6 +73,8 @@ pub struct Step {
     pub action: Action,
     /// What traffic it meets.
     pub traffic: StepTraffic,
+    /// Whether an earlier run did some of its batches.
+    pub begun: bool,
 }
 
 impl Step {
@@ -280,7 +282,7 @@ fn up(
                 Err(faults) => problems.extend(script_problems(down, faults)),
             }
         }
-        notes.extend(begun(&migration.version, file, history));
+        let begun = begun(&migration.version, file, history);
         steps.push(Step {
             format: set.format(),
             version: migration.version.clone(),
@@ -293,7 +295,9 @@ fn up(
                 down_sql: migration.down.as_ref().map(SqlFile::kept),
             },
             traffic,
+            begun: begun.is_some(),
         });
+        notes.extend(begun);
     }
     steps
 }
@@ -350,6 +354,7 @@ fn down(
                     adopted: up.filter(|_| row.adopted),
                 },
                 traffic,
+                begun: false,
             });
         }
     }

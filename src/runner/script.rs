@@ -212,8 +212,8 @@ impl Script {
         self.mode
     }
 
-    /// Whether the file lets others read and write while it runs: every statement says
-    /// CONCURRENTLY, or only sets something for its own session.
+    /// Whether the file lets others read and write while it runs: every statement says so of itself
+    /// (CONCURRENTLY, VALIDATE CONSTRAINT), or only sets something for its own session.
     pub fn is_concurrent(&self) -> bool {
         let quiet = |it: &Statement| it.class.is_concurrent() || it.class == Class::Session;
         self.statements.iter().all(quiet)

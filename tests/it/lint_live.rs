@@ -18,6 +18,8 @@ const SCHEMA: &str = "
     create function f() returns trigger language plpgsql as 'begin return new; end';
     create trigger fires after update on t for each row execute function f();
     create role stranger;
+    create table sent (id int primary key, a int);
+    create publication pub for table sent;
     create table theirs (id int);
     alter table theirs owner to stranger;
     analyze t; analyze p;";
@@ -45,7 +47,12 @@ fn rules(report: &LintReport) -> BTreeSet<&str> {
 }
 
 /// A rule, what breaks it, and what nearly does.
-const CASES: [(&str, &str, &str); 10] = [
+const CASES: [(&str, &str, &str); 11] = [
+    (
+        "published-table",
+        "alter table sent rename column a to b",
+        "alter table sent alter column a set default 1",
+    ),
     (
         "set-not-null-with-nulls",
         "alter table t alter b set not null",

@@ -49,6 +49,7 @@ mod held_knobs;
 mod holds_at_boundaries;
 mod hostile_input;
 mod hostile_load;
+mod known_state_batches;
 mod known_state_followed;
 mod known_state_proxy_killed;
 mod known_state_refused;

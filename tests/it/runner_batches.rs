@@ -357,6 +357,13 @@ async fn a_cancelled_file_stops_between_two_batches_and_goes_on_from_there() {
         "{detail}"
     );
 
+    // A run that is stopped before its first file leaves it begun, and says so.
+    let id = site.begin(&files);
+    assert!(site.runner.cancel(&id, "bob"));
+    let view = site.end(&id).await;
+    assert_eq!(report(&view), (FileOutcome::Begun, None), "{view:#?}");
+    assert_eq!(site.row(1).await, "begun up 0/1");
+
     // Rows behind the end of the table as it was are the application's own.
     site.sql("insert into t values (2000, 1)").await;
     // How it is cut may change, what is done may not.

@@ -98,6 +98,7 @@ impl Reader {
         self.constraints(&oids, &mut catalog).await?;
         self.indexes(&oids, &mut catalog).await?;
         self.trees(&oids, &mut catalog).await?;
+        self.publications(&oids, &mut catalog).await?;
         Ok(catalog)
     }
 
@@ -277,6 +278,39 @@ impl Reader {
             if row.get(2) {
                 with(catalog, child, |it| it.parents.push(top));
             }
+        }
+        Ok(())
+    }
+
+    /// From the catalogs, because the view `pg_publication_tables` opens every table it lists.
+    async fn publications(&self, oids: &[u32], catalog: &mut Catalog) -> Result<()> {
+        let by_schema = match catalog.server_version {
+            150_000.. => {
+                "union select p.pubname::text, c.oid from pg_catalog.pg_publication_namespace s \
+                 join pg_catalog.pg_publication p on p.oid = s.pnpubid \
+                 join pg_catalog.pg_class c on c.relnamespace = s.pnnspid"
+            }
+            _ => "",
+        };
+        let sql = format!(
+            "with recursive up as ( \
+                 select oid as child, oid from unnest($1::oid[]) as given (oid) \
+                 union select up.child, i.inhparent from up \
+                       join pg_catalog.pg_inherits i on i.inhrelid = up.oid), \
+             published as ( \
+                 select p.pubname::text as name, r.prrelid as oid \
+                 from pg_catalog.pg_publication_rel r \
+                 join pg_catalog.pg_publication p on p.oid = r.prpubid \
+                 union select p.pubname::text, c.oid from pg_catalog.pg_publication p \
+                       cross join pg_catalog.pg_class c \
+                       where p.puballtables and c.relkind in ('r', 'p') \
+                         and c.relpersistence = 'p' and c.oid >= 16384 {by_schema}) \
+             select distinct up.child, published.name from up join published using (oid) \
+             order by 1, 2"
+        );
+        for row in self.ask(&sql, &[&oids]).await? {
+            let name: String = row.get(1);
+            with(catalog, row.get(0), |it| it.publications.push(name));
         }
         Ok(())
     }

@@ -65,6 +65,8 @@ pub struct Relation {
     pub children: Vec<u32>,
     /// The partition that takes what no other takes.
     pub default_partition: Option<u32>,
+    /// Publications that send its rows, or those of a parent.
+    pub publications: Vec<String>,
     /// Scans since the statistics were reset, as the server counts them.
     pub scans: i64,
 }

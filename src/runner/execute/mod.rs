@@ -198,7 +198,12 @@ impl<'a> Executor<'a> {
     /// Runs a file to an end, or until told to stop.
     pub(super) async fn run(&mut self, step: &Step, stop: &Stop) -> Ending {
         if let Err(failure) = self.prepare(stop).await {
-            return Ending::RolledBack(failure.in_file(step));
+            let failure = failure.in_file(step);
+            // Nothing was changed: what was begun before still is.
+            return match step.begun {
+                true => Ending::Begun(failure),
+                false => Ending::RolledBack(failure),
+            };
         }
         match (step.script.mode(), step.script.batch()) {
             (TxMode::Batches, Some(batch)) => self.run_watched_batches(step, batch, stop).await,

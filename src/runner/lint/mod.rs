@@ -14,6 +14,7 @@ mod destructive;
 mod indexes;
 mod locks;
 mod names;
+mod published;
 mod report;
 mod rows;
 mod rules;
@@ -149,6 +150,7 @@ fn by_text(file: &File<'_>) -> Vec<Hit> {
         destructive::check,
         indexes::check,
         names::check,
+        published::check,
         rows::check,
         settings::check,
     ] {

@@ -84,6 +84,8 @@ pub const RULES: &[Rule] = &[
         "look at it yourself; it is planned for an exclusive window"),
     of("missing-relation", Asks::Catalog, [W, W, W], "a relation is named that is not there",
         "check the name, its schema, and the order of the files"),
+    of("published-table", Asks::Catalog, [W, W, W], "the shape of a table changes that is replicated logically",
+        "change the subscribers first (when something is added) or last (when something goes)"),
     of("not-owner", Asks::Catalog, [E, E, E], "DDL on a relation of another role (42501)",
         "run the files as the owner: migrate.owner"),
 
