@@ -36,6 +36,7 @@ mod demo;
 mod drained_is_proved;
 mod every_hold_ends;
 mod every_version;
+mod examples_rehearsed;
 mod fence;
 mod first_stage;
 mod full_disk;

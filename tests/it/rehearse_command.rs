@@ -32,7 +32,7 @@ async fn a_rehearsal_is_followed_and_kept_and_ends_with_its_code() {
             "up: 1_a.up.sql",
             "down: 1_a.down.sql",
             "up again: 1_a.up.sql",
-            "ALTER TABLE written; public.written AccessExclusive",
+            "ALTER TABLE WRITTEN; public.written AccessExclusive",
             "with 1000 made-up rows in each table:",
             "rehearsed in a copy of the schema: nothing is wrong",
             "wrote ",

@@ -66,12 +66,11 @@ fn write_course(f: &mut fmt::Formatter<'_>, course: &Course) -> fmt::Result {
 }
 
 fn write_leg(f: &mut fmt::Formatter<'_>, way: &str, leg: &Leg) -> fmt::Result {
-    write!(
-        f,
-        "\n{way}: {} files in {} ms",
-        leg.files.len(),
-        leg.elapsed_ms
-    )?;
+    let files = match leg.files.len() {
+        1 => "one file".to_owned(),
+        many => format!("{many} files"),
+    };
+    write!(f, "\n{way}: {files} in {} ms", leg.elapsed_ms)?;
     // The second time they do the same.
     if way == "up again" {
         return Ok(());
