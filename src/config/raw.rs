@@ -132,6 +132,15 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        retry: RawRetry,
+    }
+}
+
+section! {
+    /// `[migrate.retry]`
+    RawRetry {
+        tries: Option<usize>,
+        time: Option<HumanDuration>,
     }
 }
 

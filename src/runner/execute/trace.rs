@@ -248,16 +248,11 @@ impl Executor<'_> {
             message: format!("the rehearsal cannot look at its locks: {error}"),
             ..Failure::from_error(&error)
         };
-        let locks = match seen {
-            Some(seen) => seen,
-            None => {
-                let own = locks_of("pg_catalog.pg_backend_pid()");
-                let rows = client.simple_query(&own).await.map_err(failed)?;
-                let mut locks = Locks::new();
-                add_locks(&mut locks, &rows);
-                locks
-            }
-        };
+        // Also where they were looked for: the statement may have had a transaction of its own.
+        let own = locks_of("pg_catalog.pg_backend_pid()");
+        let rows = client.simple_query(&own).await.map_err(failed)?;
+        let mut locks = seen.unwrap_or_default();
+        add_locks(&mut locks, &rows);
         Ok((locks, relations(client).await.map_err(failed)?))
     }
 }

@@ -283,6 +283,7 @@ impl Stage<'_> {
             owner: options.owner.clone(),
             cancel_wait: options.cancel_wait,
             settle_wait: options.settle_wait,
+            retry: options.retry,
             write_back: None,
         }
     }
