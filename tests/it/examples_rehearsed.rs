@@ -98,8 +98,8 @@ async fn each_goes_up_down_and_up_and_those_for_open_traffic_lock_nobody_out() {
     }
     assert!(locks > 10, "they were seen: {locks}");
     // Nothing that is large is written anew but for the one index that a constraint takes with it.
-    let rewritten: Vec<_> = course.up.files.iter().flat_map(|it| &it.trace);
-    let rewritten: Vec<_> = rewritten.into_iter().flat_map(|it| &it.rewritten).collect();
+    let traces = course.up.files.iter().flat_map(|it| &it.trace);
+    let rewritten: Vec<_> = traces.flat_map(|it| &it.rewritten).collect();
     assert!(rewritten.is_empty(), "{rewritten:?}");
 }
 

@@ -21,8 +21,10 @@ use crate::runner::source::Sha256;
 use crate::runner::split::Statement;
 use crate::runner::stop::Stop;
 
-/// How often locks are looked for beside a statement.
-const SAMPLE: Duration = Duration::from_millis(5);
+/// How long after a look for locks the next one follows: at first, and at most. Each look stops the
+/// lock manager of the whole server for a moment.
+const FIRST_SAMPLE: Duration = Duration::from_millis(5);
+const LONGEST_SAMPLE: Duration = Duration::from_millis(100);
 
 /// Every relation of the users': its file changes when its rows are written anew. `relkind` tells
 /// apart what can be locked by name.
@@ -98,16 +100,20 @@ impl Tracer {
         let mut seen = Locks::new();
         let sql = locks_of(&pid.to_string());
         let mut work = std::pin::pin!(work);
+        let mut pause = FIRST_SAMPLE;
         loop {
             let look = async {
                 let rows = self.observer.client.simple_query(&sql).await;
-                tokio::time::sleep(SAMPLE).await;
+                tokio::time::sleep(pause).await;
                 rows
             };
             tokio::select! {
                 biased;
                 done = &mut work => return (done, seen),
-                rows = look => add_locks(&mut seen, &rows.unwrap_or_default()),
+                rows = look => {
+                    add_locks(&mut seen, &rows.unwrap_or_default());
+                    pause = (pause * 2).min(LONGEST_SAMPLE);
+                }
             }
         }
     }
