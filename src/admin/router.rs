@@ -24,6 +24,7 @@ pub(super) enum Endpoint {
     Backups,
     PruneBackups,
     RestoreBackup,
+    MigrationReport,
     Migrations,
     Migration,
     CancelMigration,
@@ -150,6 +151,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/restore",
         Endpoint::RestoreBackup,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/migrations/report",
+        Endpoint::MigrationReport,
         SMALL,
     ),
     route(

@@ -158,6 +158,11 @@ where
             let restored = api.restore_backup(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
+        Endpoint::MigrationReport => {
+            let [run] = query.only(["run"])?;
+            let account = api.migration_report(one(found.parameter)?, run).await?;
+            Ok(json(StatusCode::OK, &account))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -132,6 +132,8 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        thresholds: RawThresholds,
+        log: RawRunLog,
         retry: RawRetry,
     }
 }
@@ -173,6 +175,24 @@ section! {
         command: Option<String>,
         pg_dump: Option<PathBuf>,
         pg_restore: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// `[migrate.thresholds]`
+    RawThresholds {
+        lock_held: Option<DurationOrNever>,
+        lock_wait: Option<DurationOrNever>,
+        blocked: Option<CountOrNone>,
+    }
+}
+
+section! {
+    /// `[migrate.log]`
+    RawRunLog {
+        dir: Option<PathBuf>,
+        max_bytes: Option<ByteSize>,
+        keep: Option<usize>,
     }
 }
 

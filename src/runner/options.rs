@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, Retry};
+use crate::config::{Backup, Preflight, Retry, RunLog, Thresholds};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// What is asked of a run besides that its files are applied.
+    pub thresholds: Thresholds,
+    /// Where what happens is written down.
+    pub log: RunLog,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -57,6 +61,8 @@ impl Default for Options {
             down_required: true,
             write_back: false,
             backup: Backup::default(),
+            thresholds: Thresholds::default(),
+            log: RunLog::default(),
             finished_runs_max: 100,
         }
     }

@@ -12,7 +12,9 @@ use super::rehearse::Rehearsal;
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
+use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
+use super::watcher::{Breach, Watched};
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Report {
     /// What a rehearsal found; none for a run in earnest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
+    /// The limits of `[migrate.thresholds]` that it did not keep to: exit code 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 impl Report {
@@ -94,7 +99,17 @@ impl Report {
             )),
             held: None,
             rehearsal: None,
+            breaches: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A report of a run that has done nothing.
+    pub(super) fn for_test(run: &Run) -> Self {
+        let request = serde_json::from_value(serde_json::json!({"direction": "up", "files": []}));
+        Self::unexpected(run, &request.expect("a request"))
     }
 }
 
@@ -114,12 +129,17 @@ impl fmt::Display for Report {
             (_, RunState::Succeeded) => write!(f, "done: {} files", self.files.len()),
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
+        }?;
+        match self.breaches.len() {
+            0 => Ok(()),
+            1 => f.write_str(", but a threshold was not kept"),
+            many => write!(f, ", but {many} thresholds were not kept"),
         }
     }
 }
 
 /// How one file ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileReport {
     /// The migration's version.
     pub version: Version,
@@ -138,6 +158,9 @@ pub struct FileReport {
     /// What its batches did; none for a file that runs whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<BatchReport>,
+    /// What its watcher saw; none if it ended before anybody looked, or nobody could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watched>,
 }
 
 /// What the batches of a file did, those of earlier runs included.
@@ -182,6 +205,9 @@ pub struct WindowReport {
     pub lasted_ms: u64,
     /// What the drain has to say.
     pub drain: serde_json::Value,
+    /// What clients felt of it, as of its end; none if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub felt: Option<Felt>,
 }
 
 /// What went wrong, and where.

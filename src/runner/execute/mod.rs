@@ -25,6 +25,7 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
+use super::watcher;
 use crate::config::Retry;
 
 pub(super) use trace::Tracer;
@@ -189,12 +190,7 @@ impl<'a> Executor<'a> {
         }
         let run = Arc::clone(self.run);
         let on_notice = Box::new(move |notice: &tokio_postgres::error::DbError| {
-            let text = format!("{}: {}", notice.severity(), notice.message());
-            run.tell(
-                EventKind::Notice,
-                text,
-                json!({ "sqlstate": notice.code().code() }),
-            );
+            watcher::heard(&run, notice);
         });
         let database = self.ledger.database();
         let connected = self.connector.connect(database, on_notice).await;

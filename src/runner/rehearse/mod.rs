@@ -93,6 +93,9 @@ impl<T: Traffic> Runner<T> {
         }
         runs.live.insert(database.to_owned(), Arc::clone(&run));
         drop(runs);
+        if let Some(log) = &self.log {
+            self.tasks.spawn(Arc::clone(log).follow(Arc::clone(&run)));
+        }
         let retire = Retire {
             run: Arc::clone(&run),
             runs: Arc::clone(&self.runs),

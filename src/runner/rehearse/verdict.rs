@@ -58,6 +58,7 @@ mod tests {
                 statements: 1,
                 elapsed_ms: took,
                 batches: None,
+                watch: None,
             },
             trace: vec![StatementTrace {
                 number: 1,
