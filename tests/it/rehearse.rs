@@ -283,6 +283,11 @@ async fn each_failure_has_its_code_and_leaves_no_copy() {
             .contains("is running")
     );
     site.running("select pg_sleep").await;
+    // Meanwhile the copy is for nobody else.
+    site.sql("create role outsider").await;
+    let may = "select has_database_privilege('outsider', datname, 'connect') from pg_database \
+               where datname like 'pgdrain_rehearse_%'";
+    assert_eq!(site.ask(may).await, "false");
     assert!(site.runner.cancel(&id, "ann"));
     let view = site.end(&id).await;
     assert_end(&view, RunState::Cancelled, 2);

@@ -14,8 +14,15 @@ const LOCK_WAIT: &str = "--lock-wait-timeout=10000";
 const HAS_PUBLIC: &str =
     "select exists (select from pg_catalog.pg_namespace where nspname = 'public')";
 
+/// A copy of a database.
+pub(in crate::runner) struct Copied {
+    pub(in crate::runner) scratch: Scratch,
+    /// Whether owners and grants are in it; else everything is ours.
+    pub(in crate::runner) owners: bool,
+}
+
 /// Makes a database of this name that is like another one but for our own history, with or without
-/// rows. Owners and grants are copied if our role is a superuser.
+/// rows, and closed to others. Owners and grants are copied if our role is a superuser.
 ///
 /// # Errors
 /// When a program is missing, too old or fails, or our role may not make databases. Then there is
@@ -24,7 +31,7 @@ pub(in crate::runner) async fn clone(
     tools: &Tools<'_>,
     name: &str,
     with_rows: bool,
-) -> Result<Scratch, BackupError> {
+) -> Result<Copied, BackupError> {
     let dumper = Program::new(&tools.settings.pg_dump).version().await?;
     let snapshot = Snapshot::take(tools.connector, tools.database).await?;
     let facts = snapshot.facts.clone();
@@ -36,13 +43,17 @@ pub(in crate::runner) async fn clone(
         .get(0);
     let scratch = Scratch::create(tools.connector, tools.database, name).await?;
     let filled = async {
+        scratch.keep_others_out().await?;
         if !has_public {
             scratch.without_public().await?;
         }
         copy(tools, name, with_rows, facts.superuser).await
     };
     match filled.await {
-        Ok(()) => Ok(scratch),
+        Ok(()) => Ok(Copied {
+            scratch,
+            owners: facts.superuser,
+        }),
         Err(error) => {
             if let Err(left) = scratch.drop().await {
                 tracing::warn!(database = name, %left, "half of a scratch database is left");

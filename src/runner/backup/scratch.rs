@@ -74,6 +74,15 @@ impl Scratch {
         })
     }
 
+    /// Keeps everybody else out, superusers excepted: who may connect to a database is not in its dump,
+    /// and a new one is open to all.
+    pub(super) async fn keep_others_out(&self) -> Result<(), BackupError> {
+        let name = quote(&self.name);
+        let sql = format!("revoke connect on database {name} from public");
+        let revoked = self.session.client.batch_execute(&sql).await;
+        revoked.map_err(BackupError::server("cannot close the scratch database"))
+    }
+
     /// Connects to it.
     pub(in crate::runner) async fn connect(&self) -> Result<Session, BackupError> {
         let connected = self.connector.connect_beside(&self.beside, &self.name);

@@ -26,6 +26,10 @@ use crate::runner::stop::Stop;
 const FIRST_SAMPLE: Duration = Duration::from_millis(5);
 const LONGEST_SAMPLE: Duration = Duration::from_millis(100);
 
+/// For a session that looks from beside, and may have nothing to do for long.
+const SETTINGS: &str = "set idle_session_timeout = 0; set statement_timeout = '5s'; \
+                        set lock_timeout = '100ms'";
+
 /// Every relation of the users': its file changes when its rows are written anew. `relkind` tells
 /// apart what can be locked by name.
 const RELATIONS: &str = "\
@@ -74,6 +78,7 @@ impl Tracer {
         database: &str,
     ) -> Result<Self, ConnectError> {
         let observer = connector.connect(database, Box::new(|_| {})).await?;
+        observer.client.batch_execute(SETTINGS).await?;
         let relations = relations(&observer.client).await?;
         Ok(Self {
             observer,

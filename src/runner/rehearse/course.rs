@@ -27,6 +27,8 @@ pub(super) struct Stage<'a> {
     pub(super) set: &'a MigrationSet,
     pub(super) plan: &'a Plan,
     pub(super) scale: Option<u32>,
+    /// The role that files run as, if not our own.
+    pub(super) owner: Option<&'a str>,
 }
 
 /// How a leg ends that does not come to its end.
@@ -280,7 +282,7 @@ impl Stage<'_> {
             lock_timeout: options.lock_timeout,
             statement_timeout: asked.map_or(options.statement_timeout, |it| it.0),
             idle_in_transaction_timeout: options.idle_in_transaction_timeout,
-            owner: options.owner.clone(),
+            owner: self.owner.map(str::to_owned),
             cancel_wait: options.cancel_wait,
             settle_wait: options.settle_wait,
             retry: options.retry,

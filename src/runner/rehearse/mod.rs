@@ -253,6 +253,12 @@ impl Job {
         };
         self.run.note(text);
         let copy = backup::clone(tools, &name, with_rows).await?;
+        let owner = self.options.owner.as_deref().filter(|_| copy.owners);
+        if owner.is_none() && self.options.owner.is_some() && scale.is_none() {
+            let text =
+                "owners are not in the copy, which takes a superuser: files ran as our own role";
+            found.notes.push(text.to_owned());
+        }
         let connector = self.connector.beside(&self.run.database);
         let stage = Stage {
             job: self,
@@ -262,9 +268,10 @@ impl Job {
             set,
             plan,
             scale,
+            owner,
         };
         let went = Box::pin(stage.go(found)).await;
-        if let Err(error) = copy.drop().await {
+        if let Err(error) = copy.scratch.drop().await {
             let text = format!("{name} is left, and the next rehearsal drops it: {error}");
             self.run.note(text.clone());
             found.notes.push(text);
@@ -306,6 +313,7 @@ impl Job {
             set: &set,
             plan: &plan,
             scale: None,
+            owner: self.options.owner.as_deref(),
         };
         Box::pin(stage.go(found)).await
     }
