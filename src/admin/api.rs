@@ -16,7 +16,9 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::repair::{RepairReport, RepairRequest};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::window::steps::Command;
 
 /// The program behind the admin HTTP.
@@ -128,6 +130,20 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: RestoreRequest,
     ) -> impl Future<Output = Result<Restored, ApiError>> + Send;
+
+    /// Looks at migrations that stand part-way, and writes down what is true.
+    fn repair_migration(
+        &self,
+        database: String,
+        request: RepairRequest,
+    ) -> impl Future<Output = Result<RepairReport, ApiError>> + Send;
+
+    /// Whether a database is as it should be after its migrations. Writes nothing.
+    fn verify_migration(
+        &self,
+        database: String,
+        request: VerifyRequest,
+    ) -> impl Future<Output = Result<VerifyReport, ApiError>> + Send;
 
     /// The account of a run of a database, or of its last one.
     fn migration_report(

@@ -23,6 +23,8 @@ pub(super) enum Endpoint {
     Backups,
     PruneBackups,
     RestoreBackup,
+    RepairMigration,
+    VerifyMigration,
     MigrationReport,
     Migrations,
     Migration,
@@ -145,6 +147,18 @@ pub(super) const ROUTES: &[Route] = &[
         "/v1/databases/{db}/migrations/restore",
         Endpoint::RestoreBackup,
         SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/repair",
+        Endpoint::RepairMigration,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/verify",
+        Endpoint::VerifyMigration,
+        FILES,
     ),
     route(
         Method::GET,

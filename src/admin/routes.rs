@@ -153,6 +153,16 @@ where
             let restored = api.restore_backup(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
+        Endpoint::RepairMigration => {
+            let database = one(found.parameter)?;
+            let report = api.repair_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::VerifyMigration => {
+            let database = one(found.parameter)?;
+            let report = api.verify_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
         Endpoint::MigrationReport => {
             let [run] = query.only(["run"])?;
             let account = api.migration_report(one(found.parameter)?, run).await?;

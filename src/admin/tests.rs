@@ -21,9 +21,11 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::repair::{RepairReport, RepairRequest};
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
+use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::tasks::{Ended, Tasks};
 use crate::window::steps::Command;
 
@@ -221,6 +223,22 @@ impl Api for Fake {
         request: RestoreRequest,
     ) -> Result<Restored, ApiError> {
         Err(ApiError::not_found(request.run))
+    }
+
+    async fn repair_migration(
+        &self,
+        _database: String,
+        request: RepairRequest,
+    ) -> Result<RepairReport, ApiError> {
+        Err(ApiError::not_found(request.by.unwrap_or_default()))
+    }
+
+    async fn verify_migration(
+        &self,
+        _database: String,
+        request: VerifyRequest,
+    ) -> Result<VerifyReport, ApiError> {
+        Err(ApiError::not_found(request.history.unwrap_or_default()))
     }
 
     async fn migrations(&self, _database: String) -> Result<Migrations, ApiError> {

@@ -25,7 +25,9 @@ use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restor
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::repair::{RepairError, RepairReport, RepairRequest};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::runner::{StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Target, steps};
@@ -280,6 +282,33 @@ impl Api for AppApi {
         self.app.may_migrate()?;
         let restored = self.app.runner.restore(&database, request).await;
         restored.map_err(|error| no_backup(&error))
+    }
+
+    async fn repair_migration(
+        &self,
+        database: String,
+        request: RepairRequest,
+    ) -> Result<RepairReport, ApiError> {
+        self.app.may_migrate()?;
+        let report = self.app.runner.repair(&database, request).await;
+        report.map_err(|error| {
+            let text = format!("{error}.");
+            match error {
+                RepairError::Busy(_) => ApiError::conflict("busy", text),
+                RepairError::History(_) | RepairError::Lost => {
+                    ApiError::unavailable("no_history", text)
+                }
+            }
+        })
+    }
+
+    async fn verify_migration(
+        &self,
+        database: String,
+        request: VerifyRequest,
+    ) -> Result<VerifyReport, ApiError> {
+        let report = self.app.runner.verify(&database, &request).await;
+        report.map_err(unanswered)
     }
 
     async fn migration_status(

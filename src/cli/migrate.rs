@@ -17,6 +17,8 @@ use super::new_migration::New;
 use super::output::note;
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
+use super::repair::Repairing;
+use super::verify::Verifying;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
 use crate::runner::source::{self, Format, PostedFile};
@@ -46,6 +48,10 @@ enum Command {
     Lint(Linting),
     /// Make every check that a run makes before it; writes nothing
     Preflight(Preflight),
+    /// Look at what stands part-way after a crash or a failure, and say how to go on
+    Repair(Repairing),
+    /// Look whether the database is as it should be, and compare it with another; writes nothing
+    Verify(Verifying),
     /// List the backups that runs have made
     Backups(Listing),
     /// Remove the backups that need not be kept; never the newest
@@ -72,6 +78,8 @@ impl Migrate {
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
             Command::Preflight(preflight) => preflight.show().await,
+            Command::Repair(repairing) => repairing.ask().await,
+            Command::Verify(verifying) => verifying.show().await,
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,
@@ -184,7 +192,7 @@ pub(super) async fn start(
 }
 
 /// Another migration runs there: nothing was done, and later it may be.
-fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
+pub(super) fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
     if !error.has_code("busy") {
         return Err(error.into());
     }
@@ -322,7 +330,7 @@ impl One {
 }
 
 /// Follows a migration to its end, or to Ctrl-C, which ends the following alone.
-async fn follow(
+pub(super) async fn follow(
     client: &Client,
     asking: &Asking,
     id: &str,

@@ -18,8 +18,10 @@ mod output;
 mod planning;
 mod preflight;
 mod read_only;
+mod repair;
 mod report_files;
 mod serve;
+mod verify;
 mod window;
 
 use std::ffi::OsString;

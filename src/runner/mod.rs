@@ -26,6 +26,7 @@ pub mod plan;
 pub mod preflight;
 mod record;
 pub mod recover;
+pub mod repair;
 pub mod report;
 mod run;
 pub mod script;
@@ -38,6 +39,7 @@ mod stop;
 mod survey;
 mod traffic;
 pub mod types;
+pub mod verify;
 pub mod watcher;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -38,6 +38,7 @@ pub use point::RestorePoint;
 pub(super) use point::mark;
 pub use program::Trouble;
 pub(super) use restore::restore;
+pub(super) use snapshot::schema;
 
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use super::error::BackupError;
 use crate::runner::connect::{Connector, Session};
 use crate::runner::source::Sha256;
+use crate::runner::verify;
 
 /// One view for all that follows, and texts that do not depend on who asks: settings of the role and
 /// of the database are not in a dump. `row_security = off` fails where rows would be hidden.
@@ -128,6 +129,20 @@ async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
         major: u32::try_from(version / 10_000).unwrap_or(0),
         superuser: row.get(5),
     })
+}
+
+/// The schema of a database without pgdrain's own, a line for each of its parts. Waits for nobody for
+/// long: what changes a table keeps its definition from being read.
+pub(in crate::runner) async fn schema(
+    client: &Client,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    client.batch_execute(BEGIN).await?;
+    verify::limit(client).await?;
+    let rows = client.query(include_str!("fingerprint.sql"), &[]).await?;
+    client.batch_execute("rollback").await?;
+    Ok(verify::without_own(
+        rows.iter().map(|row| row.get(0)).collect(),
+    ))
 }
 
 impl Contents {

@@ -14,6 +14,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub(in crate::runner) use remains::ConcurrentIndex;
+
 use super::adopt::entry::WriteBack;
 use super::connect::{Connector, Session};
 use super::history::{FINISHED, Ledger, watch_for_our_death};

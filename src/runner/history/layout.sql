@@ -1,4 +1,4 @@
--- State of the migration runner, layout 4. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 5. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -20,7 +20,10 @@ create table pgdrain.run (
 create unique index run_one_unfinished on pgdrain.run ((true)) where finished_at is null;
 
 -- Where each migration stands. xid is the transaction that runs it: pg_xact_status() tells how it
--- ended when nobody was left to hear the answer.
+-- ended when nobody was left to hear the answer. Outside of a transaction statements_done is written by each
+-- statement's own transaction (counted), but for the one named by alone, which the server takes in none.
+-- down_run is the text of the down file run last; up_done says how many statements of the up file
+-- were there when a way back began from a file that was not whole.
 create table pgdrain.migration (
     source           text not null,
     version          text not null,
@@ -29,7 +32,7 @@ create table pgdrain.migration (
     checksum         bytea not null check (octet_length(checksum) = 32),
     raw_sha256       bytea not null check (octet_length(raw_sha256) = 32),
     tx_mode          text not null check (tx_mode in ('file', 'none', 'batches')),
-    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted', 'begun')),
+    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted', 'begun', 'partial')),
     direction        text not null check (direction in ('up', 'down')),
     statements_total int not null,
     statements_done  int not null default 0,
@@ -41,6 +44,11 @@ create table pgdrain.migration (
     xid              xid8,
     pid              int,
     backend_start    timestamptz,
+    counted          boolean not null default false,
+    alone            int,
+    down_run         text,
+    up_done          int,
+    up_total         int,
     run_id           uuid not null references pgdrain.run,
     applied_by       text not null default session_user,
     started_at       timestamptz not null default clock_timestamp(),
@@ -91,4 +99,4 @@ create table pgdrain.progress (
     primary key (run_id, phase, step)
 );
 
-insert into pgdrain.layout (version) values (4);
+insert into pgdrain.layout (version) values (5);

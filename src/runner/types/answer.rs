@@ -137,7 +137,8 @@ pub enum Exit {
     Preflight,
     /// 2: a migration failed.
     Migration,
-    /// 3: the files are applied, and the run did not keep to what is asked of it.
+    /// 3: what was looked at afterwards is not as it should be, or the run did not keep to what is asked
+    /// of it.
     Postflight,
     /// 4: a down file failed.
     Rollback,
