@@ -15,6 +15,7 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::window::steps::Command;
 
@@ -127,6 +128,20 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: RestoreRequest,
     ) -> impl Future<Output = Result<Restored, ApiError>> + Send;
+
+    /// The views, policies, grants ... that were saved before a run.
+    fn saved_objects(
+        &self,
+        database: String,
+        run: String,
+    ) -> impl Future<Output = Result<SavedObjects, ApiError>> + Send;
+
+    /// Puts saved objects back, or says what that would be; answers when it is done.
+    fn replay_objects(
+        &self,
+        database: String,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<Replayed, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

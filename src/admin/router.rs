@@ -23,6 +23,8 @@ pub(super) enum Endpoint {
     Backups,
     PruneBackups,
     RestoreBackup,
+    SavedObjects,
+    ReplayObjects,
     Migrations,
     Migration,
     CancelMigration,
@@ -143,6 +145,18 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/restore",
         Endpoint::RestoreBackup,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/migrations/objects",
+        Endpoint::SavedObjects,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/objects/replay",
+        Endpoint::ReplayObjects,
         SMALL,
     ),
     route(

@@ -153,6 +153,17 @@ where
             let restored = api.restore_backup(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
+        Endpoint::SavedObjects => {
+            let [run] = query.only(["run"])?;
+            let run = run.ok_or_else(|| ApiError::bad_request("Say which run: ?run=RUN."))?;
+            let saved = api.saved_objects(one(found.parameter)?, run).await?;
+            Ok(json(StatusCode::OK, &saved))
+        }
+        Endpoint::ReplayObjects => {
+            let database = one(found.parameter)?;
+            let replayed = api.replay_objects(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &replayed))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -20,6 +20,7 @@ use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
@@ -211,6 +212,18 @@ impl Api for Fake {
         _database: String,
         request: RestoreRequest,
     ) -> Result<Restored, ApiError> {
+        Err(ApiError::not_found(request.run))
+    }
+
+    async fn saved_objects(&self, _db: String, run: String) -> Result<SavedObjects, ApiError> {
+        Err(ApiError::not_found(run))
+    }
+
+    async fn replay_objects(
+        &self,
+        _database: String,
+        request: ReplayRequest,
+    ) -> Result<Replayed, ApiError> {
         Err(ApiError::not_found(request.run))
     }
 

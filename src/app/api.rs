@@ -24,8 +24,9 @@ use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restor
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
-use crate::runner::{StartError, StatusError};
+use crate::runner::{LedgerError, StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Target, steps};
 use crate::wire::startup::Replication;
@@ -281,6 +282,21 @@ impl Api for AppApi {
         restored.map_err(|error| no_backup(&error))
     }
 
+    async fn saved_objects(&self, database: String, run: String) -> Result<SavedObjects, ApiError> {
+        let saved = self.app.runner.saved_objects(&database, &run).await;
+        saved.map_err(|error| not_replayed(&error))
+    }
+
+    async fn replay_objects(
+        &self,
+        database: String,
+        request: ReplayRequest,
+    ) -> Result<Replayed, ApiError> {
+        self.app.may_migrate()?;
+        let replayed = self.app.runner.replay(&database, request).await;
+        replayed.map_err(|error| not_replayed(&error))
+    }
+
     async fn migration_status(
         &self,
         database: String,
@@ -390,6 +406,21 @@ fn no_backup(error: &BackupError) -> ApiError {
         | BackupError::Server { .. }
         | BackupError::Different(_)
         | BackupError::Stopped(_) => ApiError::conflict("not_restored", text),
+    }
+}
+
+/// Why saved objects are not shown, or none was put back.
+fn not_replayed(error: &SavedError) -> ApiError {
+    let text = format!("{error}.");
+    match error {
+        SavedError::NotFound(_) => ApiError::not_found(text),
+        SavedError::Server { .. } | SavedError::Different(_) => {
+            ApiError::conflict("not_replayed", text)
+        }
+        SavedError::History(LedgerError::Lock(_)) => ApiError::conflict("busy", text),
+        SavedError::History(_) | SavedError::Connect(_) => {
+            ApiError::unavailable("no_history", text)
+        }
     }
 }
 

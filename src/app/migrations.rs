@@ -32,6 +32,7 @@ pub(super) fn runner(
         write_back: migrate.write_back,
         preflight: migrate.preflight,
         backup: migrate.backup,
+        save_objects: migrate.save_objects,
         ..Options::default()
     };
     let config = Arc::clone(config);

@@ -13,6 +13,7 @@ use super::describe;
 use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
+use super::objects::Objects;
 use super::output::note;
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
@@ -51,6 +52,8 @@ enum Command {
     Prune(Pruning),
     /// Restore the backup of a run into a database that is made for it
     Restore(Restoring),
+    /// Show or put back the views, policies, grants ... that were saved before a run
+    Objects(Objects),
     /// Write the files of a new migration, both directions, from a template
     New(New),
     /// Show which files are applied, pending, changed or dirty
@@ -72,6 +75,7 @@ impl Migrate {
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,
+            Command::Objects(objects) => objects.show().await,
             Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
             Command::Attach(one) => one.attach().await,

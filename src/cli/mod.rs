@@ -13,6 +13,7 @@ mod exit;
 mod follow;
 mod migrate;
 mod new_migration;
+mod objects;
 mod output;
 mod planning;
 mod preflight;

@@ -56,5 +56,5 @@ pub use users::Users;
 pub(crate) use words::words;
 pub use words::{
     AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck,
-    Preset, ReplicationHold, Stateful, Then, UnknownWord, Verify, WhenFull,
+    Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify, WhenFull,
 };

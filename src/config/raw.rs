@@ -16,7 +16,7 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
     AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck, Preset,
-    ReplicationHold, Stateful, Then, Verify, WhenFull,
+    ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -130,6 +130,7 @@ section! {
         owner: Option<String>,
         down_required: Option<bool>,
         write_back: Option<bool>,
+        save_objects: Option<SaveObjects>,
         preflight: RawPreflight,
         backup: RawBackup,
     }

@@ -61,6 +61,7 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.save_objects" Restart migrate.save_objects;
     "migrate.preflight.off" Restart migrate.preflight.off;
     "migrate.preflight.extensions" Restart migrate.preflight.extensions;
     "migrate.preflight.long_transaction" Restart migrate.preflight.long_transaction;

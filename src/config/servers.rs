@@ -194,6 +194,7 @@ impl Check<'_> {
             write_back: migrate.write_back.unwrap_or_default(),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
+            save_objects: migrate.save_objects.unwrap_or_default(),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

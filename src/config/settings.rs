@@ -17,7 +17,7 @@ use super::upstream::UrlTls;
 use super::users::Users;
 use super::words::{
     AfterRestart, Blocked, Bypass, LogFormat, LogLevel, PreflightCheck, Preset, ReplicationHold,
-    Stateful, Then, Verify, WhenFull,
+    SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -129,6 +129,8 @@ pub struct MigrateRole {
     pub preflight: Preflight,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Of which objects the definitions are saved before its files run.
+    pub save_objects: SaveObjects,
 }
 
 /// `[migrate.backup]`: how a database is backed up before migration files run in it.

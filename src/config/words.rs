@@ -94,6 +94,20 @@ words! {
 }
 
 words! {
+    /// Of which objects the definitions are saved before a run.
+    #[derive(Default)]
+    SaveObjects {
+        /// Of none.
+        None = "none",
+        /// Of those that the files touch, and what depends on them.
+        #[default]
+        Touched = "touched",
+        /// Of the whole database.
+        All = "all",
+    }
+}
+
+words! {
     /// What a hold does when its own end comes.
     Then {
         /// Lets the held clients go on.

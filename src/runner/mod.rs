@@ -25,6 +25,7 @@ mod record;
 pub mod recover;
 pub mod report;
 mod run;
+pub mod saved;
 pub mod script;
 mod settle;
 pub mod shape;

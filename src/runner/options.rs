@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight};
+use crate::config::{Backup, Preflight, SaveObjects};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Of which objects the definitions are saved before a run.
+    pub save_objects: SaveObjects,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
             down_required: true,
             write_back: false,
             backup: Backup::default(),
+            save_objects: SaveObjects::default(),
             finished_runs_max: 100,
         }
     }

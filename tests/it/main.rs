@@ -96,6 +96,7 @@ mod runner_fails;
 mod runner_sources;
 mod runner_stops;
 mod runner_survives;
+mod saved_objects;
 mod scopes;
 mod servers_come_and_go;
 mod socket_activation;

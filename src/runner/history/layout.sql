@@ -1,4 +1,4 @@
--- State of the migration runner, layout 3. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 4. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -79,4 +79,17 @@ create table pgdrain.event (
     data    jsonb not null default '{}'
 );
 
-insert into pgdrain.layout (version) values (3);
+-- Views, rules, triggers, policies and grants as they were before a run, in the order in which they
+-- can be made.
+create table pgdrain.saved_object (
+    run_id     uuid not null references pgdrain.run,
+    place      bigint not null,
+    kind       text not null,
+    name       text not null,
+    relation   text,
+    statements text[] not null,
+    primary key (run_id, place),
+    unique (run_id, kind, name)
+);
+
+insert into pgdrain.layout (version) values (4);

@@ -155,7 +155,11 @@ impl Ledger {
     async fn upgrade_layout(&self) -> Result<(), tokio_postgres::Error> {
         let sql = "select max(version) from pgdrain.layout";
         let version: Option<i32> = self.session.client.query_one(sql, &[]).await?.get(0);
-        let steps = [include_str!("layout_2.sql"), include_str!("layout_3.sql")];
+        let steps = [
+            include_str!("layout_2.sql"),
+            include_str!("layout_3.sql"),
+            include_str!("layout_4.sql"),
+        ];
         // Layout 1 has all of them before it.
         let there = version.and_then(|it| usize::try_from(it - 1).ok());
         for upgrade in steps.iter().skip(there.unwrap_or(steps.len())) {
