@@ -33,6 +33,7 @@ pub(super) fn runner(
         preflight: migrate.preflight,
         backup: migrate.backup,
         save_objects: migrate.save_objects,
+        validate: migrate.validate,
         ..Options::default()
     };
     let config = Arc::clone(config);

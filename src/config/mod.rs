@@ -32,6 +32,7 @@ mod tls;
 mod upstream;
 mod users;
 mod validate;
+mod validation;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
@@ -53,8 +54,10 @@ pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
+pub use validation::Validate;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck,
-    Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify, WhenFull,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel,
+    PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify,
+    WhenFull,
 };

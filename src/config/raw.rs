@@ -15,8 +15,8 @@ use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck, Preset,
-    ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, PreflightCheck,
+    Preset, ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -133,6 +133,7 @@ section! {
         save_objects: Option<SaveObjects>,
         preflight: RawPreflight,
         backup: RawBackup,
+        validate: RawValidate,
     }
 }
 
@@ -165,6 +166,20 @@ section! {
         command: Option<String>,
         pg_dump: Option<PathBuf>,
         pg_restore: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// `[migrate.validate]`
+    RawValidate {
+        grants: Option<bool>,
+        row_security: Option<bool>,
+        views: Option<bool>,
+        constraints: Option<bool>,
+        indexes: Option<bool>,
+        rows: Option<CountRows>,
+        rows_max: Option<ByteSize>,
+        time: Option<HumanDuration>,
     }
 }
 

@@ -62,6 +62,14 @@ const ROWS: &[Row] = rows! {
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
     "migrate.save_objects" Restart migrate.save_objects;
+    "migrate.validate.grants" Restart migrate.validate.grants;
+    "migrate.validate.row_security" Restart migrate.validate.row_security;
+    "migrate.validate.views" Restart migrate.validate.views;
+    "migrate.validate.constraints" Restart migrate.validate.constraints;
+    "migrate.validate.indexes" Restart migrate.validate.indexes;
+    "migrate.validate.rows" Restart migrate.validate.rows;
+    "migrate.validate.rows_max" Restart migrate.validate.rows_max;
+    "migrate.validate.time" Restart migrate.validate.time;
     "migrate.preflight.off" Restart migrate.preflight.off;
     "migrate.preflight.extensions" Restart migrate.preflight.extensions;
     "migrate.preflight.long_transaction" Restart migrate.preflight.long_transaction;

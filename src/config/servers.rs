@@ -195,6 +195,7 @@ impl Check<'_> {
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
             save_objects: migrate.save_objects.unwrap_or_default(),
+            validate: self.validation(migrate.validate),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

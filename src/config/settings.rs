@@ -15,6 +15,7 @@ use super::scope::Exempt;
 use super::secret::Secret;
 use super::upstream::UrlTls;
 use super::users::Users;
+use super::validation::Validate;
 use super::words::{
     AfterRestart, Blocked, Bypass, LogFormat, LogLevel, PreflightCheck, Preset, ReplicationHold,
     SaveObjects, Stateful, Then, Verify, WhenFull,
@@ -131,6 +132,8 @@ pub struct MigrateRole {
     pub backup: Backup,
     /// Of which objects the definitions are saved before its files run.
     pub save_objects: SaveObjects,
+    /// What a file has to leave as it was.
+    pub validate: Validate,
 }
 
 /// `[migrate.backup]`: how a database is backed up before migration files run in it.

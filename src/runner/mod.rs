@@ -36,6 +36,7 @@ mod stop;
 mod survey;
 mod traffic;
 pub mod types;
+mod validate;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, SaveObjects};
+use crate::config::{Backup, Preflight, SaveObjects, Validate};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Options {
     pub backup: Backup,
     /// Of which objects the definitions are saved before a run.
     pub save_objects: SaveObjects,
+    /// What a file has to leave as it was.
+    pub validate: Validate,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -57,6 +59,7 @@ impl Default for Options {
             write_back: false,
             backup: Backup::default(),
             save_objects: SaveObjects::default(),
+            validate: Validate::default(),
             finished_runs_max: 100,
         }
     }

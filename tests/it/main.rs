@@ -110,6 +110,7 @@ mod tls_quick_start;
 mod tls_servers;
 mod told_or_done;
 mod twenty_holds_under_load;
+mod validation;
 mod vanished_clients;
 mod window_commands;
 mod windows_after_a_crash;

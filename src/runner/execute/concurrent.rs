@@ -22,6 +22,10 @@ impl Executor<'_> {
             Ok(counted) => counted,
             Err(failure) => return self.not_begun(step, failure).await,
         };
+        let sight = match self.sight_before(step, stop).await {
+            Ok(sight) => sight,
+            Err(failure) => return self.not_begun(step, failure).await,
+        };
         for (index, statement) in step.script.statements().iter().enumerate() {
             let stopped = |reason| Failure::new(format!("{reason}, before this statement"));
             if let Some(reason) = stop.now() {
@@ -56,7 +60,11 @@ impl Executor<'_> {
                 return Ending::Unknown(failure.at_statement(step, index, statement));
             }
         }
-        match self.claims_after(step, &counted, stop).await {
+        let kept = async {
+            self.claims_after(step, &counted, stop).await?;
+            self.validate(step, &sight, stop).await
+        };
+        match kept.await {
             Ok(()) => self.end_well(step).await,
             Err(failure) => self.end_dirty(step, failure).await,
         }

@@ -3,7 +3,9 @@
 mod batches;
 mod claims;
 mod concurrent;
+mod rows_touched;
 mod transaction;
+mod validation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
+use crate::config::Validate;
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub(super) struct Settings {
     pub(super) settle_wait: Duration,
     /// Which tool is told besides.
     pub(super) write_back: Option<WriteBack>,
+    /// What a file has to leave as it was.
+    pub(super) validate: Validate,
 }
 
 impl Settings {

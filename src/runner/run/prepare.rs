@@ -223,6 +223,7 @@ impl<T: Traffic> Job<T> {
             cancel_wait: options.cancel_wait,
             settle_wait: options.settle_wait,
             write_back,
+            validate: options.validate,
         }
     }
 }

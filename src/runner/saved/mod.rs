@@ -23,6 +23,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use acl::{Grants, Privilege, grants};
 pub(super) use keep::{Saver, Saving};
 
 use super::connect::ConnectError;
