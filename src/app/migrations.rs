@@ -30,6 +30,7 @@ pub(super) fn runner(
         owner: migrate.owner,
         down_required: migrate.down_required,
         write_back: migrate.write_back,
+        retry: migrate.retry,
         preflight: migrate.preflight,
         backup: migrate.backup,
         save_objects: migrate.save_objects,

@@ -46,7 +46,7 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Backup, Config, ControlRole, Database, Hold, Ladder,
-    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Role, Target, Tls,
+    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Retry, Role, Target, Tls,
     Upstream,
 };
 pub use source::{Loaded, Source};

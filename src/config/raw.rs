@@ -134,6 +134,15 @@ section! {
         preflight: RawPreflight,
         backup: RawBackup,
         validate: RawValidate,
+        retry: RawRetry,
+    }
+}
+
+section! {
+    /// `[migrate.retry]`
+    RawRetry {
+        tries: Option<usize>,
+        time: Option<HumanDuration>,
     }
 }
 

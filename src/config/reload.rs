@@ -83,6 +83,8 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.retry.tries" Restart migrate.retry.tries;
+    "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
     "migrate.backup.jobs" Restart migrate.backup.jobs;
     "migrate.backup.keep" Restart migrate.backup.keep;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use super::passfile::Passfile;
 use super::problem::Origin;
-use super::raw::{RawControl, RawDatabase, RawDatabases, RawMigrate, RawUpstream};
+use super::raw::{RawControl, RawDatabase, RawDatabases, RawMigrate, RawRetry, RawUpstream};
 use super::rules::Rule;
 use super::secret::Secret;
-use super::settings::{ControlRole, Database, MigrateRole, Passwords, ReadUpstream, Upstream};
+use super::settings::{
+    ControlRole, Database, MigrateRole, Passwords, ReadUpstream, Retry, Upstream,
+};
 use super::surroundings::Surroundings;
 use super::upstream::{self, UpstreamUrl};
 use super::validate::Check;
@@ -20,6 +22,9 @@ use crate::tls::tcp::TcpOptions;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client waits this long for a server before it is told that there is none.
 const CONNECT_RETRY: Duration = Duration::from_secs(10);
+
+/// More tries than this would be a queue of its own.
+const RETRIES_MAX: usize = 100;
 
 /// How far behind a standby may be that takes reads.
 const READ_LAG_MAX: Duration = Duration::from_secs(1);
@@ -196,6 +201,7 @@ impl Check<'_> {
             backup: self.backup(migrate.backup),
             save_objects: migrate.save_objects.unwrap_or_default(),
             validate: self.validation(migrate.validate),
+            retry: self.retry(&migrate.retry),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {
@@ -216,6 +222,16 @@ impl Check<'_> {
             }
         }
         (control, migrate)
+    }
+
+    fn retry(&mut self, raw: &RawRetry) -> Retry {
+        let default = Retry::default();
+        let tries = raw.tries.unwrap_or(default.tries as usize);
+        self.within("migrate.retry.tries", tries, 1..=RETRIES_MAX);
+        Retry {
+            tries: u32::try_from(tries).unwrap_or(default.tries),
+            time: self.time("migrate.retry.time", raw.time, default.time),
+        }
     }
 
     /// A password from its key or from the file that another key names; `path` is what stands in

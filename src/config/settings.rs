@@ -134,6 +134,26 @@ pub struct MigrateRole {
     pub save_objects: SaveObjects,
     /// What a file has to leave as it was.
     pub validate: Validate,
+    /// How often a statement is tried that meets a lock.
+    pub retry: Retry,
+}
+
+/// `[migrate.retry]`: how often a statement is tried that meets a lock (55P03) or a deadlock (40P01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries of a statement, the first one counted.
+    pub tries: u32,
+    /// How long they may take in all, the waits for the lock and the pauses counted.
+    pub time: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            tries: 5,
+            time: Duration::from_secs(30),
+        }
+    }
 }
 
 /// `[migrate.backup]`: how a database is backed up before migration files run in it.

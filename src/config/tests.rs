@@ -51,6 +51,26 @@ fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
 const GOOD: &str = "[upstream]\nurl = 'postgres://app@db'\n";
 
 #[test]
+fn tries_are_bounded() {
+    assert_eq!(config(GOOD).migrate.retry, Retry::default());
+    let text = GOOD.to_owned() + "[migrate.retry]\ntries = 100\ntime = '5min'\n";
+    let retry = config(&text).migrate.retry;
+    assert_eq!((retry.tries, retry.time), (100, Duration::from_secs(300)));
+    let found = problems(
+        &format!("{GOOD}[migrate.retry]\ntries = 0\ntime = '0s'\n"),
+        &[],
+    );
+    assert!(
+        found[0].contains("migrate.retry.tries: 0 is not between 1 and 100"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].contains("migrate.retry.time: it must be longer than zero"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn backups_are_off_and_a_command_verifies_by_itself() {
     assert_eq!(config(GOOD).migrate.backup, Backup::default());
     assert_eq!(Backup::default().dir, None);

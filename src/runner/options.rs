@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, SaveObjects, Validate};
+use crate::config::{Backup, Preflight, Retry, SaveObjects, Validate};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Options {
     pub settle_wait: Duration,
     /// How long to wait at the start of a run for what an earlier one left running.
     pub recover_wait: Duration,
+    /// How often a statement is tried that meets a lock.
+    pub retry: Retry,
     /// What preflight asks for.
     pub preflight: Preflight,
     /// Whether each new up file needs a down file, or a reason why there is none.
@@ -54,6 +56,7 @@ impl Default for Options {
             cancel_wait: Duration::from_secs(10),
             settle_wait: Duration::from_secs(2 * 60),
             recover_wait: Duration::from_secs(10),
+            retry: Retry::default(),
             preflight: Preflight::default(),
             down_required: true,
             write_back: false,

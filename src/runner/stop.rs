@@ -73,6 +73,11 @@ impl Stop {
         None
     }
 
+    /// When the window ends by itself, if there is one.
+    pub(super) fn window_end(&self) -> Option<Instant> {
+        self.window.as_ref().map(|it| it.ends_at)
+    }
+
     /// Waits until something fires. Dropping the future loses nothing.
     pub(super) async fn fired(&self) -> StopReason {
         let mut asked = self.asked.clone();

@@ -93,6 +93,7 @@ mod runner_batch_under_load;
 mod runner_batches;
 mod runner_directives;
 mod runner_fails;
+mod runner_retries;
 mod runner_sources;
 mod runner_stops;
 mod runner_survives;

@@ -104,7 +104,7 @@ async fn a_killed_backend_in_a_concurrent_statement_means_dirty() {
 #[tokio::test]
 async fn a_killed_backend_between_two_statements_is_noticed() {
     let mut site = Site::start().await;
-    // The first run makes the tables; then the ledger can be made to wait between statements.
+    // The first run makes the tables; then the count of a statement can be made to wait.
     assert_end(
         &site.up(&[file("1_a.up.sql", "select 1")]).await,
         RunState::Succeeded,
@@ -121,17 +121,18 @@ async fn a_killed_backend_between_two_statements_is_noticed() {
         .unwrap();
     let waits = "select count(*) from pg_stat_activity where application_name = 'pgdrain migrate' \
                  and wait_event_type = 'Lock'";
-    until("the ledger to wait", SOON, async || {
+    until("the count to wait", SOON, async || {
         site.ask(waits).await == "1"
     })
     .await;
     site.kill(pid).await;
     other.batch_execute("commit").await.unwrap();
     let view = site.end(&id).await;
+    // The statement and its count are one transaction.
     assert_end(&view, RunState::Dirty, 2);
-    assert_eq!(site.row(2).await, "dirty up 2/3");
+    assert_eq!(site.row(2).await, "dirty up 1/3");
     assert!(
-        failure(&view).starts_with("2_b.up.sql, statement 3 of 3, line 3: "),
+        failure(&view).starts_with("2_b.up.sql, statement 2 of 3, line 2: "),
         "{}",
         failure(&view)
     );

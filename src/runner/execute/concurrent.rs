@@ -3,6 +3,7 @@
 
 use tokio::time::Instant;
 
+use super::single::Uncounted;
 use super::{Answer, Ending, Executor, set_role};
 use crate::runner::class::Class;
 use crate::runner::history::{Beginning, LedgerError};
@@ -35,30 +36,22 @@ impl Executor<'_> {
                     _ => self.end_dirty(step, failure).await,
                 };
             }
-            match self.statement_alone(step, index, statement, stop).await {
-                Answer::Ok => {}
-                Answer::Stopped {
-                    reason,
-                    completed: true,
-                } => {
-                    let failure = Failure::new(format!("{reason}, after this statement"));
-                    let failure = failure.at_statement(step, index, statement);
-                    return self.end_dirty(step, failure).await;
+            let answer = match self.statement_counted(step, index, statement, stop).await {
+                Ok(answer) => answer,
+                Err(Uncounted(failure)) => return Ending::Unknown(failure),
+            };
+            let failure = match answer {
+                Answer::Ok => continue,
+                Answer::Failed(failure) => failure,
+                Answer::Stopped { reason, completed } => {
+                    let failure = match completed {
+                        true => Failure::new(format!("{reason}, after this statement")),
+                        false => Failure::new(reason.to_string()),
+                    };
+                    failure.at_statement(step, index, statement)
                 }
-                Answer::Stopped {
-                    reason,
-                    completed: false,
-                } => {
-                    let failure = Failure::new(reason.to_string());
-                    let failure = failure.at_statement(step, index, statement);
-                    return self.end_dirty(step, failure).await;
-                }
-                Answer::Failed(failure) => return self.end_dirty(step, failure).await,
-            }
-            if let Err(error) = self.record(step, Some(index + 1)).await {
-                let failure = Failure::new(format!("ended well, but cannot be recorded: {error}"));
-                return Ending::Unknown(failure.at_statement(step, index, statement));
-            }
+            };
+            return self.end_dirty(step, failure).await;
         }
         let kept = async {
             self.claims_after(step, &counted, stop).await?;
@@ -90,7 +83,7 @@ impl Executor<'_> {
     /// Runs a statement; a CONCURRENTLY one without `lock_timeout`, which would also end its wait
     /// for unrelated old snapshots and leave an invalid index. A file that sets the timeout itself
     /// is left alone.
-    async fn statement_alone(
+    pub(super) async fn statement_alone(
         &mut self,
         step: &Step,
         index: usize,
@@ -148,6 +141,11 @@ impl Executor<'_> {
     }
 
     async fn end_well(&mut self, step: &Step) -> Ending {
+        let deadline = Instant::now() + self.settings.settle_wait;
+        if let Err(error) = self.ledger.revive(deadline).await {
+            let failure = Failure::new(format!("ended well, but cannot be recorded: {error}"));
+            return Ending::Unknown(failure.in_file(step));
+        }
         match self.invalid_indexes().await {
             Ok(invalid) => {
                 if let Some(name) = invalid.iter().find(|it| mentions(step.script.text(), it)) {

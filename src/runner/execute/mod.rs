@@ -3,7 +3,10 @@
 mod batches;
 mod claims;
 mod concurrent;
+mod remains;
+mod retry;
 mod rows_touched;
+mod single;
 mod transaction;
 mod validation;
 
@@ -23,7 +26,7 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
-use crate::config::Validate;
+use crate::config::{Retry, Validate};
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Settings {
     pub(super) cancel_wait: Duration,
     /// How long to ask how a file ended when its connection was lost.
     pub(super) settle_wait: Duration,
+    /// How often a statement is tried that meets a lock.
+    pub(super) retry: Retry,
     /// Which tool is told besides.
     pub(super) write_back: Option<WriteBack>,
     /// What a file has to leave as it was.
@@ -49,8 +54,13 @@ pub(super) struct Settings {
 impl Settings {
     /// How long a statement of a file waits for each lock.
     fn lock_timeout(&self, step: &Step) -> String {
+        milliseconds(self.lock_wait(step))
+    }
+
+    /// The same as a time.
+    fn lock_wait(&self, step: &Step) -> Duration {
         let own = step.script.directives().lock_timeout;
-        milliseconds(own.unwrap_or(self.lock_timeout))
+        own.unwrap_or(self.lock_timeout)
     }
 
     /// How long a statement of a file may run.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::retry::Savepoints;
 use super::{Answer, Ending, Executor, milliseconds, set_role};
 use crate::runner::connect::Session;
 use crate::runner::history::{
@@ -81,11 +82,13 @@ impl Executor<'_> {
         let counted = self.claims_before(step, stop).await?;
         let sight = self.sight_before(step, stop).await?;
 
+        let mut savepoints = Savepoints::none();
         for (index, statement) in step.script.statements().iter().enumerate() {
             if let Some(reason) = stop.now() {
                 return Err(Failure::new(reason.to_string()).in_file(step));
             }
-            match self.statement(step, index, statement, stop).await {
+            let run = self.statement_in_savepoint(step, index, statement, &mut savepoints, stop);
+            match run.await {
                 Answer::Ok => {}
                 Answer::Failed(failure) => return Err(failure),
                 Answer::Stopped { reason, .. } => {

@@ -222,6 +222,7 @@ impl<T: Traffic> Job<T> {
             owner: options.owner.clone(),
             cancel_wait: options.cancel_wait,
             settle_wait: options.settle_wait,
+            retry: options.retry,
             write_back,
             validate: options.validate,
         }

@@ -16,12 +16,11 @@ mod pace;
 mod room;
 mod table;
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use self::pace::Pace;
 use self::table::Cut;
+use super::retry::{longer, pause};
 use super::{Ending, Executor, set_role};
 use crate::runner::directives::When;
 use crate::runner::history::{Checkpoint, RowState};
@@ -36,10 +35,6 @@ use crate::runner::types::EventKind;
 
 /// How often a batch is tried that fails for what may pass by itself.
 const TRIES: u32 = 10;
-
-/// The pause before the second try; it doubles each time, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A file at work.
 struct Work<'a> {
@@ -329,19 +324,4 @@ impl Executor<'_> {
             self.run.tell(EventKind::Batch, text, data);
         }
     }
-}
-
-/// Waits, unless told to stop.
-async fn pause(duration: Duration, stop: &Stop) {
-    tokio::select! {
-        () = tokio::time::sleep(duration) => {}
-        _ = stop.fired() => {}
-    }
-}
-
-/// The pause behind a number of tries, with jitter, so that two that are in each other's way part.
-fn longer(tries: u32) -> Duration {
-    let doubled = FIRST_PAUSE * 2_u32.saturating_pow(tries.saturating_sub(1).min(10));
-    let most = doubled.min(LONGEST_PAUSE);
-    rand::random_range(most / 2..=most)
 }
