@@ -137,11 +137,12 @@ impl Executor<'_> {
         Err(Failure::new(reason.to_string()))
     }
 
-    /// Questions are asked by our own role, with names that are whole; nothing may hide rows.
+    /// Questions are asked by our own role, with names that are whole; nothing may hide rows, and no
+    /// temporary table of the file may stand for a type.
     fn ourselves(&self) -> String {
         let time = self.settings.validate.time;
         format!(
-            "reset session authorization; reset role; set local search_path = ''; \
+            "reset session authorization; reset role; set local search_path = pg_catalog, pg_temp; \
              set local row_security = off; set local quote_all_identifiers = off; \
              set local lock_timeout = {}; set local statement_timeout = {}",
             milliseconds(time.min(Duration::from_secs(5))),

@@ -134,7 +134,10 @@ impl<'a> Comparison<'a> {
     }
 
     fn owner(&mut self, was: &Relation, now: &Relation) {
-        let said = self.declared.owner(&was.name) || self.declared.owner(&now.name);
+        let table = was.part_of.and_then(|it| self.before.relations.get(&it));
+        let said = self.declared.owner(&was.name)
+            || self.declared.owner(&now.name)
+            || table.is_some_and(|it| self.declared.owner(&it.name));
         if was.owner != now.owner && !said {
             let text = format!(
                 "{} belongs to {}, not to {}",
@@ -234,6 +237,7 @@ impl<'a> Comparison<'a> {
         }
         let as_view = was.oid != now.oid && self.became_a_view(was.oid, now.oid);
         let owners = [was.owner.as_str(), now.owner.as_str()];
+        let names = [name(was), name(now)];
         let held = |it: &Grants, before: bool| -> BTreeSet<String> {
             it.all
                 .iter()
@@ -243,7 +247,7 @@ impl<'a> Comparison<'a> {
                         .is_some_and(|who| owners.contains(&who))
                 })
                 .filter(|it| !as_view || OF_VIEWS.contains(&it.privilege.as_str()))
-                .filter_map(|it| self.words(it, before))
+                .filter_map(|it| self.words(it, before.then_some(&names)))
                 .collect()
         };
         let (then, after) = (held(was, true), held(now, false));
@@ -270,9 +274,9 @@ impl<'a> Comparison<'a> {
         then.is_some_and(|it| !it.is_view()) && after.is_some_and(Relation::is_view)
     }
 
-    /// A privilege in words; none for those on columns that the file drops. A column that gets another
-    /// name keeps its privileges.
-    fn words(&self, it: &Privilege, before: bool) -> Option<String> {
+    /// A privilege in words; of one that was there before, as it is to be now: none for those on
+    /// columns that the file drops, and under the new name of a column that has one.
+    fn words(&self, it: &Privilege, before: Option<&[Name; 2]>) -> Option<String> {
         let who = it.grantee.as_deref().unwrap_or("PUBLIC");
         let option = if it.grantable {
             " WITH GRANT OPTION"
@@ -282,17 +286,10 @@ impl<'a> Comparison<'a> {
         let Some(column) = &it.column else {
             return Some(format!("{} of {who}{option}", it.privilege));
         };
-        let mut column = column.as_str();
-        if before {
-            if self.declared.dropped_columns.contains(column) {
-                return None;
-            }
-            for (from, to) in &self.declared.renamed_columns {
-                if from == column {
-                    column = to;
-                }
-            }
-        }
+        let column = match before {
+            Some(tables) => self.declared.column_now(tables, column)?,
+            None => column.as_str(),
+        };
         Some(format!("{} ({column}) of {who}{option}", it.privilege))
     }
 

@@ -29,9 +29,8 @@ pub(in crate::runner) struct Declared {
     /// Constraints that are added NOT VALID: tables of those without a name.
     not_valid: BTreeSet<String>,
     not_valid_of: BTreeSet<Name>,
-    /// Columns that go, and those that get another name.
-    pub(super) dropped_columns: BTreeSet<String>,
-    pub(super) renamed_columns: Vec<(String, String)>,
+    /// In order, columns that get another name, and those that go, which have none.
+    columns: Vec<(Name, String, Option<String>)>,
     /// Every relation that a statement is about.
     pub(in crate::runner) touches: BTreeSet<Name>,
     /// Whether it cannot be told what a statement touches.
@@ -72,7 +71,11 @@ impl Declared {
     fn act(&mut self, act: &Act) {
         self.touches.extend(act.on.iter().cloned());
         match (&act.kind, &act.on) {
-            (Kind::Unknown(_) | Kind::Dynamic, _) => self.unknown = true,
+            (Kind::Unknown(text), _) => {
+                self.unknown = true;
+                self.everything |= text.to_lowercase().starts_with("reassign");
+            }
+            (Kind::Dynamic, _) => self.unknown = true,
             (Kind::Policy | Kind::RowSecurity, Some(on)) => {
                 self.row_security.insert(on.clone());
             }
@@ -93,14 +96,15 @@ impl Declared {
                     self.not_valid_of.insert(on.clone());
                 }
             },
-            (Kind::DropColumn { column, .. }, _) => {
-                self.dropped_columns.insert(column.clone());
+            (Kind::DropColumn { column, .. }, Some(on)) => {
+                self.columns.push((on.clone(), column.clone(), None));
             }
-            (Kind::Rename { what, to }, on) => {
+            (Kind::Rename { what, to }, Some(on)) => {
                 if let Renamed::Column(from) = what {
-                    self.renamed_columns.push((from.clone(), to.clone()));
+                    let renamed = (on.clone(), from.clone(), Some(to.clone()));
+                    self.columns.push(renamed);
                 }
-                self.views.extend(on.iter().cloned());
+                self.views.insert(on.clone());
             }
             (Kind::Drop(it), _) => match it.what {
                 ObjectKind::View | ObjectKind::MaterializedView => {
@@ -158,13 +162,28 @@ impl Declared {
             || has(&self.not_valid_of, table)
     }
 
+    /// What a column is called afterwards; none if it is dropped. Its table may have two names.
+    pub(super) fn column_now<'a>(&'a self, table: &[Name; 2], column: &'a str) -> Option<&'a str> {
+        let is_of = |on: &Name| table.iter().any(|it| means(on, it));
+        let mut column = column;
+        for (on, from, to) in &self.columns {
+            if from == column && is_of(on) {
+                column = to.as_deref()?;
+            }
+        }
+        Some(column)
+    }
+
     pub(super) fn index(&self, index: &Name, table: &Name) -> bool {
         has(&self.indexes, index) || has(&self.indexes, table)
     }
 }
 
 fn has(names: &BTreeSet<Name>, name: &Name) -> bool {
-    names
-        .iter()
-        .any(|it| it.name == name.name && (it.schema.is_none() || it.schema == name.schema))
+    names.iter().any(|it| means(it, name))
+}
+
+/// Whether a name in a file stands for this one.
+fn means(written: &Name, name: &Name) -> bool {
+    written.name == name.name && (written.schema.is_none() || written.schema == name.schema)
 }

@@ -22,7 +22,12 @@ const RELATIONS: &str = "\
                      and (c.oid = any ($1) or format('%I.%I', n.nspname, c.relname) = any ($2) \
                           or $3 and c.relkind = 'v') \
                 then pg_catalog.pg_relation_is_updatable(c.oid, true) end, \
-           format('%I.%I', n.nspname, c.relname) \
+           format('%I.%I', n.nspname, c.relname), \
+           case c.relkind when 'S' then ( \
+                select d.refobjid from pg_catalog.pg_depend d \
+                where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = c.oid \
+                  and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                  and d.deptype in ('a', 'i') limit 1) end \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and c.relpersistence <> 't' \
       and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain', 'pgdrain_copies') \
@@ -48,13 +53,16 @@ const NOT_VALID: &str = "\
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where not con.convalidated and coalesce(to_jsonb(con) ->> 'conenforced', 'true') = 'true'";
 
-/// The index of a partitioned table is invalid until the last partition has its own: that is no failure.
+/// The index of a partitioned table is invalid until the last partition has its own, and one that somebody
+/// builds until it is built: these are no failures.
 const INVALID: &str = "\
     select i.oid, n.nspname::text, i.relname::text, t.relname::text, format('%I.%I', n.nspname, i.relname) \
     from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid \
     join pg_catalog.pg_class t on t.oid = x.indrelid \
     join pg_catalog.pg_namespace n on n.oid = i.relnamespace \
-    where i.relkind = 'i' and not (x.indisvalid and x.indisready and x.indislive)";
+    where i.relkind = 'i' and not (x.indisvalid and x.indisready and x.indislive) \
+      and not exists (select from pg_catalog.pg_stat_progress_create_index p \
+                      where p.index_relid = i.oid and p.pid <> pg_catalog.pg_backend_pid())";
 
 /// A relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +82,8 @@ pub(in crate::runner) struct Relation {
     pub(super) body: Option<String>,
     /// What can be written, where that was asked.
     pub(super) writes: Option<i32>,
+    /// The table whose column a sequence is for: it goes where that goes.
+    pub(super) part_of: Option<u32>,
 }
 
 impl Relation {
@@ -172,6 +182,7 @@ impl Picture {
                 body: row.get(8),
                 writes: row.get(9),
                 shown: row.get(10),
+                part_of: row.get(11),
             };
             picture.relations.insert(relation.oid, relation);
         }
