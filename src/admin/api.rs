@@ -11,6 +11,7 @@ use super::types::{
     MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery,
     Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use crate::runner::account::Account;
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -142,6 +143,13 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: ReplayRequest,
     ) -> impl Future<Output = Result<Replayed, ApiError>> + Send;
+
+    /// The account of a run of a database, or of its last one.
+    fn migration_report(
+        &self,
+        database: String,
+        run: Option<String>,
+    ) -> impl Future<Output = Result<Account, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

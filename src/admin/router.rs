@@ -25,6 +25,7 @@ pub(super) enum Endpoint {
     RestoreBackup,
     SavedObjects,
     ReplayObjects,
+    MigrationReport,
     Migrations,
     Migration,
     CancelMigration,
@@ -157,6 +158,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/objects/replay",
         Endpoint::ReplayObjects,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/migrations/report",
+        Endpoint::MigrationReport,
         SMALL,
     ),
     route(

@@ -164,6 +164,11 @@ where
             let replayed = api.replay_objects(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &replayed))
         }
+        Endpoint::MigrationReport => {
+            let [run] = query.only(["run"])?;
+            let account = api.migration_report(one(found.parameter)?, run).await?;
+            Ok(json(StatusCode::OK, &account))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

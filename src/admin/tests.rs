@@ -16,6 +16,7 @@ use super::types::{
 };
 use super::*;
 use crate::config::{Bypass, Preset};
+use crate::runner::account::Account;
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -199,6 +200,14 @@ impl Api for Fake {
         Err(ApiError::unavailable("no_history", "There is none."))
     }
 
+    async fn migration_report(
+        &self,
+        database: String,
+        run: Option<String>,
+    ) -> Result<Account, ApiError> {
+        Err(ApiError::not_found(format!("{database} {run:?}")))
+    }
+
     async fn backups(&self, _database: String) -> Result<Backups, ApiError> {
         Err(ApiError::conflict("no_backups", "There are none."))
     }
@@ -289,6 +298,7 @@ impl Fake {
             exit_code: None,
             events: vec![],
             report: None,
+            watch: None,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
+use crate::runner::account::Account;
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -331,6 +332,18 @@ impl Api for AppApi {
     ) -> Result<PreflightReport, ApiError> {
         let report = self.app.runner.preflight(&database, &request).await;
         report.map_err(unanswered)
+    }
+
+    async fn migration_report(
+        &self,
+        database: String,
+        run: Option<String>,
+    ) -> Result<Account, ApiError> {
+        let account = self.app.runner.account(&database, run.as_deref()).await;
+        account.map_err(unanswered)?.ok_or_else(|| {
+            let which = run.map_or_else(|| "no run".to_owned(), |run| format!("no run {run}"));
+            ApiError::not_found(format!("Nobody knows of {which} in {database}."))
+        })
     }
 
     async fn migrations(&self, database: String) -> Result<Migrations, ApiError> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::App;
 use super::traffic::Windows;
 use crate::config::{Shared, Target};
+use crate::metrics::Metrics;
 use crate::runner::{Connector, Endpoint, Options, Runner};
 use crate::server::own::OwnBackends;
 use crate::tasks::Tasks;
@@ -23,6 +24,7 @@ pub(super) fn runner(
     config: &Arc<Shared>,
     own: OwnBackends,
     tasks: &Tasks,
+    metrics: &Arc<Metrics>,
 ) -> Runner<Windows> {
     let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
     let migrate = config.load().migrate.clone();
@@ -35,12 +37,15 @@ pub(super) fn runner(
         backup: migrate.backup,
         save_objects: migrate.save_objects,
         validate: migrate.validate,
+        thresholds: migrate.thresholds,
+        log: migrate.log,
         ..Options::default()
     };
     let config = Arc::clone(config);
     let find = move |database: &str| endpoint(&config.load().target(database)?);
     let connector = Connector::new(Arc::new(find), own, tasks.tracker());
     Runner::new(Arc::new(windows), connector, options, tasks.tracker())
+        .with_metrics(Arc::clone(metrics))
 }
 
 fn endpoint(target: &Target) -> Option<Endpoint> {

@@ -163,7 +163,7 @@ pub async fn run(
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let standbys = watch_standbys(&config, &gates, &own, &tasks);
-    let runner = migrations::runner(&controller, &config, own, &tasks);
+    let runner = migrations::runner(&controller, &config, own, &tasks, &metrics);
 
     let common = Common {
         tasks: tasks.clone(),

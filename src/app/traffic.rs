@@ -9,7 +9,7 @@ use crate::config::Shared;
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::runner::types::StepTraffic;
-use crate::runner::{self, Finish, Grant, Traffic, WindowStage};
+use crate::runner::{self, Felt, Finish, Grant, Traffic, WindowStage};
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
 use crate::window::{Controller, Granted, Refused, Steering, WindowRequest};
@@ -136,6 +136,16 @@ impl Traffic for Windows {
                 report: serde_json::Value::Null,
             }),
         }
+    }
+
+    fn felt(&self, grant: &Grant) -> Option<Felt> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = lent.get(&grant.id)?;
+        let (held, longest) = self.controller.waiting(&window.database);
+        Some(Felt {
+            held: held as u64,
+            longest_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
+        })
     }
 
     async fn finish(&self, grant: Grant, finish: Finish) {

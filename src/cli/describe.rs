@@ -321,6 +321,17 @@ pub(super) fn migrations(report: &StatusReport) -> String {
         })
     });
     let mut text = table(["state", "file", "at", "detail"], rows);
+    if let Some(running) = &report.running {
+        let _ = writeln!(
+            text,
+            "running: {} ({}); `pgdrain migrate attach` follows it",
+            running.id,
+            running.state.as_str()
+        );
+        if let Some(now) = &running.watch {
+            let _ = writeln!(text, "  {}", plain(&now.to_string()));
+        }
+    }
     for (kind, lines) in [("problem", &report.problems), ("note", &report.notes)] {
         for line in lines {
             let _ = writeln!(text, "{kind}: {}", plain(line));

@@ -137,7 +137,10 @@ impl View {
                 advance(bar, event);
                 match event.kind {
                     // The bar shows them.
-                    EventKind::Statement | EventKind::Batch => Ok(()),
+                    EventKind::Statement
+                    | EventKind::Batch
+                    | EventKind::Watch
+                    | EventKind::Progress => Ok(()),
                     EventKind::State
                     | EventKind::Check
                     | EventKind::FileStarted
@@ -187,7 +190,7 @@ fn advance(bar: &ProgressBar, event: &Event) {
             bar.set_message(plain(&event.text));
         }
         EventKind::Statement => bar.set_position(number("statement").unwrap_or(0)),
-        EventKind::State | EventKind::Batch => {
+        EventKind::State | EventKind::Batch | EventKind::Watch | EventKind::Progress => {
             bar.set_message(plain(event.text.lines().next().unwrap_or("")));
         }
         EventKind::Check

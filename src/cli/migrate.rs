@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use hyper::Method;
 
+use super::account::Accounting;
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
 use super::client::{Client, ClientError, Patience, path};
@@ -58,6 +59,8 @@ enum Command {
     New(New),
     /// Show which files are applied, pending, changed or dirty
     Status(Status),
+    /// Tell a run on one page: timeline, figures, locks, checks, what clients felt
+    Report(Accounting),
     /// Follow the migration that runs, or show the last one
     Attach(One),
     /// Cancel the migration that runs: its statement is cancelled and rolled back
@@ -78,6 +81,7 @@ impl Migrate {
             Command::Objects(objects) => objects.show().await,
             Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
+            Command::Report(accounting) => accounting.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
         }

@@ -1,5 +1,6 @@
 //! The command line: what each command means, and the exit code it ends with.
 
+mod account;
 mod arguments;
 mod backups;
 mod break_glass;

@@ -19,6 +19,7 @@ mod raw;
 mod read_only;
 mod reload;
 mod rules;
+mod runs;
 mod scope;
 mod secret;
 mod servers;
@@ -46,8 +47,8 @@ pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
     AskedLadder, Audit, Auth, AuthQuery, Backup, Config, ControlRole, Database, Hold, Ladder,
-    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Retry, Role, Target, Tls,
-    Upstream,
+    Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Retry, Role, RunLog,
+    Target, Thresholds, Tls, Upstream,
 };
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};

@@ -134,6 +134,8 @@ section! {
         preflight: RawPreflight,
         backup: RawBackup,
         validate: RawValidate,
+        thresholds: RawThresholds,
+        log: RawRunLog,
         retry: RawRetry,
     }
 }
@@ -189,6 +191,24 @@ section! {
         rows: Option<CountRows>,
         rows_max: Option<ByteSize>,
         time: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[migrate.thresholds]`
+    RawThresholds {
+        lock_held: Option<DurationOrNever>,
+        lock_wait: Option<DurationOrNever>,
+        blocked: Option<CountOrNone>,
+    }
+}
+
+section! {
+    /// `[migrate.log]`
+    RawRunLog {
+        dir: Option<PathBuf>,
+        max_bytes: Option<ByteSize>,
+        keep: Option<usize>,
     }
 }
 

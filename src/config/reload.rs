@@ -92,6 +92,12 @@ const ROWS: &[Row] = rows! {
     "migrate.backup.command" Restart migrate.backup.command;
     "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
     "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
+    "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
+    "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
+    "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
+    "migrate.log.dir" Restart migrate.log.dir;
+    "migrate.log.max_bytes" Restart migrate.log.max_bytes;
+    "migrate.log.keep" Restart migrate.log.keep;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -197,6 +197,8 @@ impl Check<'_> {
             owner: migrate.owner,
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
+            thresholds: self.thresholds(&migrate.thresholds),
+            log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
             save_objects: migrate.save_objects.unwrap_or_default(),

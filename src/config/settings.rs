@@ -134,8 +134,45 @@ pub struct MigrateRole {
     pub save_objects: SaveObjects,
     /// What a file has to leave as it was.
     pub validate: Validate,
+    /// What is asked of a run besides that its files are applied.
+    pub thresholds: Thresholds,
+    /// Where what happens in runs is written down.
+    pub log: RunLog,
     /// How often a statement is tried that meets a lock.
     pub retry: Retry,
+}
+
+/// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends
+/// with exit code 3. `None` asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thresholds {
+    /// How long a file holds a lock that keeps others from reading or writing.
+    pub lock_held: Option<Duration>,
+    /// How long others wait for a lock meanwhile.
+    pub lock_wait: Option<Duration>,
+    /// How many sessions wait for locks at once.
+    pub blocked: Option<usize>,
+}
+
+/// `[migrate.log]`: the files that tell of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunLog {
+    /// Where they are; `None` writes none.
+    pub dir: Option<PathBuf>,
+    /// How large each of them grows.
+    pub max_bytes: u64,
+    /// How many old ones are kept of each kind.
+    pub keep: usize,
+}
+
+impl Default for RunLog {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            max_bytes: 16 << 20,
+            keep: 20,
+        }
+    }
 }
 
 /// `[migrate.retry]`: how often a statement is tried that meets a lock (55P03) or a deadlock (40P01).

@@ -3,6 +3,7 @@
 //! Nothing here is on the path of a statement: sessions count for themselves, and their totals are
 //! set here when somebody asks for the metrics.
 
+mod migrations;
 pub mod names;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+pub use migrations::MigrationFigures;
+use migrations::MigrationGauges;
 use names::{Kind, Name};
 
 /// Databases that get labels of their own. Their names come from a server's catalogue, but a
@@ -42,6 +45,8 @@ pub struct Metrics {
     refusals: Mutex<BTreeMap<String, Counter>>,
     limited: Mutex<BTreeMap<&'static str, Counter>>,
     databases: Mutex<BTreeMap<String, DatabaseMetrics>>,
+    migration_duration: Histogram,
+    migrations: Mutex<BTreeMap<String, MigrationGauges>>,
     /// By database and by whom a hold is for.
     scopes: Mutex<BTreeMap<(String, String), Gauge>>,
 }
@@ -101,6 +106,8 @@ impl Metrics {
             refusals: Mutex::default(),
             limited: Mutex::default(),
             databases: Mutex::default(),
+            migration_duration: histogram(&recorder, names::MIGRATION_DURATION),
+            migrations: Mutex::default(),
             scopes: Mutex::default(),
             handle: recorder.handle(),
             recorder,
@@ -344,6 +351,16 @@ mod tests {
         shop.set_transactions(100);
         shop.set_transactions(90);
         metrics.database("shop").set_bytes(10, 20);
+        metrics.migration_took(Duration::from_secs(2));
+        let figures = MigrationFigures {
+            pending: Some(3),
+            checksum: Some((1 << 48) - 1),
+            bytes: Some(1),
+            connections: Some(1),
+            keys_not_validated: Some(1),
+            dirty: None,
+        };
+        metrics.set_migrations("shop", &figures);
         metrics.run_upkeep();
 
         let text = metrics.render();
@@ -364,6 +381,10 @@ mod tests {
             "pgdrain_mode{database=\"shop\",mode=\"hold\"} 1",
             "pgdrain_mode{database=\"shop\",mode=\"open\"} 0",
             "pgdrain_mode{database=\"shop\",mode=\"read_only\"} 0",
+            "pgdrain_migration_duration_seconds_sum 2",
+            "pgdrain_migrations_pending{database=\"shop\"} 3",
+            "pgdrain_migrations_dirty{database=\"shop\"} NaN",
+            "pgdrain_schema_checksum{database=\"shop\"} 281474976710655",
             "pgdrain_transactions_total{database=\"shop\"} 100",
             "pgdrain_bytes_total{database=\"shop\",direction=\"in\"} 10",
             "pgdrain_bytes_total{database=\"shop\",direction=\"out\"} 20",

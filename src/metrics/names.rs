@@ -74,6 +74,20 @@ names! {
         "How long one client waited at the gate.";
     DRAIN_DURATION = "pgdrain_drain_duration_seconds" Histogram Seconds []
         "From the hold to the proof that nothing runs.";
+    MIGRATION_DURATION = "pgdrain_migration_duration_seconds" Histogram Seconds []
+        "How long runs of migrations took, from preflight to report.";
+    MIGRATIONS_PENDING = "pgdrain_migrations_pending" Gauge Count ["database"]
+        "Migrations that would be applied, when a run or a status last looked; NaN if it is not known.";
+    MIGRATIONS_DIRTY = "pgdrain_migrations_dirty" Gauge Count ["database"]
+        "Migrations that stopped part-way or still run, when it was last looked.";
+    DATABASE_SIZE = "pgdrain_database_size_bytes" Gauge Bytes ["database"]
+        "Size of the database, when it was last looked.";
+    DATABASE_CONNECTIONS = "pgdrain_database_connections" Gauge Count ["database"]
+        "Connections to the database, however they came, when it was last looked.";
+    SCHEMA_CHECKSUM = "pgdrain_schema_checksum" Gauge Count ["database"]
+        "The first 48 bits of the checksum of the schema: another number is another schema.";
+    FOREIGN_KEYS_NOT_VALIDATED = "pgdrain_foreign_keys_not_validated" Gauge Count ["database"]
+        "Foreign keys that are NOT VALID, when it was last looked.";
     CONNECTIONS = "pgdrain_connections_total" Counter Count []
         "Clients that were accepted, whatever became of them.";
     SERVER_CONNECT_FAILURES = "pgdrain_server_connect_failures_total" Counter Count []

@@ -89,6 +89,11 @@ impl Connector {
         Self { find, own, tasks }
     }
 
+    /// Runs something beside a run; the process waits for its end.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
     /// The process ids of every session made by this connector and its clones.
     pub(super) fn own_pids(&self) -> Vec<i32> {
         self.own.pids()
@@ -292,6 +297,21 @@ impl Session {
         drop(client);
         // When the limit passes, the driver still ends by itself.
         let _ = tokio::time::timeout(limit, closed.wait_for(|closed| *closed)).await;
+    }
+
+    /// Whether the process that serves us runs on this machine: an address of the loopback may be that
+    /// of a tunnel or of a container. Its title names the port that the server sees us come from.
+    pub(super) async fn is_here(&self) -> Result<bool, tokio_postgres::Error> {
+        let asked = self.client.query_one("select inet_client_port()", &[]);
+        let from = match asked.await?.get::<_, Option<i32>>(0) {
+            Some(port) => format!("({port})"),
+            None => "[local]".to_owned(),
+        };
+        let title = tokio::fs::read(format!("/proc/{}/cmdline", self.pid)).await;
+        // What cannot be read is not here.
+        let title = title.unwrap_or_default();
+        let title = String::from_utf8_lossy(&title);
+        Ok(title.starts_with("postgres: ") && title.contains(&from))
     }
 
     /// Waits until the connection is gone, whoever ended it.

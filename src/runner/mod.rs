@@ -7,6 +7,7 @@
 //! or, where a statement cannot, statement by statement and recorded as dirty until the last has
 //! ended. When an answer is lost, the server is asked what became of it; `settle` never guesses.
 
+pub mod account;
 mod adopt;
 pub mod backup;
 mod batch;
@@ -15,9 +16,11 @@ mod class;
 mod connect;
 pub mod directives;
 mod execute;
+mod gauges;
 mod history;
 pub mod lint;
 mod lock;
+mod log;
 mod options;
 pub mod plan;
 pub mod preflight;
@@ -37,6 +40,7 @@ mod survey;
 mod traffic;
 pub mod types;
 mod validate;
+pub mod watcher;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,8 +55,9 @@ pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
-pub use traffic::{Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
+pub use traffic::{Felt, Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
 
+use crate::metrics::Metrics;
 use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
 use lint::LintReport;
@@ -66,7 +71,8 @@ use source::MigrationSet;
 use stop::Stop;
 use survey::{Survey, SurveyError};
 use types::{
-    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, StatusReport, StatusRequest,
+    Direction, MigrationRequest, PlanRequest, RunSummary, RunView, Running, StatusReport,
+    StatusRequest,
 };
 
 /// Starts runs, and answers for those it started.
@@ -76,6 +82,10 @@ pub struct Runner<T> {
     options: Options,
     tasks: TaskTracker,
     runs: Arc<Mutex<Runs>>,
+    /// Where what is measured of databases is recorded.
+    metrics: Option<Arc<Metrics>>,
+    /// Writes down what happens in runs.
+    log: Option<Arc<log::Log>>,
     /// Tells what is no run that the process will end.
     stopping: watch::Sender<Option<StopReason>>,
 }
@@ -127,6 +137,8 @@ impl<T: Traffic> Runner<T> {
     ) -> Self {
         let connector = Arc::new(connector);
         Self {
+            metrics: None,
+            log: log::Log::new(&options.log),
             traffic,
             connector,
             options,
@@ -158,6 +170,9 @@ impl<T: Traffic> Runner<T> {
         }
         runs.live.insert(database.to_owned(), Arc::clone(&run));
         drop(runs);
+        if let Some(log) = &self.log {
+            self.tasks.spawn(Arc::clone(log).follow(Arc::clone(&run)));
+        }
 
         // The reading holds the texts now.
         let request = MigrationRequest {
@@ -173,6 +188,7 @@ impl<T: Traffic> Runner<T> {
         let job = Job {
             traffic: Arc::clone(&self.traffic),
             connector: Arc::clone(&self.connector),
+            metrics: self.metrics.clone(),
             options: self.options.clone(),
             run: Arc::clone(&run),
             request,
@@ -214,6 +230,17 @@ impl<T: Traffic> Runner<T> {
         self.runs().live.get(database).map(|run| run.id.clone())
     }
 
+    /// The same, and what its watcher sees.
+    fn running(&self, database: &str) -> Option<Running> {
+        let runs = self.runs();
+        let run = runs.live.get(database)?;
+        Some(Running {
+            id: run.id.clone(),
+            state: run.state(),
+            watch: run.now(),
+        })
+    }
+
     /// A run that is going on: its database, and its name.
     pub fn any_live(&self) -> Option<(String, String)> {
         let runs = self.runs();
@@ -246,6 +273,8 @@ impl<T: Traffic> Runner<T> {
         let mut report = status::status(set, &known.rows, today());
         report.problems = texts(&known.problems);
         report.notes = known.notes;
+        report.running = self.running(database);
+        self.measure_beside(database, &report);
         Ok(report)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, Retry, SaveObjects, Validate};
+use crate::config::{Backup, Preflight, Retry, RunLog, SaveObjects, Thresholds, Validate};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub struct Options {
     pub save_objects: SaveObjects,
     /// What a file has to leave as it was.
     pub validate: Validate,
+    /// What is asked of a run besides that its files are applied.
+    pub thresholds: Thresholds,
+    /// Where what happens is written down.
+    pub log: RunLog,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -63,6 +67,8 @@ impl Default for Options {
             backup: Backup::default(),
             save_objects: SaveObjects::default(),
             validate: Validate::default(),
+            thresholds: Thresholds::default(),
+            log: RunLog::default(),
             finished_runs_max: 100,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -10,10 +10,17 @@ use tokio::sync::watch;
 use super::report::Report;
 use super::stop::{Stop, StopReason};
 use super::types::{Direction, Event, EventKind, RunState, RunSummary, RunView};
+use super::watcher::{Line, Now, line_event};
 
 /// Events kept of a run; older ones are dropped. A file of a million statements must not fill the
 /// proxy's memory.
 const EVENTS_MAX: usize = 2_000;
+
+/// Lines of a migration's own progress that wait to be written.
+const LINES_MAX: usize = 100;
+
+/// So often such a line is told; a migration may say one for each row.
+const LINE_EVERY: Duration = Duration::from_millis(100);
 
 /// A run, shared by the task that makes it and those who watch it.
 #[derive(Debug)]
@@ -35,6 +42,12 @@ struct Progress {
     events: VecDeque<Event>,
     last: u64,
     report: Option<Report>,
+    /// What the watcher saw last.
+    now: Option<Now>,
+    /// What the migration says of its own progress and is not written yet.
+    lines: VecDeque<Line>,
+    /// When such a line was told last.
+    line_told: Option<Instant>,
 }
 
 impl Run {
@@ -50,6 +63,9 @@ impl Run {
                 events: VecDeque::new(),
                 last: 0,
                 report: None,
+                now: None,
+                lines: VecDeque::new(),
+                line_told: None,
             }),
             changed: watch::Sender::new(0),
             stop: watch::Sender::new(None),
@@ -104,6 +120,40 @@ impl Run {
         });
     }
 
+    /// What the watcher sees; none when nobody looks any more.
+    pub(super) fn seen(&self, now: Option<Now>) {
+        self.lock().now = now;
+    }
+
+    /// What the watcher saw last.
+    pub(super) fn now(&self) -> Option<Now> {
+        self.lock().now.clone()
+    }
+
+    /// The migration says how far it is. At most ten such lines a second are told, and the last one of
+    /// a step in any case.
+    pub(super) fn progress(&self, line: Line) {
+        let (text, data) = line_event(&line);
+        let mut progress = self.lock();
+        let now = Instant::now();
+        let due = progress.line_told.is_none_or(|it| now - it >= LINE_EVERY);
+        let due = due || line.pct.is_some_and(|it| it >= 100.0);
+        if progress.lines.len() == LINES_MAX {
+            progress.lines.pop_front();
+        }
+        progress.lines.push_back(line);
+        if due {
+            progress.line_told = Some(now);
+            drop(progress);
+            self.tell(EventKind::Progress, text, data);
+        }
+    }
+
+    /// What the migration said since this was last asked for.
+    pub(super) fn take_progress(&self) -> Vec<Line> {
+        self.lock().lines.drain(..).collect()
+    }
+
     pub(super) fn state(&self) -> RunState {
         self.lock().state
     }
@@ -142,6 +192,7 @@ impl Run {
                 .cloned()
                 .collect(),
             report: progress.report.clone(),
+            watch: progress.now.clone(),
         }
     }
 

@@ -11,7 +11,9 @@ use super::record::Run;
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
+use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
+use super::watcher::{Breach, Watched};
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +59,9 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
     pub held: Option<String>,
+    /// The limits of `[migrate.thresholds]` that it did not keep to: exit code 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 impl Report {
@@ -84,7 +89,17 @@ impl Report {
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),
             held: None,
+            breaches: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A report of a run that has done nothing.
+    pub(super) fn for_test(run: &Run) -> Self {
+        let request = serde_json::from_value(serde_json::json!({"direction": "up", "files": []}));
+        Self::unexpected(run, &request.expect("a request"))
     }
 }
 
@@ -96,6 +111,11 @@ impl fmt::Display for Report {
             (_, RunState::Succeeded) => write!(f, "done: {} files", self.files.len()),
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
+        }?;
+        match self.breaches.len() {
+            0 => Ok(()),
+            1 => f.write_str(", but a threshold was not kept"),
+            many => write!(f, ", but {many} thresholds were not kept"),
         }
     }
 }
@@ -120,6 +140,9 @@ pub struct FileReport {
     /// What its batches did; none for a file that runs whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<BatchReport>,
+    /// What its watcher saw; none if it ended before anybody looked, or nobody could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watched>,
 }
 
 /// What the batches of a file did, those of earlier runs included.
@@ -164,6 +187,9 @@ pub struct WindowReport {
     pub lasted_ms: u64,
     /// What the drain has to say.
     pub drain: serde_json::Value,
+    /// What clients felt of it, as of its end; none if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub felt: Option<Felt>,
 }
 
 /// What went wrong, and where.

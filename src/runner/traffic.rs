@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,6 +18,11 @@ pub trait Traffic: Send + Sync + 'static {
     ///
     /// Dropping the future gives the window back: traffic runs again.
     fn begin(&self, request: WindowRequest) -> impl Future<Output = Result<Grant, Refused>> + Send;
+
+    /// What clients feel of a window now; `None` if nobody can tell.
+    fn felt(&self, _grant: &Grant) -> Option<Felt> {
+        None
+    }
 
     /// Ends the window. Called exactly once for each grant, unless the process dies or the run
     /// panics; a grant that is dropped instead ends as its own deadline says.
@@ -60,6 +66,15 @@ pub struct Grant {
     pub lost: watch::Receiver<Option<String>>,
     /// What the drain has to say, for the report.
     pub report: serde_json::Value,
+}
+
+/// What clients feel of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Felt {
+    /// Clients whose next transaction waits.
+    pub held: u64,
+    /// How long the longest of them has waited, in milliseconds.
+    pub longest_ms: u64,
 }
 
 /// What happens to those who wait when a window ends.

@@ -324,6 +324,13 @@ impl Controller {
         Some((database.clone(), window.id.clone()))
     }
 
+    /// How many sessions of a database wait at a gate, and how long the longest of them has.
+    pub fn waiting(&self, database: &str) -> (usize, Duration) {
+        let held = self.sessions.held_with(database);
+        let waits: Vec<_> = held.iter().filter_map(|it| it.held_for()).collect();
+        (waits.len(), waits.into_iter().max().unwrap_or_default())
+    }
+
     /// Why traffic is held in a database although nobody works in its window: somebody has to look,
     /// or it is not known yet what became of the work.
     pub fn why_held(&self, database: &str) -> Option<String> {

@@ -115,6 +115,8 @@ fn enters(event: &Event) -> Option<RunState> {
         | EventKind::FileStarted
         | EventKind::Statement
         | EventKind::Batch
+        | EventKind::Watch
+        | EventKind::Progress
         | EventKind::FileDone
         | EventKind::Failure
         | EventKind::Notice
@@ -128,7 +130,7 @@ fn show(screen: &Screen, event: &Event) -> anyhow::Result<()> {
     }
     match event.kind {
         // Every file of the demo is one statement.
-        EventKind::Statement | EventKind::Batch => Ok(()),
+        EventKind::Statement | EventKind::Batch | EventKind::Watch | EventKind::Progress => Ok(()),
         EventKind::State
         | EventKind::Check
         | EventKind::FileStarted

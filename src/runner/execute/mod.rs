@@ -26,6 +26,7 @@ use super::script::TxMode;
 use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
+use super::watcher;
 use crate::config::{Retry, Validate};
 
 /// How files are run.
@@ -187,12 +188,7 @@ impl<'a> Executor<'a> {
         }
         let run = Arc::clone(self.run);
         let on_notice = Box::new(move |notice: &tokio_postgres::error::DbError| {
-            let text = format!("{}: {}", notice.severity(), notice.message());
-            run.tell(
-                EventKind::Notice,
-                text,
-                json!({ "sqlstate": notice.code().code() }),
-            );
+            watcher::heard(&run, notice);
         });
         let connected = self.connector.connect(&self.run.database, on_notice).await;
         let session = connected.map_err(|error| Failure::new(error.to_string()))?;

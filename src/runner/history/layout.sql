@@ -1,4 +1,4 @@
--- State of the migration runner, layout 4. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 5. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
@@ -79,6 +79,18 @@ create table pgdrain.event (
     data    jsonb not null default '{}'
 );
 
+-- How far runs are, while their own transactions show nothing: the newest line of each step, written by
+-- the watcher on a connection of its own.
+create table pgdrain.progress (
+    run_id uuid not null references pgdrain.run,
+    phase  text not null,
+    step   text not null,
+    at     timestamptz not null default clock_timestamp(),
+    pct    numeric(5, 2) check (pct between 0 and 100),
+    detail jsonb not null default '{}',
+    primary key (run_id, phase, step)
+);
+
 -- Views, rules, triggers, policies and grants as they were before a run, in the order in which they
 -- can be made.
 create table pgdrain.saved_object (
@@ -92,4 +104,4 @@ create table pgdrain.saved_object (
     unique (run_id, kind, name)
 );
 
-insert into pgdrain.layout (version) values (4);
+insert into pgdrain.layout (version) values (5);

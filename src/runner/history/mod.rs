@@ -159,6 +159,7 @@ impl Ledger {
             include_str!("layout_2.sql"),
             include_str!("layout_3.sql"),
             include_str!("layout_4.sql"),
+            include_str!("layout_5.sql"),
         ];
         // Layout 1 has all of them before it.
         let there = version.and_then(|it| usize::try_from(it - 1).ok());
@@ -172,6 +173,30 @@ impl Ledger {
     /// runs from doing it at once; never part of a migration's transaction, whose end would take
     /// them away again.
     pub(super) async fn ensure_layout(&self) -> Result<(), tokio_postgres::Error> {
+        self.ensure_tables().await?;
+        self.ensure_progress().await;
+        Ok(())
+    }
+
+    /// The function by which migrations say how far they are. Without it nothing else is missing: a
+    /// database may have no PL/pgSQL.
+    async fn ensure_progress(&self) {
+        let sql = "select to_regprocedure('pgdrain.progress(text, text, numeric)') is null \
+                   and exists (select from pg_language where lanname = 'plpgsql')";
+        let made = async {
+            if self.session.client.query_one(sql, &[]).await?.get(0) {
+                let sql = include_str!("progress.sql");
+                self.session.client.batch_execute(sql).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        };
+        if let Err(error) = made.await {
+            let error = super::report::chain(&error);
+            tracing::warn!(error, "there is no function pgdrain.progress");
+        }
+    }
+
+    async fn ensure_tables(&self) -> Result<(), tokio_postgres::Error> {
         if self.has_layout().await? {
             return self.upgrade_layout().await;
         }

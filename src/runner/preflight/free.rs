@@ -35,7 +35,7 @@ pub(super) async fn free(ground: &Ground<'_>, place: &str) -> Result<Free, tokio
     if let Some(command) = &ground.limits.disk_free_command {
         return Ok(told(command, &place).await);
     }
-    if !is_here(ground).await? {
+    if !ground.session.is_here().await? {
         let why = "the server is not on this machine, and no command tells (disk_free_command)";
         return Ok(Free::NotKnown(why.to_owned()));
     }
@@ -55,22 +55,6 @@ async fn data_directory(ground: &Ground<'_>) -> Result<Option<String>, tokio_pos
     let sql = "select case when pg_has_role('pg_read_all_settings', 'USAGE') \
                       then (select setting from pg_settings where name = 'data_directory') end";
     Ok(ground.session.client.query_one(sql, &[]).await?.get(0))
-}
-
-/// Whether the process that serves our session runs on this machine: an address of the loopback may be
-/// that of a tunnel or of a container. Its title names the port that the server sees us come from.
-async fn is_here(ground: &Ground<'_>) -> Result<bool, tokio_postgres::Error> {
-    let client = &ground.session.client;
-    let row = client.query_one("select inet_client_port()", &[]).await?;
-    let from = match row.get::<_, Option<i32>>(0) {
-        Some(port) => format!("({port})"),
-        None => "[local]".to_owned(),
-    };
-    let title = tokio::fs::read(format!("/proc/{}/cmdline", ground.session.pid)).await;
-    // What cannot be read is not here.
-    let title = title.unwrap_or_default();
-    let title = String::from_utf8_lossy(&title);
-    Ok(title.starts_with("postgres: ") && title.contains(&from))
 }
 
 /// What a command says.

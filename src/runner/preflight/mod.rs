@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(in crate::runner) use page::escape;
 pub use page::page;
 pub use report::PreflightReport;
 

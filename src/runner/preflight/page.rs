@@ -61,7 +61,7 @@ fn list(items: &[String]) -> String {
 }
 
 /// Text that stands for itself in HTML, in elements and in attributes.
-fn escape(text: &str) -> String {
+pub(in crate::runner) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

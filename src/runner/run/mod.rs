@@ -21,6 +21,7 @@ use self::window::Window;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
+use super::gauges;
 use super::history::Ledger;
 use super::options::Options;
 use super::plan::{Plan, Step};
@@ -32,11 +33,14 @@ use super::source::Reading;
 use super::stop::{Stop, StopReason};
 use super::traffic::{Finish, Traffic};
 use super::types::{Direction, EventKind, Exit, MigrationRequest, RunState, StepTraffic};
+use super::watcher::{Breach, Watcher, breaches};
+use crate::metrics::Metrics;
 
 /// Everything a run works with.
 pub(super) struct Job<T> {
     pub(super) traffic: Arc<T>,
     pub(super) connector: Arc<Connector>,
+    pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) options: Options,
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
@@ -54,6 +58,7 @@ struct Findings {
     windows: Vec<WindowReport>,
     failure: Option<Failure>,
     held: Option<String>,
+    breaches: Vec<Breach>,
 }
 
 /// How a run ends.
@@ -85,6 +90,7 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
+        let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
             if window
                 .as_ref()
@@ -107,8 +113,10 @@ impl<T: Traffic> Job<T> {
             self.tell_start(step, index, plan.steps.len());
             let begun = Instant::now();
             let stop = stop.clone().with_window(window.as_ref().map(Window::end));
+            watcher.begin_file(&step.file);
             let ending = executor.run(step, &stop).await;
             findings.files.push(FileReport {
+                watch: watcher.end_file(),
                 batches: executor.take_batches(),
                 ..file_report(step, &ending, millis(begun.elapsed()))
             });
@@ -122,6 +130,8 @@ impl<T: Traffic> Job<T> {
         }
         let finish = self.finish(end, window.is_some(), findings);
         self.end_window(&mut window, finish, findings).await;
+        watcher.end().await;
+        let end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
     }
 
@@ -169,6 +179,21 @@ impl<T: Traffic> Job<T> {
         );
         findings.failure = Some(failure);
         Err((state, exit))
+    }
+
+    /// A run that did all it should, and not as it should, ends with 3.
+    fn hold_against_thresholds(&self, end: End, findings: &mut Findings) -> End {
+        findings.breaches = breaches(&findings.files, &self.options.thresholds);
+        for breach in &findings.breaches {
+            let text = format!("threshold not kept: {breach}");
+            self.run.tell(EventKind::Note, text, json!(breach));
+        }
+        match end {
+            (RunState::Succeeded, Exit::Success) if !findings.breaches.is_empty() => {
+                (RunState::Succeeded, Exit::Postflight)
+            }
+            end => end,
+        }
     }
 
     fn stopped(&self, findings: &mut Findings, reason: &StopReason) -> End {
@@ -222,6 +247,7 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            breaches,
         } = findings;
         Report {
             finished_at,
@@ -236,6 +262,7 @@ impl<T: Traffic> Job<T> {
             windows,
             failure,
             held,
+            breaches,
             ..Report::unexpected(&self.run, &self.request)
         }
     }
@@ -256,6 +283,10 @@ impl<T: Traffic> Job<T> {
                 self.run
                     .note(format!("the end of the run could not be recorded: {error}"));
             }
+        }
+        if let Some(metrics) = &self.metrics {
+            let history = self.request.history.as_deref();
+            gauges::measure(metrics, &ledger, (&self.reading, history), report).await;
         }
         ledger.close().await;
     }
@@ -279,5 +310,6 @@ fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
         statements: step.script.statements().len(),
         elapsed_ms,
         batches: None,
+        watch: None,
     }
 }

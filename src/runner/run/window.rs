@@ -109,6 +109,7 @@ impl<T: Traffic> Job<T> {
             id: grant.id.clone(),
             granted_after_ms,
             lasted_ms: millis(since.elapsed()),
+            felt: self.traffic.felt(&grant),
             drain: grant.report.clone(),
         });
         self.traffic.finish(grant, finish).await;

@@ -6,9 +6,10 @@ use super::request::Direction;
 use crate::runner::history::RowState;
 use crate::runner::report::Report;
 use crate::runner::source::Version;
+use crate::runner::watcher::Now;
 
 /// Where each file stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// In the database, oldest first.
     pub applied: Vec<FileStatus>,
@@ -24,6 +25,20 @@ pub struct StatusReport {
     /// What is worth knowing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The run that goes on, and what its watcher sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Running>,
+}
+
+/// A run that goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// The run.
+    pub id: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// How things are, while files run and somebody watches.
+    pub watch: Option<Now>,
 }
 
 /// Where one file stands.
@@ -122,6 +137,8 @@ pub enum Exit {
     Preflight,
     /// 2: a migration failed.
     Migration,
+    /// 3: the files are applied, and the run did not keep to what is asked of it.
+    Postflight,
     /// 4: a down file failed.
     Rollback,
     /// 5: the files cannot be used.
@@ -145,6 +162,7 @@ impl Exit {
             Self::Success => 0,
             Self::Preflight => 1,
             Self::Migration => 2,
+            Self::Postflight => 3,
             Self::Rollback => 4,
             Self::Usage => 5,
             Self::NotGranted => 6,
@@ -183,6 +201,11 @@ pub enum EventKind {
     /// A batch of a file ended well; `data` holds `file`, `batches`, `rows`, `rows_per_s`,
     /// `percent`, `eta_ms` (the last two if they are known). At most one a second.
     Batch,
+    /// What the watcher sees of a file that runs; `data` is as `watch` of the run. At most one in two
+    /// seconds, in twenty after the first minute of a file.
+    Watch,
+    /// The migration says how far it is (`pgdrain.progress`); `data` holds `phase`, `step`, `percent`.
+    Progress,
     /// A file ended well.
     FileDone,
     /// A file failed; `data` is the failure.
@@ -210,6 +233,9 @@ pub struct RunView {
     pub events: Vec<Event>,
     /// Set once the run is over.
     pub report: Option<Report>,
+    /// How things are now, while files run and somebody watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Now>,
 }
 
 /// An element of `GET /v1/databases/{db}/migrations`.

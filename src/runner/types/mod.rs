@@ -3,7 +3,9 @@
 mod answer;
 mod request;
 
-pub use answer::{Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, StatusReport};
+pub use answer::{
+    Event, EventKind, Exit, FileStatus, RunState, RunSummary, RunView, Running, StatusReport,
+};
 pub(super) use request::TIMEOUT_MAX;
 pub use request::{
     Direction, MigrationRequest, PlanRequest, StatusRequest, StepTraffic, TrafficMode,

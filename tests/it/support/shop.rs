@@ -86,7 +86,7 @@ impl Shop {
         let files = files.to_str().expect("a path in UTF-8");
         let mut line = vec!["migrate", verb, DATABASE];
         match *verb {
-            "attach" | "cancel" => {}
+            "attach" | "cancel" | "report" => {}
             _ => line.extend(["--dir", files]),
         }
         line.extend(more);
