@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::retry::ended_by_file;
 use super::rows_touched::Rows;
 use super::{Executor, milliseconds};
 use crate::runner::plan::Step;
@@ -116,15 +117,17 @@ impl Executor<'_> {
             Ok(found)
         };
         let failed = |error: &tokio_postgres::Error| {
-            let failure = Failure::from_error(error);
-            Failure {
-                message: format!(
-                    "what the file leaves cannot be looked at: {}",
-                    failure.message
-                ),
-                ..failure
+            let failure = ended_by_file(Failure::from_error(error));
+            // Without a word of the server it has nothing to do with the questions.
+            if failure.sqlstate.is_none() {
+                return failure;
             }
-            .with_hint("[migrate.validate] says how long it may take, and what is looked at")
+            let message = format!(
+                "what the file leaves cannot be looked at: {}",
+                failure.message
+            );
+            let failure = Failure { message, ..failure };
+            failure.with_hint("[migrate.validate] says how long it may take, and what is looked at")
         };
         let mut asked = std::pin::pin!(asked);
         let reason = tokio::select! {
@@ -144,6 +147,7 @@ impl Executor<'_> {
         format!(
             "reset session authorization; reset role; set local search_path = pg_catalog, pg_temp; \
              set local row_security = off; set local quote_all_identifiers = off; \
+             set local standard_conforming_strings = on; \
              set local lock_timeout = {}; set local statement_timeout = {}",
             milliseconds(time.min(Duration::from_secs(5))),
             milliseconds(time),
