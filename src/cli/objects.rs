@@ -78,6 +78,10 @@ impl Objects {
                 note(&format!("error: {error}"));
                 Ok(Exit::ROLLBACK)
             }
+            Err(error) if error.has_code("busy") => {
+                note(&format!("error: {error}"));
+                Ok(Exit::NOT_GRANTED)
+            }
             Err(error) => Err(error.into()),
         }
     }

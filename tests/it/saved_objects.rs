@@ -359,6 +359,11 @@ async fn the_commands_show_a_script_and_put_things_back() {
         back.code == Some(0) && back.stdout.contains("put back grants/public.v"),
         "{back:?}"
     );
+    let other = postgres.connect("postgres").await;
+    let lock = "select pg_advisory_lock(1885824114, 0)";
+    other.batch_execute(lock).await.expect("the lock");
+    let busy = ask(&["--replay"]).await;
+    assert_eq!(busy.code, Some(6), "{busy:?}");
     let unknown = proxy.run(&["migrate", "objects", "postgres", "0-0"]).await;
     assert_eq!(unknown.code, Some(5), "{unknown:?}");
 }

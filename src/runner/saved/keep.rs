@@ -188,4 +188,4 @@ pub(super) async fn saved(client: &Client, run: &str) -> Result<Vec<SavedObject>
 }
 
 /// How long whoever puts objects back waits for the end of a migration.
-pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(2);
