@@ -18,7 +18,8 @@ fn every_directive_is_read() {
         -- pgdrain:disabled-until 2026-12-01\n-- pgdrain:owner \"App Owner\"\n\
         -- pgdrain:rows public.\"T\" +3\n-- pgdrain:rows u -1\n\
         -- pgdrain:batch table=public.t size=10000 pause=100ms key=\"No\" done=\"n is null and b <> ')'\" \
-        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n";
+        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n\
+        -- pgdrain:changes view \"V\", app.w\n";
     let read = Directives::read(text).unwrap();
     let expected = Directives {
         no_transaction: true,
@@ -56,6 +57,15 @@ fn every_directive_is_read() {
         irreversible: Some("the data is gone".to_owned()),
         disabled_until: Some(date(2026, 12, 1)),
         owner: Some("App Owner".to_owned()),
+        changes: vec![Located {
+            line: 13,
+            value: Changed {
+                what: Changes::View,
+                names: ["\"V\"", "app.w"]
+                    .map(|it| Name::parse(it).unwrap())
+                    .to_vec(),
+            },
+        }],
         rows: [("public.\"T\"", 3, 10), ("u", -1, 11)]
             .map(|(table, change, line)| Located {
                 line,

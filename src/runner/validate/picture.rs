@@ -9,7 +9,8 @@ use crate::runner::shape::Name;
 
 /// Relations, raw. A view is what its rule is, in the server's own form, which no renaming of what it
 /// reads changes. `writes` is asked of $1 and of the names in $2, of all views if $3 says so: bits for
-/// UPDATE (4), INSERT (8) and DELETE (16).
+/// UPDATE (4), INSERT (8) and DELETE (16). A table takes all of them, and is not asked: that would wait
+/// for whoever locks it, before the file's own statements do, which are tried again.
 const RELATIONS: &str = "\
     select c.oid, n.nspname::text, c.relname::text, c.relkind::text, \
            pg_catalog.pg_get_userbyid(c.relowner)::text, c.relrowsecurity, c.relforcerowsecurity, \
@@ -18,10 +19,11 @@ const RELATIONS: &str = "\
                      from unnest(c.reloptions) o), false), \
            (select pg_catalog.md5(w.ev_action::text || coalesce(c.reloptions::text, '')) \
             from pg_catalog.pg_rewrite w where w.ev_class = c.oid and w.rulename = '_RETURN'), \
-           case when c.relkind in ('r', 'p', 'v', 'f') \
-                     and (c.oid = any ($1) or format('%I.%I', n.nspname, c.relname) = any ($2) \
-                          or $3 and c.relkind = 'v') \
-                then pg_catalog.pg_relation_is_updatable(c.oid, true) end, \
+           case when c.oid = any ($1) or format('%I.%I', n.nspname, c.relname) = any ($2) \
+                     or $3 and c.relkind = 'v' \
+                then case when c.relkind in ('r', 'p') then 28 \
+                          when c.relkind = 'v' then pg_catalog.pg_relation_is_updatable(c.oid, true) \
+                     end end, \
            format('%I.%I', n.nspname, c.relname), \
            case c.relkind when 'S' then ( \
                 select d.refobjid from pg_catalog.pg_depend d \
