@@ -1,5 +1,7 @@
 //! Tracked tasks: the one place that starts them, so that stopping means waiting for a known set.
 
+pub mod workers;
+
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::workers::Worker;
+
 /// A set of tasks with one signal that asks all of them to end.
 ///
 /// Clones share the set. A part of the program that must outlive another has a set of its own, so
@@ -21,6 +25,8 @@ use tracing::Instrument;
 pub struct Tasks {
     tracker: TaskTracker,
     shutdown: CancellationToken,
+    /// Where they run, whoever starts them.
+    home: Option<Handle>,
 }
 
 /// How a set of tasks came to its end.
@@ -33,31 +39,76 @@ pub enum Ended {
 }
 
 impl Tasks {
-    /// An empty set.
+    /// An empty set. Its tasks run where they are started.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task on the current runtime; it keeps the span of its caller.
+    /// An empty set whose tasks run on the current runtime, also those that are started on another.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn at_home() -> Self {
+        Self {
+            home: Some(Handle::current()),
+            ..Self::default()
+        }
+    }
+
+    /// Starts a task at the home of the set, or else on the current runtime; it keeps the span of its
+    /// caller.
     ///
     /// A panic ends this task alone and is logged under `name`. The handle may be dropped, which
     /// does not stop the task; awaiting it tells of a panic as a `JoinError`, as tokio's own does.
     ///
     /// # Panics
-    /// Outside a tokio runtime.
+    /// Outside a tokio runtime, if the set has no home.
     pub fn spawn<T: Send + 'static>(
         &self,
         name: &'static str,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        let task = self
-            .tracker
-            .track_future(logged(name, task).in_current_span());
+        match &self.home {
+            Some(home) => self.spawn_at(home, name, task),
+            None => self.spawn_here(name, task),
+        }
+    }
+
+    /// The same on the current runtime, for what drives a socket that was opened there.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn spawn_here<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.spawn_at(&Handle::current(), name, task)
+    }
+
+    /// The same on a worker's thread, where it stays. What is started on one that has ended is dropped.
+    pub fn spawn_on<T: Send + 'static>(
+        &self,
+        worker: &Worker,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.spawn_at(&worker.0, name, task)
+    }
+
+    fn spawn_at<T: Send + 'static>(
+        &self,
+        runtime: &Handle,
+        name: &'static str,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        let task = logged(name, task).in_current_span();
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the one place meant by the ban"
         )]
-        tokio::spawn(task)
+        runtime.spawn(self.tracker.track_future(task))
     }
 
     /// What each task watches to know that it should end. Cancelling it asks the whole set.
@@ -94,7 +145,7 @@ impl Tasks {
 }
 
 /// Does what blocks for a moment, while other threads of the runtime go on with its tasks. On a
-/// runtime of one thread they wait.
+/// runtime of one thread, such as a worker's, they wait: nothing that a session does calls this.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -145,6 +196,34 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 mod tests {
     use super::*;
 
+    /// Waits for a state.
+    pub(super) async fn until(state: impl Fn() -> bool) {
+        let reached = async {
+            while !state() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), reached);
+        waited.await.expect("the state is reached");
+    }
+
+    #[tokio::test]
+    async fn what_has_a_home_runs_there_whoever_starts_it() {
+        let workers = workers::Workers::start(1).expect("a thread");
+        let thread = || std::thread::current().id();
+        let (home, tasks) = (thread(), Tasks::at_home());
+        let inner = tasks.clone();
+        let asked = tasks.spawn_on(workers.first(), "session", async move {
+            let timer = inner.spawn("timer", async move { thread() });
+            let driver = inner.spawn_here("driver", async move { thread() });
+            (thread(), timer.await, driver.await)
+        });
+        let (session, timer, driver) = asked.await.expect("no panic");
+        assert_ne!(session, home);
+        assert_eq!(timer.expect("no panic"), home);
+        assert_eq!(driver.expect("no panic"), session);
+    }
+
     #[tokio::test]
     async fn stop_waits_for_the_tasks_that_heed_the_token() {
         let tasks = Tasks::new();
@@ -174,6 +253,8 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_writer(log.reopen().expect("it was just made"))
             .finish();
+        // With a single one, tracing takes what another test's thread wants to see, which is nothing, for all.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
         let _guard = tracing::subscriber::set_default(subscriber);
 
         let tasks = Tasks::new();

@@ -34,6 +34,8 @@ pub(crate) fn relay(client: Line, server: Line, read_only: bool) -> Result<Proxy
     if read_only {
         parts.gate.hold(Holder::Operator, reads_alone());
     }
+    // As in a process where transactions run.
+    parts.session.clock.tick();
     let relay = Relay::new(
         (client, BytesMut::new()),
         (server.clone(), BytesMut::new()),

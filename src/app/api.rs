@@ -128,6 +128,7 @@ impl Api for AppApi {
             metrics.set_transactions(totals.transactions);
             metrics.set_bytes(totals.bytes_in, totals.bytes_out);
         }
+        self.app.metrics.set_worker_tasks(self.app.workers.tasks());
         self.app.metrics.render()
     }
 

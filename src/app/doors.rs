@@ -3,16 +3,20 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use crate::client::arrival::Arrival;
-use crate::client::listener::Listener;
+use crate::client::arrival::Newcomer;
+use crate::client::listener::{Listener, OpenListener};
 use crate::client::pace::Pace;
 use crate::config::Listen;
 use crate::session::life::Host;
+
+/// Pause before a socket that could not be opened is opened again.
+const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Doors {
@@ -155,28 +159,50 @@ impl App {
         for door in doors {
             let app = Arc::clone(self);
             let (closed, stop) = (opened.stop.clone(), self.sessions_tasks.shutdown_token());
-            let task = self.tasks.spawn("listener", async move {
+            let listener = async move {
                 tokio::select! {
                     () = app.accept(&door) => {}
                     () = closed.cancelled() => {}
                     () = stop.cancelled() => {}
                 }
-            });
+            };
+            let first = self.workers.first();
+            let task = self.tasks.spawn_on(first, "listener", listener);
             opened.tasks.push(task);
         }
     }
 
     async fn accept(&self, door: &Door) {
+        let open = self.opened(door).await;
         let mut pace = Pace::default();
         loop {
             pace.wait(self.config.load().limits.accepts_per_second)
                 .await;
-            let (stream, peer) = door.listener.accept(&self.config).await;
+            let (socket, peer) = open.accept(&self.config).await;
             self.metrics.connection_accepted();
-            let arrival = Arrival::new(stream, peer, Arc::clone(&door.listen));
+            let newcomer = Newcomer {
+                socket,
+                peer,
+                listen: Arc::clone(&door.listen),
+            };
             let host = Arc::clone(&self.doors.host);
-            let session = host.serve(arrival, self.config.load());
-            self.sessions_tasks.spawn("session", session);
+            let session = host.serve(newcomer, self.config.load());
+            let worker = self.workers.least();
+            self.sessions_tasks.spawn_on(worker, "session", session);
+        }
+    }
+
+    /// Without files nobody can be let in: tries until there are some. Cancel safe.
+    async fn opened<'a>(&self, door: &'a Door) -> OpenListener<'a> {
+        loop {
+            match door.listener.open() {
+                Ok(open) => return open,
+                Err(error) => {
+                    let listen = door.listener.name();
+                    tracing::error!(%error, listen, "nobody can be let in");
+                    tokio::time::sleep(OPEN_PAUSE).await;
+                }
+            }
         }
     }
 }

@@ -99,7 +99,8 @@ impl App {
         self.metrics.set_held_in_scopes(database, &held);
     }
 
-    /// Gates look how busy they are.
+    /// Gates look how busy they are, and while they are, the clock of their transactions ticks: a process
+    /// that nobody uses wakes seldom, and whoever begins a transaction then can read the real clock.
     pub(super) fn watch_gates(self: &Arc<Self>) {
         let app = Arc::clone(self);
         let stop = self.tasks.shutdown_token();
@@ -108,11 +109,17 @@ impl App {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => return app.sessions.clock().rest(),
                 }
                 pause = match app.controller.gates().look() {
-                    true => LOOK_EVERY,
-                    false => LOOK_IDLE,
+                    true => {
+                        app.sessions.clock().tick();
+                        LOOK_EVERY
+                    }
+                    false => {
+                        app.sessions.clock().rest();
+                        LOOK_IDLE
+                    }
                 };
             }
         });

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::config::{Config, Limits, Shared, Source};
+use crate::config::{Config, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -38,6 +38,7 @@ use crate::session::registry::{Sessions, Signals};
 use crate::session::relay::Common;
 use crate::session::room::Rooms;
 use crate::session::standbys::Standbys;
+use crate::tasks::workers::Workers;
 use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
@@ -76,19 +77,23 @@ struct App {
     admin_tasks: Tasks,
     /// Sessions, apart from the rest: they end first.
     sessions_tasks: Tasks,
+    /// Where they run, each of them on one.
+    workers: Arc<Workers>,
+    /// The rest, beside the workers.
     tasks: Tasks,
 }
 
 /// Serves until a signal says stop; returns when everything has ended. `source` is read again on
-/// SIGHUP.
+/// SIGHUP. Sessions run on `workers`, all else on the current runtime.
 ///
 /// # Errors
-/// When a socket cannot be had, or the state directory cannot be used.
+/// When a socket cannot be had, or the state directory cannot be used; when a worker was lost.
 pub async fn run(
     config: Config,
     source: Source,
     logging: Logging,
     start: Start,
+    workers: Arc<Workers>,
 ) -> anyhow::Result<()> {
     let signals = signals::Signals::install().context("signal handlers")?;
     let state_dir = config.state_dir.clone();
@@ -131,8 +136,8 @@ pub async fn run(
         (Found::Nobody, None) => bail!("nobody opened the journal"),
     };
 
-    raise_file_limit(&config.limits);
-    let (tasks, sessions_tasks) = (Tasks::new(), Tasks::new());
+    raise_file_limit(&config);
+    let (tasks, sessions_tasks) = (Tasks::at_home(), Tasks::new());
     let metrics = Arc::new(Metrics::new());
     let audit = Arc::new(Audit::kept_in(
         &config.state_dir,
@@ -196,7 +201,8 @@ pub async fn run(
         admin_socket: AdminSocket::of(&admin).context("admin HTTP")?,
         succession: watch::Sender::new(Succession::Serving),
         sessions_tasks,
-        admin_tasks: Tasks::new(),
+        workers,
+        admin_tasks: Tasks::at_home(),
         tasks,
     });
     app.open_doors();
@@ -233,10 +239,12 @@ pub async fn run(
         ..Event::here(Kind::Started)
     });
 
-    tokio::select! {
-        () = signals.obey(&app, &source, &logging) => {}
-        () = app.outlive() => {}
-    }
+    let lost = tokio::select! {
+        () = signals.obey(&app, &source, &logging) => false,
+        () = app.outlive() => false,
+        // Half of a proxy is none: who supervises it starts it again.
+        () = app.workers.lost() => true,
+    };
     app.stop().await;
     let succession = *app.succession.borrow();
     match succession {
@@ -244,11 +252,17 @@ pub async fn run(
         Succession::Serving | Succession::HandingOver => drop(Endpoints::remove(&state_dir)),
         Succession::Former { .. } => {}
     }
-    Ok(())
+    match lost {
+        true => bail!("a worker thread was lost"),
+        false => Ok(()),
+    }
 }
 
 /// Files that are open besides the two sockets of each session.
 const FILES_BESIDES: u64 = 128;
+
+/// Those that a worker has for its runtime, at most.
+const FILES_PER_WORKER: usize = 8;
 
 /// Keeps asking the standbys that take reads.
 fn watch_standbys(
@@ -271,8 +285,10 @@ fn watch_standbys(
 
 /// Each session takes two files, whoever has not come so far one, and so does a cancel request on
 /// its way; systems start a process with few: asks for all it may have.
-fn raise_file_limit(limits: &Limits) {
+fn raise_file_limit(config: &Config) {
+    let limits = &config.limits;
     let needed = 2 * limits.connections + limits.logins + limits.cancels;
+    let needed = needed + FILES_PER_WORKER * config.workers;
     let needed = needed as u64 + FILES_BESIDES;
     match rlimit::increase_nofile_limit(needed) {
         Ok(limit) if limit < needed => tracing::warn!(

@@ -1,6 +1,7 @@
 //! `pgdrain serve`: reads the configuration, starts the log and the runtime, and runs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use crate::app;
 use crate::client::inherited::Inherited;
 use crate::config::{HumanDuration, LogFormat, Secret, Source, Surroundings};
 use crate::logging::{self, Format};
+use crate::tasks::workers::Workers;
 
 /// Carry traffic between clients and Postgres
 ///
@@ -43,6 +45,17 @@ pub(super) struct Serve {
     old_for: Option<HumanDuration>,
 }
 
+/// How long a thread may take to drop what its sessions have left.
+const END_TIME: Duration = Duration::from_secs(5);
+
+/// Waits until what is left of the sessions is dropped, unless something still holds on to the workers.
+fn end(workers: Arc<Workers>) {
+    let ended = Arc::into_inner(workers).is_none_or(|workers| workers.stop(END_TIME));
+    if !ended {
+        tracing::error!("a worker thread does not end");
+    }
+}
+
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let start = app::Start {
@@ -62,12 +75,23 @@ impl Serve {
         for warning in loaded.warnings {
             tracing::warn!("{warning}");
         }
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(config.workers)
+        let workers = Workers::start(config.workers);
+        let workers = Arc::new(workers.context("a worker thread cannot be started")?);
+        // All but the sessions: it has little to do, and one thread for it.
+        let served = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .context("the runtime cannot be started")?
-            .block_on(app::run(config, source, logging, start))?;
+            .block_on(app::run(
+                config,
+                source,
+                logging,
+                start,
+                Arc::clone(&workers),
+            ));
+        end(workers);
+        served?;
         Ok(Exit::SUCCESS)
     }
 

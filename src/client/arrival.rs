@@ -8,7 +8,7 @@ use super::origin::{NoOrigin, read_origin};
 use crate::config::{ClientTls, Listen};
 use crate::tls::Encryption;
 use crate::tls::acceptor::Acceptor;
-use crate::tls::stream::{Peer, Stream};
+use crate::tls::stream::{Fresh, Peer, Stream};
 use crate::wire::proxy_header::Origin;
 use crate::wire::refusal::Refusal;
 
@@ -29,18 +29,33 @@ pub struct Arrival {
     pub encryption: Option<Encryption>,
 }
 
-impl Arrival {
-    /// A client that came in here.
-    #[must_use]
-    pub fn new(stream: Stream, peer: Peer, listen: Arc<Listen>) -> Arrival {
-        Arrival {
-            stream: Some(stream),
-            peer,
-            listen,
-            encryption: None,
-        }
-    }
+/// A client on its way to the thread that will serve it.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its connection.
+    pub socket: Fresh,
+    /// Where it is.
+    pub peer: Peer,
+    /// Where it came in.
+    pub listen: Arc<Listen>,
+}
 
+impl Newcomer {
+    /// It is where it stays: on the current runtime.
+    ///
+    /// # Errors
+    /// Those of [`Fresh::settle`].
+    pub fn arrive(self) -> io::Result<Arrival> {
+        Ok(Arrival {
+            stream: Some(self.socket.settle()?),
+            peer: self.peer,
+            listen: self.listen,
+            encryption: None,
+        })
+    }
+}
+
+impl Arrival {
     /// Learns where the client is: from a listed address it comes by way of a proxy, which tells.
     /// To be called before [`Arrival::wish`]; not cancel safe, as that.
     ///

@@ -2,17 +2,21 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
+use socket2::{Domain, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::config::{ListenAddress, Shared};
-use crate::tls::stream::{Peer, Stream};
+use crate::tls::stream::{Fresh, Peer};
 use crate::tls::tcp::{HandedOn, TcpOptions};
 
 /// Who may connect by a Unix socket: everybody, as with Postgres (`unix_socket_permissions`). Whom to
@@ -26,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Past it the kernel lets newcomers wait for a second, and in a flood honest ones are among them.
 const BACKLOG: u32 = 4096;
 
-/// A socket that takes clients.
+/// A socket that clients come to. No runtime knows it but while it is open.
 #[derive(Debug)]
 pub enum Listener {
     /// On a TCP address, with what the socket hands on to its connections.
@@ -66,15 +70,14 @@ impl Listener {
     pub async fn bind(address: &ListenAddress, options: &TcpOptions) -> io::Result<Listener> {
         match address {
             ListenAddress::Tcp(address) => {
-                let socket = match address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
-                };
+                let kind = Type::STREAM.nonblocking();
+                let socket = Socket::new(Domain::for_address(*address), kind, None)?;
                 // A port that was ours a moment ago is free.
-                socket.set_reuseaddr(true)?;
-                socket.bind(*address)?;
+                socket.set_reuse_address(true)?;
+                socket.bind(&(*address).into())?;
                 let handed_on = HandedOn::from_the_start(&socket, options)?;
-                Ok(Listener::Tcp(socket.listen(BACKLOG)?, handed_on))
+                socket.listen(BACKLOG.cast_signed())?;
+                Ok(Listener::Tcp(socket.into(), handed_on))
             }
             ListenAddress::Unix(unix) => {
                 let path = unix.path();
@@ -86,6 +89,7 @@ impl Listener {
                     _ => {}
                 }
                 let listener = UnixListener::bind(&path)?;
+                listener.set_nonblocking(true)?;
                 let file = SocketFile {
                     path,
                     ours: AtomicBool::new(true),
@@ -101,19 +105,18 @@ impl Listener {
     pub fn inherited(socket: OwnedFd, address: &ListenAddress) -> io::Result<Listener> {
         match address {
             ListenAddress::Tcp(_) => {
-                let listener = std::net::TcpListener::from(socket);
+                let listener = TcpListener::from(socket);
                 listener.set_nonblocking(true)?;
-                let listener = TcpListener::from_std(listener)?;
                 Ok(Listener::Tcp(listener, HandedOn::unknown()))
             }
             ListenAddress::Unix(unix) => {
-                let listener = std::os::unix::net::UnixListener::from(socket);
+                let listener = UnixListener::from(socket);
                 listener.set_nonblocking(true)?;
                 let file = SocketFile {
                     path: unix.path(),
                     ours: AtomicBool::new(false),
                 };
-                Ok(Listener::Unix(UnixListener::from_std(listener)?, file))
+                Ok(Listener::Unix(listener, file))
             }
         }
     }
@@ -154,8 +157,37 @@ impl Listener {
         }
     }
 
+    /// Takes clients, on the current runtime, until the value is dropped. Of two that are open each client
+    /// comes to one.
+    ///
+    /// # Errors
+    /// Out of file descriptors.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn open(&self) -> io::Result<OpenListener<'_>> {
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of types that lie about their file; this one cannot"
+        )]
+        let socket = AsyncFd::with_interest(self.as_fd(), Interest::READABLE)?;
+        Ok(OpenListener {
+            listener: self,
+            socket,
+        })
+    }
+}
+
+/// A listener that takes clients.
+#[derive(Debug)]
+pub struct OpenListener<'a> {
+    listener: &'a Listener,
+    socket: AsyncFd<BorrowedFd<'a>>,
+}
+
+impl OpenListener<'_> {
     /// The next client. Errors are logged and outlived. Cancel safe.
-    pub async fn accept(&self, config: &Shared) -> (Stream, Peer) {
+    pub async fn accept(&self, config: &Shared) -> (Fresh, Peer) {
         loop {
             match self.try_accept(config).await {
                 Ok(client) => return client,
@@ -167,16 +199,24 @@ impl Listener {
         }
     }
 
-    async fn try_accept(&self, config: &Shared) -> io::Result<(Stream, Peer)> {
-        match self {
+    /// The socket is not registered with this runtime: another may be its home.
+    async fn try_accept(&self, config: &Shared) -> io::Result<(Fresh, Peer)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match self.listener {
             Listener::Tcp(listener, handed_on) => {
-                let (stream, address) = listener.accept().await?;
-                handed_on.settle((listener, BACKLOG), &stream, &config.load().tcp)?;
-                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+                let accept = |socket: &BorrowedFd<'_>| Ok(acceptfrom_with(socket, flags)?);
+                let accepted = self.socket.async_io(Interest::READABLE, accept);
+                let (taken, address) = accepted.await?;
+                // A connection of TCP has one.
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                let address = address.ok_or(io::ErrorKind::InvalidData)?;
+                handed_on.settle((listener, BACKLOG), &taken, &config.load().tcp)?;
+                Ok((Fresh::Tcp(taken.into()), Peer::Tcp(address)))
             }
-            Listener::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Unix))
+            Listener::Unix(..) => {
+                let accept = |socket: &BorrowedFd<'_>| Ok(accept_with(socket, flags)?);
+                let taken = self.socket.async_io(Interest::READABLE, accept).await?;
+                Ok((Fresh::Unix(taken.into()), Peer::Unix))
             }
         }
     }

@@ -185,6 +185,15 @@ impl Metrics {
         }
     }
 
+    /// How much runs on each worker thread, in their order.
+    pub fn set_worker_tasks(&self, tasks: impl Iterator<Item = usize>) {
+        for (worker, tasks) in tasks.enumerate() {
+            let worker = worker.to_string();
+            let labels = [("worker", worker.as_str())];
+            gauge(&self.recorder, names::WORKER_TASKS, &labels).set(as_f64(tasks));
+        }
+    }
+
     /// The metrics of a database, to be kept by whoever sets them often.
     ///
     /// Past 1000 databases a further one is not counted.
@@ -351,6 +360,7 @@ mod tests {
         shop.set_transactions(100);
         shop.set_transactions(90);
         metrics.database("shop").set_bytes(10, 20);
+        metrics.set_worker_tasks([7, 2].into_iter());
         metrics.migration_took(Duration::from_secs(2));
         let figures = MigrationFigures {
             pending: Some(3),
@@ -378,6 +388,8 @@ mod tests {
             "pgdrain_held_in_scope{database=\"shop\",scope=\"old\"} 0",
             "pgdrain_held_in_scope{database=\"shop\",scope=\"new\"} 2",
             "pgdrain_permits{database=\"shop\"} 2",
+            "pgdrain_worker_tasks{worker=\"0\"} 7",
+            "pgdrain_worker_tasks{worker=\"1\"} 2",
             "pgdrain_mode{database=\"shop\",mode=\"hold\"} 1",
             "pgdrain_mode{database=\"shop\",mode=\"open\"} 0",
             "pgdrain_mode{database=\"shop\",mode=\"read_only\"} 0",

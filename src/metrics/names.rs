@@ -74,6 +74,8 @@ names! {
         "How long one client waited at the gate.";
     DRAIN_DURATION = "pgdrain_drain_duration_seconds" Histogram Seconds []
         "From the hold to the proof that nothing runs.";
+    WORKER_TASKS = "pgdrain_worker_tasks" Gauge Count ["worker"]
+        "What runs on a worker thread: its sessions, and on the first also what takes new ones.";
     MIGRATION_DURATION = "pgdrain_migration_duration_seconds" Histogram Seconds []
         "How long runs of migrations took, from preflight to report.";
     MIGRATIONS_PENDING = "pgdrain_migrations_pending" Gauge Count ["database"]

@@ -79,7 +79,8 @@ pub async fn open_as(
 ) -> Result<(Client, Route), NotOpen> {
     let (client, driver, route) = log_in_as(upstream, role, name).await?;
     let stop = tasks.shutdown_token();
-    tasks.spawn(name, async move {
+    // Its socket belongs to the runtime that we are on.
+    tasks.spawn_here(name, async move {
         let ended = tokio::select! {
             ended = driver => ended,
             () = stop.cancelled() => return,

@@ -20,7 +20,7 @@ use super::room::{ASIDES_MAX, Rooms, Tallied};
 use super::standbys::Standbys;
 use crate::auth::passthrough::Failed;
 use crate::auth::users::Disguise;
-use crate::client::arrival::Arrival;
+use crate::client::arrival::{Arrival, Newcomer};
 use crate::client::handshake::{NoWish, Wish};
 use crate::config::Config;
 use crate::gate::Gates;
@@ -141,9 +141,17 @@ impl Drop for Farewell {
 }
 
 impl Host {
-    /// Serves one client to its end.
-    pub fn serve(self: Arc<Self>, arrival: Arrival, config: Arc<Config>) -> Serving {
+    /// Serves one client to its end, on the runtime that this is polled on first.
+    pub fn serve(self: Arc<Self>, newcomer: Newcomer, config: Arc<Config>) -> Serving {
         Serving::Login(Box::pin(async move {
+            let peer = newcomer.peer;
+            let arrival = match newcomer.arrive() {
+                Ok(arrival) => arrival,
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "a client could not be served");
+                    return None;
+                }
+            };
             let stop = self.tasks.shutdown_token();
             let settled = tokio::select! {
                 settled = self.settle(arrival, config) => settled?,

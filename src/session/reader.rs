@@ -82,7 +82,8 @@ impl Way<Stream> for Reader {
 
     fn log_in(self: Arc<Self>, tasks: &Tasks) -> oneshot::Receiver<AtStandby<Stream>> {
         let (tell, coming) = oneshot::channel();
-        tasks.spawn("login at a standby", async move {
+        // The connection is for a session of this thread.
+        tasks.spawn_here("login at a standby", async move {
             match timeout(self.config.limits.login_time, self.at_standby()).await {
                 // The session may be gone.
                 Ok(Ok(there)) => drop(tell.send(there)),

@@ -15,6 +15,7 @@ pub use self::meter::{Activity, Meter, Running, Totals};
 pub use self::session::{Login, Session, SessionId};
 pub use self::signals::Signals;
 pub use super::enforcement::{Counts, Enforcement};
+use crate::clock::Ticker;
 use crate::config::{Scope, Who};
 use crate::server::connect::Endpoint;
 use crate::tls::stream::Peer;
@@ -57,6 +58,8 @@ pub struct Sessions {
     sessions: DashMap<SessionId, Arc<Session>>,
     by_pid: DashMap<i32, Vec<Arc<Session>>>,
     next: AtomicU64,
+    /// What their transactions are timed by.
+    clock: Arc<Ticker>,
     ended: Mutex<BTreeMap<Arc<str>, Totals>>,
     departed: Mutex<Vec<Departed>>,
     elsewhere: Mutex<BTreeSet<i32>>,
@@ -66,7 +69,7 @@ impl Sessions {
     /// Adds a session that has logged in.
     pub fn add(&self, login: Login) -> Arc<Session> {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let session = Arc::new(Session::new(id, login));
+        let session = Arc::new(Session::new(id, login, Arc::clone(&self.clock)));
         self.sessions.insert(id, Arc::clone(&session));
         if let Some(pid) = session.pid() {
             self.by_pid
@@ -76,6 +79,13 @@ impl Sessions {
                 .or_insert_with(|| vec![Arc::clone(&session)]);
         }
         session
+    }
+
+    /// The clock by which the transactions of all of them are timed. While it is ticked, what was noted of
+    /// their begin is exact to the time between two ticks.
+    #[must_use]
+    pub fn clock(&self) -> &Ticker {
+        &self.clock
     }
 
     /// Removes a session. `server_gone` is whether its server connection was seen to end; if not,

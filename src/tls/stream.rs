@@ -24,6 +24,31 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// A connection that was just accepted, and that no runtime knows yet. It does not block.
+#[derive(Debug)]
+pub enum Fresh {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Fresh {
+    /// Makes the current runtime the one that waits for it, from now on.
+    ///
+    /// # Errors
+    /// Out of memory, or of places in the kernel's set (`epoll_ctl(2)`).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn settle(self) -> io::Result<Stream> {
+        match self {
+            Fresh::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
+            Fresh::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
+        }
+    }
+}
+
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {

@@ -1,11 +1,12 @@
 //! How TCP finds out that a peer is gone without a word.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 /// What the kernel is told about a connection (`tcp(7)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl HandedOn {
     ///
     /// # Errors
     /// When the system does not take a setting.
-    pub fn from_the_start(socket: &TcpSocket, options: &TcpOptions) -> io::Result<HandedOn> {
+    pub fn from_the_start(socket: &impl AsFd, options: &TcpOptions) -> io::Result<HandedOn> {
         options.set_anew(&SockRef::from(socket))?;
         Ok(HandedOn(Mutex::new(Told {
             options: Some(options.clone()),
@@ -109,8 +110,8 @@ impl HandedOn {
     /// When the system does not take a setting, which it does on a connection that has just died.
     pub fn settle(
         &self,
-        (listener, queue): (&TcpListener, u32),
-        taken: &TcpStream,
+        (listener, queue): (&impl AsFd, u32),
+        taken: &impl AsFd,
         options: &TcpOptions,
     ) -> io::Result<()> {
         let mut told = self.told();
@@ -139,6 +140,8 @@ impl HandedOn {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     fn options(idle: u64, user_timeout: Option<Duration>) -> TcpOptions {

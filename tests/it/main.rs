@@ -133,3 +133,4 @@ mod wire_smuggling;
 mod wire_startup;
 mod wire_tools;
 mod wire_versions;
+mod workers;

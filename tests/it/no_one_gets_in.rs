@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use pgdrain::audit::Audit;
 use pgdrain::auth::users::Disguise;
-use pgdrain::client::arrival::Arrival;
+use pgdrain::client::arrival::Newcomer;
 use pgdrain::client::listener::Listener;
 use pgdrain::config::{Config, Shared, Source, Surroundings};
 use pgdrain::gate::Gates;
@@ -72,13 +72,17 @@ impl Door {
         let mut accepting = JoinSet::new();
         let shared = Shared::new((*config).clone());
         accepting.spawn(async move {
+            let open = listener.open().expect("files are left");
             loop {
-                let (stream, _) = listener.accept(&shared).await;
-                let peer = Peer::Tcp(peer.parse().expect("an address"));
-                let arrival = Arrival::new(stream, peer, Arc::new(config.listen[0].clone()));
+                let (socket, _) = open.accept(&shared).await;
+                let newcomer = Newcomer {
+                    socket,
+                    peer: Peer::Tcp(peer.parse().expect("an address")),
+                    listen: Arc::new(config.listen[0].clone()),
+                };
                 let (host, config) = (Arc::clone(&host), Arc::clone(&config));
                 // One after the other is enough here.
-                host.serve(arrival, config).await;
+                host.serve(newcomer, config).await;
             }
         });
         Self {

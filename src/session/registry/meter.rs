@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::session::Session;
-use crate::clock;
+use crate::clock::Stamp;
 
 /// What a session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Running(u64);
 #[derive(Debug, Default)]
 pub struct Meter {
     activity: AtomicU8,
-    /// Microseconds since the session began, plus one; zero for "none".
+    /// A [`Stamp`], as the others; zero for "none".
     transaction_since: AtomicU64,
     statement_since: AtomicU64,
     held_since: AtomicU64,
@@ -113,10 +113,10 @@ impl Session {
         self.meter.activity.store(activity as u8, Ordering::Relaxed);
     }
 
-    /// A transaction has begun, and with it a statement.
+    /// A transaction has begun, and with it a statement. It is noted to a tenth of a second.
     #[inline]
     pub fn transaction_began(&self) {
-        let now = self.stamp();
+        let now = self.clock.about_now();
         self.meter.transaction_since.store(now, Ordering::Relaxed);
         self.meter.statement_since.store(now, Ordering::Relaxed);
     }
@@ -124,9 +124,8 @@ impl Session {
     /// A further statement has begun.
     #[inline]
     pub fn statement_began(&self) {
-        self.meter
-            .statement_since
-            .store(self.stamp(), Ordering::Relaxed);
+        let now = self.clock.about_now();
+        self.meter.statement_since.store(now, Ordering::Relaxed);
     }
 
     /// The transaction has come to its end.
@@ -241,16 +240,12 @@ impl Session {
         self.since(&self.meter.held_since)
     }
 
-    fn stamp(&self) -> u64 {
-        let age = clock::now().saturating_duration_since(self.born);
-        u64::try_from(age.as_micros()).map_or(u64::MAX, |now| now.saturating_add(1))
+    fn stamp(&self) -> Stamp {
+        self.clock.exact()
     }
 
     fn since(&self, stamp: &AtomicU64) -> Option<Duration> {
-        match stamp.load(Ordering::Relaxed) {
-            0 => None,
-            then => Some(Duration::from_micros(self.stamp().saturating_sub(then))),
-        }
+        self.clock.since(stamp.load(Ordering::Relaxed))
     }
 }
 

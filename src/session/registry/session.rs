@@ -3,13 +3,13 @@
 use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
 use super::meter::Meter;
 use super::signals::Signals;
-use crate::clock;
+use crate::clock::Ticker;
 use crate::config::Who;
 use crate::server::connect::Route;
 use crate::session::enforcement::{Enforcement, Shared};
@@ -54,7 +54,8 @@ pub struct Session {
     pub client_key: Option<CancelKey>,
     /// The measures of its traffic.
     pub meter: Meter,
-    pub(super) born: Instant,
+    /// What its transactions are timed by.
+    pub clock: Arc<Ticker>,
     pub(super) signals: AtomicU16,
     /// Given back when its server connection is at its end.
     pass: Mutex<Option<Box<Pass>>>,
@@ -90,7 +91,7 @@ pub struct Login {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, login: Login) -> Session {
+    pub(super) fn new(id: SessionId, login: Login, clock: Arc<Ticker>) -> Session {
         Session {
             id,
             database: login.database,
@@ -107,7 +108,7 @@ impl Session {
             server_key: login.server_key,
             client_key: login.client_key,
             meter: Meter::default(),
-            born: clock::now(),
+            clock,
             signals: AtomicU16::new(0),
             waker: Mutex::default(),
             cancels: Mutex::default(),
@@ -121,7 +122,7 @@ impl Session {
     pub fn probe(login: Login) -> Session {
         Session {
             probe: true,
-            ..Session::new(SessionId(0), login)
+            ..Session::new(SessionId(0), login, Arc::default())
         }
     }
 
