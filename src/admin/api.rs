@@ -12,6 +12,7 @@ use super::types::{
     Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -135,6 +136,10 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         run: Option<String>,
     ) -> impl Future<Output = Result<Account, ApiError>> + Send;
+
+    /// Ends the watch after the last migration of a database.
+    fn unwatch(&self, database: String)
+    -> impl Future<Output = Result<WatchView, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

@@ -24,6 +24,7 @@ pub(super) enum Endpoint {
     PruneBackups,
     RestoreBackup,
     MigrationReport,
+    Unwatch,
     Migrations,
     Migration,
     CancelMigration,
@@ -144,6 +145,12 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/restore",
         Endpoint::RestoreBackup,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/unwatch",
+        Endpoint::Unwatch,
         SMALL,
     ),
     route(

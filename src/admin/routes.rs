@@ -158,6 +158,10 @@ where
             let account = api.migration_report(one(found.parameter)?, run).await?;
             Ok(json(StatusCode::OK, &account))
         }
+        Endpoint::Unwatch => {
+            let ended = api.unwatch(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &ended))
+        }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &migrations))

@@ -17,6 +17,7 @@ use super::types::{
 use super::*;
 use crate::config::{Bypass, Preset};
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -207,6 +208,10 @@ impl Api for Fake {
         Err(ApiError::not_found(format!("{database} {run:?}")))
     }
 
+    async fn unwatch(&self, _database: String) -> Result<WatchView, ApiError> {
+        Err(ApiError::conflict("over", "Nothing is watched."))
+    }
+
     async fn backups(&self, _database: String) -> Result<Backups, ApiError> {
         Err(ApiError::conflict("no_backups", "There are none."))
     }
@@ -286,6 +291,7 @@ impl Fake {
             events: vec![],
             report: None,
             watch: None,
+            after: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -328,6 +329,13 @@ impl Api for AppApi {
             let which = run.map_or_else(|| "no run".to_owned(), |run| format!("no run {run}"));
             ApiError::not_found(format!("Nobody knows of {which} in {database}."))
         })
+    }
+
+    async fn unwatch(&self, database: String) -> Result<WatchView, ApiError> {
+        let ended = self.app.runner.unwatch(&database);
+        let view = self.app.runner.watching(&database).filter(|_| ended);
+        let text = format!("No migration of {database} is watched.");
+        view.ok_or_else(|| ApiError::conflict("over", text))
     }
 
     async fn migrations(&self, database: String) -> Result<Migrations, ApiError> {

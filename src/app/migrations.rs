@@ -27,7 +27,9 @@ pub(super) fn runner(
     metrics: &Arc<Metrics>,
 ) -> Runner<Windows> {
     let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
-    let migrate = config.load().migrate.clone();
+    let loaded = config.load();
+    let (migrate, state_dir) = (loaded.migrate.clone(), loaded.state_dir.clone());
+    drop(loaded);
     let options = Options {
         owner: migrate.owner,
         down_required: migrate.down_required,
@@ -36,6 +38,8 @@ pub(super) fn runner(
         preflight: migrate.preflight,
         backup: migrate.backup,
         thresholds: migrate.thresholds,
+        triggers: migrate.triggers,
+        state_dir: Some(state_dir),
         log: migrate.log,
         ..Options::default()
     };

@@ -14,11 +14,12 @@ use super::describe;
 use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
-use super::output::note;
+use super::output::{note, plain};
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
+use crate::runner::aftermath::WatchView;
 use crate::runner::source::{self, Format, PostedFile};
 use crate::runner::types::{
     Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
@@ -62,6 +63,8 @@ enum Command {
     Attach(One),
     /// Cancel the migration that runs: its statement is cancelled and rolled back
     Cancel(One),
+    /// End the watch after the last migration
+    Unwatch(One),
 }
 
 impl Migrate {
@@ -80,6 +83,7 @@ impl Migrate {
             Command::Report(accounting) => accounting.show().await,
             Command::Attach(one) => one.attach().await,
             Command::Cancel(one) => one.cancel().await,
+            Command::Unwatch(one) => one.unwatch().await,
         }
     }
 }
@@ -123,6 +127,9 @@ struct Run {
     /// the lock cannot be forced.
     #[arg(long, requires = "reason")]
     force: bool,
+    /// For how long figures are held against migrate.triggers after it, such as 30m; at most 48h.
+    #[arg(long, value_name = "TIME")]
+    watch: Option<HumanDuration>,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -161,6 +168,7 @@ impl Run {
             force: self.force,
             reason: self.reason,
             by: Some(operator()),
+            watch: self.watch,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {
@@ -311,6 +319,19 @@ impl One {
             Some(view) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
             None => Ok(Exit::INTERRUPTED),
         }
+    }
+
+    async fn unwatch(self) -> anyhow::Result<Exit> {
+        let path = path(&["v1", "databases", &self.database, "migrations", "unwatch"]);
+        let client = self.asking.client()?;
+        let nothing = serde_json::json!({});
+        let ended: WatchView = client
+            .send(Method::POST, &path, &nothing, Patience::Short)
+            .await?;
+        self.asking
+            .format()
+            .print(&ended, |it| plain(&it.to_string()))?;
+        Ok(Exit::SUCCESS)
     }
 
     /// The migrations of the database, the one that runs last.

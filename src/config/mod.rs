@@ -42,6 +42,7 @@ pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
+pub use runs::{Trigger, TriggerAction, TriggerOn};
 pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{

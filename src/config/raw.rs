@@ -12,6 +12,7 @@ use super::address::TcpAddress;
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
+use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
@@ -132,6 +133,7 @@ section! {
         write_back: Option<bool>,
         preflight: RawPreflight,
         backup: RawBackup,
+        triggers: Option<Vec<Trigger>>,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,

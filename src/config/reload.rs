@@ -83,6 +83,7 @@ const ROWS: &[Row] = rows! {
     "migrate.backup.command" Restart migrate.backup.command;
     "migrate.backup.pg_dump" Restart migrate.backup.pg_dump;
     "migrate.backup.pg_restore" Restart migrate.backup.pg_restore;
+    "migrate.triggers" Restart migrate.triggers;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

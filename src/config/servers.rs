@@ -198,6 +198,7 @@ impl Check<'_> {
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
+            triggers: migrate.triggers.unwrap_or_default(),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),

@@ -11,6 +11,7 @@ use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
+use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::upstream::UrlTls;
@@ -131,6 +132,8 @@ pub struct MigrateRole {
     pub backup: Backup,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
+    /// What is watched for after a run.
+    pub triggers: Vec<Trigger>,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.

@@ -9,6 +9,7 @@
 
 pub mod account;
 mod adopt;
+pub mod aftermath;
 pub mod backup;
 mod batch;
 pub mod catalog;
@@ -84,8 +85,27 @@ pub struct Runner<T> {
     metrics: Option<Arc<Metrics>>,
     /// Writes down what happens in runs.
     log: Option<Arc<log::Log>>,
+    /// What is watched after runs.
+    watches: Arc<aftermath::Watches>,
     /// Tells what is no run that the process will end.
     stopping: watch::Sender<Option<StopReason>>,
+}
+
+impl<T> Clone for Runner<T> {
+    /// The same runner: it knows the same runs.
+    fn clone(&self) -> Self {
+        Self {
+            traffic: Arc::clone(&self.traffic),
+            connector: Arc::clone(&self.connector),
+            options: self.options.clone(),
+            tasks: self.tasks.clone(),
+            runs: Arc::clone(&self.runs),
+            metrics: self.metrics.clone(),
+            watches: Arc::clone(&self.watches),
+            log: self.log.clone(),
+            stopping: self.stopping.clone(),
+        }
+    }
 }
 
 /// The runs of this process.
@@ -136,6 +156,7 @@ impl<T: Traffic> Runner<T> {
         let connector = Arc::new(connector);
         Self {
             metrics: None,
+            watches: Arc::default(),
             log: log::Log::new(&options.log),
             traffic,
             connector,
@@ -172,6 +193,7 @@ impl<T: Traffic> Runner<T> {
             self.tasks.spawn(Arc::clone(log).follow(Arc::clone(&run)));
         }
 
+        let wanted = self.wanted(&request);
         // The reading holds the texts now.
         let request = MigrationRequest {
             files: Vec::new(),
@@ -192,9 +214,16 @@ impl<T: Traffic> Runner<T> {
             request,
             reading,
         };
+        let runner = self.clone();
         self.tasks.spawn(async move {
             let mut retire = retire;
-            retire.report = Some(job.perform().await);
+            let report = job.perform().await;
+            retire.report = Some(report.clone());
+            // Only when the run is over: what a trigger does may be a run itself.
+            drop(retire);
+            if let Some(wanted) = wanted {
+                runner.watch_after(wanted, &report);
+            }
         });
         Ok(run.id.clone())
     }
@@ -204,7 +233,11 @@ impl<T: Traffic> Runner<T> {
     pub async fn follow(&self, id: &str, after: u64, wait: Duration) -> Option<RunView> {
         let run = self.find(id)?;
         run.news(after, wait).await;
-        Some(run.view(after))
+        let after_it = self.watching(&run.database);
+        Some(RunView {
+            after: after_it.filter(|it| it.run == run.id),
+            ..run.view(after)
+        })
     }
 
     /// Asks a run to stop: the running statement is cancelled and what can be is rolled back.
@@ -272,6 +305,7 @@ impl<T: Traffic> Runner<T> {
         report.problems = texts(&known.problems);
         report.notes = known.notes;
         report.running = self.running(database);
+        report.after = self.watching(database);
         self.measure_beside(database, &report);
         Ok(report)
     }

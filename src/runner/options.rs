@@ -1,8 +1,9 @@
 //! The runner's settings: what a request may leave out, and how long the runner waits for things.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Backup, Preflight, Retry, RunLog, Thresholds};
+use crate::config::{Backup, Preflight, Retry, RunLog, Thresholds, Trigger};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Options {
     pub backup: Backup,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
+    /// What is watched for after a run.
+    pub triggers: Vec<Trigger>,
+    /// Where watches are kept over restarts; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
     pub log: RunLog,
     /// How many runs that are over are remembered.
@@ -62,6 +67,8 @@ impl Default for Options {
             write_back: false,
             backup: Backup::default(),
             thresholds: Thresholds::default(),
+            triggers: Vec::new(),
+            state_dir: None,
             log: RunLog::default(),
             finished_runs_max: 100,
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::aftermath::baseline::Baseline;
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
@@ -62,6 +63,9 @@ pub struct Report {
     /// The limits of `[migrate.thresholds]` that it did not keep to: exit code 3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaches: Vec<Breach>,
+    /// How the database was before the first file, for the watch that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
 }
 
 impl Report {
@@ -90,6 +94,7 @@ impl Report {
             )),
             held: None,
             breaches: Vec::new(),
+            baseline: None,
         }
     }
 }

@@ -24,6 +24,14 @@ pub trait Traffic: Send + Sync + 'static {
         None
     }
 
+    /// Holds the traffic of a database until somebody has looked.
+    ///
+    /// # Errors
+    /// When it cannot be held, in a sentence.
+    fn hold(&self, _database: &str, _why: &str) -> impl Future<Output = Result<(), String>> + Send {
+        async { Err("nobody can hold traffic here".to_owned()) }
+    }
+
     /// Ends the window. Called exactly once for each grant, unless the process dies or the run
     /// panics; a grant that is dropped instead ends as its own deadline says.
     fn finish(&self, grant: Grant, finish: Finish) -> impl Future<Output = ()> + Send;

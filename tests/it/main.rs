@@ -98,6 +98,7 @@ mod runner_retries;
 mod runner_sources;
 mod runner_stops;
 mod runner_survives;
+mod runner_watch_after;
 mod runner_watched;
 mod scopes;
 mod servers_come_and_go;

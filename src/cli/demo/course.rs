@@ -89,6 +89,7 @@ pub(super) async fn migrate(
         force: false,
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
+        watch: None,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

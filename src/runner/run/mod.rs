@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::window::Window;
+use super::aftermath::baseline::Baseline;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
 use super::execute::{Ending, Executor, millis};
@@ -59,6 +60,7 @@ struct Findings {
     failure: Option<Failure>,
     held: Option<String>,
     breaches: Vec<Breach>,
+    baseline: Option<Baseline>,
 }
 
 /// How a run ends.
@@ -90,6 +92,10 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
+        if self.request.watch.is_some() {
+            let client = &executor.ledger().session().client;
+            findings.baseline = Some(Baseline::take(client).await);
+        }
         let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
             if window
@@ -248,6 +254,7 @@ impl<T: Traffic> Job<T> {
             failure,
             held,
             breaches,
+            baseline,
         } = findings;
         Report {
             finished_at,
@@ -263,6 +270,7 @@ impl<T: Traffic> Job<T> {
             failure,
             held,
             breaches,
+            baseline,
             ..Report::unexpected(&self.run, &self.request)
         }
     }

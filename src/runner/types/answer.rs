@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::request::Direction;
+use crate::runner::aftermath::WatchView;
 use crate::runner::history::RowState;
 use crate::runner::report::Report;
 use crate::runner::source::Version;
@@ -28,6 +29,9 @@ pub struct StatusReport {
     /// The run that goes on, and what its watcher sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<Running>,
+    /// The last watch after a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WatchView>,
 }
 
 /// A run that goes on.
@@ -202,7 +206,7 @@ pub enum EventKind {
     /// `percent`, `eta_ms` (the last two if they are known). At most one a second.
     Batch,
     /// What the watcher sees of a file that runs; `data` is as `watch` of the run. At most one in two
-    /// seconds, in twenty after the first minute of a file.
+    /// seconds, in twenty after the first minute of a file; two a second while ever more are blocked.
     Watch,
     /// The migration says how far it is (`pgdrain.progress`); `data` holds `phase`, `step`, `percent`.
     Progress,
@@ -236,6 +240,9 @@ pub struct RunView {
     /// How things are now, while files run and somebody watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<Now>,
+    /// The watch after it, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WatchView>,
 }
 
 /// An element of `GET /v1/databases/{db}/migrations`.
