@@ -5,12 +5,14 @@ mod backups;
 mod break_glass;
 mod cap;
 mod client;
+mod config;
 mod control;
 pub mod demo;
 mod describe;
 mod drain;
 mod exit;
 mod follow;
+mod manual;
 mod migrate;
 mod new_migration;
 mod output;
@@ -24,7 +26,7 @@ mod window;
 use std::ffi::OsString;
 use std::future::Future;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -50,7 +52,10 @@ enum Command {
     Cap(cap::Cap),
     Migrate(migrate::Migrate),
     Window(window::Window),
+    Config(config::Config),
     Demo(demo::Demo),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// Runs a command line and says how it ended; errors go to standard error.
@@ -80,7 +85,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Cap(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
+        Command::Config(command) => command.run(),
         Command::Demo(command) => wait_for(command.run()),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
     };
     ended.unwrap_or_else(|error| {
         output::note(&format!("error: {error:#}"));
@@ -98,8 +106,6 @@ fn wait_for(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
@@ -136,6 +142,10 @@ mod tests {
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",
             "cap shop off",
+            "config check --config pgdrain.toml",
+            "config from-pgbouncer /etc/pgbouncer/pgbouncer.ini",
+            "completions zsh",
+            "man --dir man",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \

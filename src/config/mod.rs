@@ -12,6 +12,7 @@ mod hold;
 mod limits;
 mod listen;
 mod passfile;
+pub mod pgbouncer;
 mod preflight;
 mod problem;
 mod quantity;

@@ -31,6 +31,7 @@ mod changed_results;
 mod changed_results_deaths;
 mod cluster_is_thrown_away;
 mod command_line;
+mod commands_alone;
 mod conversation_on_postgres;
 mod demo;
 mod drained_is_proved;
