@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools histories readonly chaos loadtest callgrind
+.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools histories readonly chaos loadtest callgrind kills
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -57,6 +57,9 @@ readonly: setup ## Put SQLAlchemy, Django, psycopg, node-postgres and pgbench th
 
 chaos: setup ## Open 200 windows under load and kill clients, backends, the runner and the proxy (CHAOS_WINDOWS=, CHAOS_SEED=)
 	CHAOS_WINDOWS=$${CHAOS_WINDOWS:-200} .ci/test windows_under_kills
+
+kills: setup ## Kill the command, the runner's backend, the proxy and Postgres at each step of two migrations
+	KILL_ALL=1 .ci/test known_state_everywhere
 
 loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump, 20 minutes (QUICK=1: two; ARGS=--rounds 7)
 	loadtest/setup

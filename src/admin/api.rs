@@ -13,6 +13,7 @@ use super::types::{
     WindowViews,
 };
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
@@ -21,7 +22,11 @@ use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
+use crate::runner::repair::{RepairReport, RepairRequest};
+use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
+use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::window::steps::Command;
 
 /// The program behind the admin HTTP.
@@ -118,6 +123,13 @@ pub trait Api: Send + Sync + 'static {
         request: PlanRequest,
     ) -> impl Future<Output = Result<PreflightReport, ApiError>> + Send;
 
+    /// Starts a rehearsal in the proxy's process and answers at once.
+    fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> impl Future<Output = Result<MigrationStarted, ApiError>> + Send;
+
     /// The backups of a database.
     fn backups(&self, database: String) -> impl Future<Output = Result<Backups, ApiError>> + Send;
 
@@ -134,12 +146,44 @@ pub trait Api: Send + Sync + 'static {
         request: RestoreRequest,
     ) -> impl Future<Output = Result<Restored, ApiError>> + Send;
 
+    /// Looks at migrations that stand part-way, and writes down what is true.
+    fn repair_migration(
+        &self,
+        database: String,
+        request: RepairRequest,
+    ) -> impl Future<Output = Result<RepairReport, ApiError>> + Send;
+
+    /// Whether a database is as it should be after its migrations. Writes nothing.
+    fn verify_migration(
+        &self,
+        database: String,
+        request: VerifyRequest,
+    ) -> impl Future<Output = Result<VerifyReport, ApiError>> + Send;
+
+    /// The views, policies, grants ... that were saved before a run.
+    fn saved_objects(
+        &self,
+        database: String,
+        run: String,
+    ) -> impl Future<Output = Result<SavedObjects, ApiError>> + Send;
+
+    /// Puts saved objects back, or says what that would be; answers when it is done.
+    fn replay_objects(
+        &self,
+        database: String,
+        request: ReplayRequest,
+    ) -> impl Future<Output = Result<Replayed, ApiError>> + Send;
+
     /// The account of a run of a database, or of its last one.
     fn migration_report(
         &self,
         database: String,
         run: Option<String>,
     ) -> impl Future<Output = Result<Account, ApiError>> + Send;
+
+    /// Ends the watch after the last migration of a database.
+    fn unwatch(&self, database: String)
+    -> impl Future<Output = Result<WatchView, ApiError>> + Send;
 
     /// The migrations of a database that are remembered.
     fn migrations(

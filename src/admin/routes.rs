@@ -140,6 +140,11 @@ where
             let report = api.preflight_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::RehearseMigration => {
+            let database = one(found.parameter)?;
+            let started = api.rehearse_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::ACCEPTED, &started))
+        }
         Endpoint::Backups => {
             let backups = api.backups(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &backups))
@@ -153,10 +158,35 @@ where
             let restored = api.restore_backup(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
+        Endpoint::RepairMigration => {
+            let database = one(found.parameter)?;
+            let report = api.repair_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::VerifyMigration => {
+            let database = one(found.parameter)?;
+            let report = api.verify_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::SavedObjects => {
+            let [run] = query.only(["run"])?;
+            let run = run.ok_or_else(|| ApiError::bad_request("Say which run: ?run=RUN."))?;
+            let saved = api.saved_objects(one(found.parameter)?, run).await?;
+            Ok(json(StatusCode::OK, &saved))
+        }
+        Endpoint::ReplayObjects => {
+            let database = one(found.parameter)?;
+            let replayed = api.replay_objects(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &replayed))
+        }
         Endpoint::MigrationReport => {
             let [run] = query.only(["run"])?;
             let account = api.migration_report(one(found.parameter)?, run).await?;
             Ok(json(StatusCode::OK, &account))
+        }
+        Endpoint::Unwatch => {
+            let ended = api.unwatch(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &ended))
         }
         Endpoint::Migrations => {
             let migrations = api.migrations(one(found.parameter)?).await?;

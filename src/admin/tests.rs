@@ -17,6 +17,7 @@ use super::types::{
 use super::*;
 use crate::config::{Bypass, Preset};
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
@@ -25,9 +26,13 @@ use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
+use crate::runner::repair::{RepairReport, RepairRequest};
+use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
 };
+use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::tasks::{Ended, Tasks};
 use crate::window::steps::Command;
 
@@ -195,6 +200,15 @@ impl Api for Fake {
         Ok(LintReport::refused(Some(database), Vec::new()))
     }
 
+    async fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        let id = format!("{database} {} {:?}", request.data, request.on);
+        Ok(MigrationStarted { id })
+    }
+
     async fn preflight_migration(
         &self,
         _database: String,
@@ -211,6 +225,10 @@ impl Api for Fake {
         Err(ApiError::not_found(format!("{database} {run:?}")))
     }
 
+    async fn unwatch(&self, _database: String) -> Result<WatchView, ApiError> {
+        Err(ApiError::conflict("over", "Nothing is watched."))
+    }
+
     async fn backups(&self, _database: String) -> Result<Backups, ApiError> {
         Err(ApiError::conflict("no_backups", "There are none."))
     }
@@ -224,6 +242,34 @@ impl Api for Fake {
         _database: String,
         request: RestoreRequest,
     ) -> Result<Restored, ApiError> {
+        Err(ApiError::not_found(request.run))
+    }
+
+    async fn repair_migration(
+        &self,
+        _database: String,
+        request: RepairRequest,
+    ) -> Result<RepairReport, ApiError> {
+        Err(ApiError::not_found(request.by.unwrap_or_default()))
+    }
+
+    async fn verify_migration(
+        &self,
+        _database: String,
+        request: VerifyRequest,
+    ) -> Result<VerifyReport, ApiError> {
+        Err(ApiError::not_found(request.history.unwrap_or_default()))
+    }
+
+    async fn saved_objects(&self, _db: String, run: String) -> Result<SavedObjects, ApiError> {
+        Err(ApiError::not_found(run))
+    }
+
+    async fn replay_objects(
+        &self,
+        _database: String,
+        request: ReplayRequest,
+    ) -> Result<Replayed, ApiError> {
         Err(ApiError::not_found(request.run))
     }
 
@@ -335,6 +381,7 @@ impl Fake {
             events: vec![],
             report: None,
             watch: None,
+            after: None,
         }
     }
 }
@@ -530,6 +577,9 @@ async fn migrations_are_started_followed_and_cancelled() {
         .ask(&format!("{path}/status"), r#"{"files":[]}"#)
         .await;
     assert_eq!(status, 200, "{body}");
+    let rehearse = r#"{"files":[],"data":"full","on":"postgres://a:hunter2@b/c"}"#;
+    let (status, _, body) = server.ask(&format!("{path}/rehearse"), rehearse).await;
+    assert_eq!((status, id(&body).as_str()), (202, "shop full Some(***)"));
     assert_eq!(
         server.ask("GET /v1/databases/shop/migrations", "").await.0,
         200

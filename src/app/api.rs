@@ -21,6 +21,7 @@ use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
+use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
     Approval, ApprovalError, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
@@ -29,8 +30,12 @@ use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
+use crate::runner::rehearse::RehearseRequest;
+use crate::runner::repair::{RepairError, RepairReport, RepairRequest};
+use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
-use crate::runner::{StartError, StatusError};
+use crate::runner::verify::{VerifyReport, VerifyRequest};
+use crate::runner::{LedgerError, StartError, StatusError};
 use crate::session::registry::{Activity, Session};
 use crate::window::{Target, steps};
 use crate::wire::startup::Replication;
@@ -258,13 +263,16 @@ impl Api for AppApi {
         request: MigrationRequest,
     ) -> Result<MigrationStarted, ApiError> {
         self.app.may_migrate()?;
-        match self.app.runner.start(&database, request) {
-            Ok(id) => Ok(MigrationStarted { id }),
-            Err(error @ StartError::Busy { .. }) => {
-                Err(ApiError::conflict("busy", format!("{error}.")))
-            }
-            Err(error @ StartError::Invalid(_)) => Err(ApiError::bad_request(format!("{error}."))),
-        }
+        started(self.app.runner.start(&database, request))
+    }
+
+    async fn rehearse_migration(
+        &self,
+        database: String,
+        request: RehearseRequest,
+    ) -> Result<MigrationStarted, ApiError> {
+        self.app.may_migrate()?;
+        started(self.app.runner.rehearse(&database, request))
     }
 
     async fn backups(&self, database: String) -> Result<Backups, ApiError> {
@@ -285,6 +293,48 @@ impl Api for AppApi {
         self.app.may_migrate()?;
         let restored = self.app.runner.restore(&database, request).await;
         restored.map_err(|error| no_backup(&error))
+    }
+
+    async fn repair_migration(
+        &self,
+        database: String,
+        request: RepairRequest,
+    ) -> Result<RepairReport, ApiError> {
+        self.app.may_migrate()?;
+        let report = self.app.runner.repair(&database, request).await;
+        report.map_err(|error| {
+            let text = format!("{error}.");
+            match error {
+                RepairError::Busy(_) => ApiError::conflict("busy", text),
+                RepairError::History(_) | RepairError::Lost => {
+                    ApiError::unavailable("no_history", text)
+                }
+            }
+        })
+    }
+
+    async fn verify_migration(
+        &self,
+        database: String,
+        request: VerifyRequest,
+    ) -> Result<VerifyReport, ApiError> {
+        let report = self.app.runner.verify(&database, &request).await;
+        report.map_err(unanswered)
+    }
+
+    async fn saved_objects(&self, database: String, run: String) -> Result<SavedObjects, ApiError> {
+        let saved = self.app.runner.saved_objects(&database, &run).await;
+        saved.map_err(|error| not_replayed(&error))
+    }
+
+    async fn replay_objects(
+        &self,
+        database: String,
+        request: ReplayRequest,
+    ) -> Result<Replayed, ApiError> {
+        self.app.may_migrate()?;
+        let replayed = self.app.runner.replay(&database, request).await;
+        replayed.map_err(|error| not_replayed(&error))
     }
 
     async fn migration_status(
@@ -333,6 +383,13 @@ impl Api for AppApi {
             let which = run.map_or_else(|| "no run".to_owned(), |run| format!("no run {run}"));
             ApiError::not_found(format!("Nobody knows of {which} in {database}."))
         })
+    }
+
+    async fn unwatch(&self, database: String) -> Result<WatchView, ApiError> {
+        let ended = self.app.runner.unwatch(&database);
+        let view = self.app.runner.watching(&database).filter(|_| ended);
+        let text = format!("No migration of {database} is watched.");
+        view.ok_or_else(|| ApiError::conflict("over", text))
     }
 
     async fn migrations(&self, database: String) -> Result<Migrations, ApiError> {
@@ -444,6 +501,17 @@ impl Api for AppApi {
     }
 }
 
+/// The run that was started, or why none was.
+fn started(id: Result<String, StartError>) -> Result<MigrationStarted, ApiError> {
+    match id {
+        Ok(id) => Ok(MigrationStarted { id }),
+        Err(error @ StartError::Busy { .. }) => {
+            Err(ApiError::conflict("busy", format!("{error}.")))
+        }
+        Err(error @ StartError::Invalid(_)) => Err(ApiError::bad_request(format!("{error}."))),
+    }
+}
+
 /// Why nothing was approved, revoked or decided, or nobody can say.
 fn not_written(error: ApprovalError) -> ApiError {
     let text = format!("{error}.");
@@ -470,6 +538,21 @@ fn no_backup(error: &BackupError) -> ApiError {
         | BackupError::Server { .. }
         | BackupError::Different(_)
         | BackupError::Stopped(_) => ApiError::conflict("not_restored", text),
+    }
+}
+
+/// Why saved objects are not shown, or none was put back.
+fn not_replayed(error: &SavedError) -> ApiError {
+    let text = format!("{error}.");
+    match error {
+        SavedError::NotFound(_) => ApiError::not_found(text),
+        SavedError::Server { .. } | SavedError::Different(_) => {
+            ApiError::conflict("not_replayed", text)
+        }
+        SavedError::History(LedgerError::Lock(_)) => ApiError::conflict("busy", text),
+        SavedError::History(_) | SavedError::Connect(_) => {
+            ApiError::unavailable("no_history", text)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use super::traffic::Windows;
-use crate::config::{Shared, Target};
+use crate::config::Shared;
 use crate::metrics::Metrics;
 use crate::runner::{Connector, Endpoint, Options, Runner};
 use crate::server::own::OwnBackends;
@@ -27,7 +27,9 @@ pub(super) fn runner(
     metrics: &Arc<Metrics>,
 ) -> Runner<Windows> {
     let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
-    let migrate = config.load().migrate.clone();
+    let loaded = config.load();
+    let (migrate, state_dir) = (loaded.migrate.clone(), loaded.state_dir.clone());
+    drop(loaded);
     let options = Options {
         owner: migrate.owner,
         down_required: migrate.down_required,
@@ -36,32 +38,21 @@ pub(super) fn runner(
         preflight: migrate.preflight,
         backup: migrate.backup,
         approvals: migrate.approvals,
+        save_objects: migrate.save_objects,
+        validate: migrate.validate,
+        thresholds: migrate.thresholds,
+        triggers: migrate.triggers,
+        state_dir: Some(state_dir),
+        log: migrate.log,
         hooks: migrate.hooks,
         notify: migrate.notify,
-        thresholds: migrate.thresholds,
-        log: migrate.log,
         ..Options::default()
     };
     let config = Arc::clone(config);
-    let find = move |database: &str| endpoint(&config.load().target(database)?);
+    let find = move |database: &str| Endpoint::of(&config.load().target(database)?);
     let connector = Connector::new(Arc::new(find), own, tasks.tracker());
     Runner::new(Arc::new(windows), connector, options, tasks.tracker())
         .with_metrics(Arc::clone(metrics))
-}
-
-fn endpoint(target: &Target) -> Option<Endpoint> {
-    let role = target.migrate.as_ref()?;
-    let hosts = target.upstream.hosts.clone();
-    let password = role.password(hosts.first()?, &role.database).cloned();
-    Some(Endpoint {
-        tls: target.upstream.tls.clone(),
-        url_tls: target.upstream.url_tls.clone(),
-        user: role.user.clone(),
-        password,
-        options: None,
-        connect_timeout: target.upstream.connect_timeout,
-        hosts,
-    })
 }
 
 impl App {

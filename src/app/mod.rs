@@ -216,6 +216,7 @@ pub async fn run(
     app.keep_watch();
     app.watch_gates();
     app.settle(left);
+    app.runner.take_up_watches();
     let admin_address = admin.local_addr().context("admin HTTP")?;
     crate::admin::serve(
         admin,

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::Shared;
+use crate::config::{Scope, Shared, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
+use crate::gate::mode::HoldSpec;
 use crate::runner::types::StepTraffic;
 use crate::runner::{self, Felt, Finish, Grant, Traffic, WindowStage};
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
-use crate::window::{Controller, Granted, Refused, Steering, WindowRequest};
+use crate::window::{Controller, Granted, HoldRequest, Refused, Steering, Target, WindowRequest};
 
 /// The runner's way to a window.
 #[derive(Debug)]
@@ -150,6 +152,31 @@ impl Traffic for Windows {
             held: held as u64,
             longest_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    async fn hold(&self, database: &str, why: &str) -> Result<(), String> {
+        let set = self.config.load().hold.clone();
+        let request = HoldRequest {
+            scope: Scope::default(),
+            spec: HoldSpec {
+                sqlstate: Some(set.reject_sqlstate),
+                duration: set.duration,
+                // Nobody but a person can say that it is over.
+                then: Then::Stay,
+                read_only: false,
+                blocked: set.blocked,
+                first_stage: Duration::ZERO,
+                client_deadline: set.client_deadline,
+                by: "a trigger of a migration".to_owned(),
+                reason: Some(why.to_owned()),
+            },
+            ladder: Ladder::new(&set.ladder),
+            bypass: set.bypass_of_hold(),
+        };
+        let target = Target::Database(database.to_owned());
+        let held = self.controller.hold(&target, request).await;
+        held.map(drop)
+            .map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     }
 
     async fn finish(&self, grant: Grant, finish: Finish) {

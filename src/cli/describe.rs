@@ -321,6 +321,9 @@ pub(super) fn migrations(report: &StatusReport) -> String {
         })
     });
     let mut text = table(["state", "file", "at", "detail"], rows);
+    if let Some(after) = &report.after {
+        let _ = writeln!(text, "{}", plain(&after.to_string()));
+    }
     if let Some(running) = &report.running {
         let _ = writeln!(
             text,

@@ -10,17 +10,23 @@ use super::account::Accounting;
 use super::approvals::{Acknowledging, Approved, Approving, Deciding, Going, Revoking};
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
+use super::ci::Ci;
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
-use super::output::note;
+use super::objects::Objects;
+use super::output::{note, plain};
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
+use super::rehearse::Rehearse;
+use super::repair::Repairing;
 use super::timing::TimingArguments;
+use super::verify::Verifying;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
 use crate::config::HumanDuration;
+use crate::runner::aftermath::WatchView;
 use crate::runner::source::{self, Format, PostedFile};
 use crate::runner::types::{
     Direction, MigrationRequest, RunState, RunSummary, StatusReport, StatusRequest, TrafficMode,
@@ -48,12 +54,22 @@ enum Command {
     Lint(Linting),
     /// Make every check that a run makes before it; writes nothing
     Preflight(Preflight),
+    /// Run the files up, down and up again in a copy of the database, and tell what they lock and take
+    Rehearse(Rehearse),
+    /// Check files for a pull request: names, pairs, lint, and a rehearsal in a Postgres of their own
+    Ci(Ci),
+    /// Look at what stands part-way after a crash or a failure, and say how to go on
+    Repair(Repairing),
+    /// Look whether the database is as it should be, and compare it with another; writes nothing
+    Verify(Verifying),
     /// List the backups that runs have made
     Backups(Listing),
     /// Remove the backups that need not be kept; never the newest
     Prune(Pruning),
     /// Restore the backup of a run into a database that is made for it
     Restore(Restoring),
+    /// Show or put back the views, policies, grants ... that were saved before a run
+    Objects(Objects),
     /// Write the files of a new migration, both directions, from a template
     New(New),
     /// Show which files are applied, pending, changed or dirty
@@ -76,6 +92,8 @@ enum Command {
     Revoke(Revoking),
     /// Record what is to be done about a migration that failed
     Decide(Deciding),
+    /// End the watch after the last migration
+    Unwatch(One),
 }
 
 impl Migrate {
@@ -86,9 +104,14 @@ impl Migrate {
             Command::Plan(planning) => planning.show().await,
             Command::Lint(linting) => linting.show().await,
             Command::Preflight(preflight) => preflight.show().await,
+            Command::Rehearse(rehearse) => rehearse.run().await,
+            Command::Ci(ci) => ci.run().await,
+            Command::Repair(repairing) => repairing.ask().await,
+            Command::Verify(verifying) => verifying.show().await,
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,
+            Command::Objects(objects) => objects.show().await,
             Command::New(new) => new.write(),
             Command::Status(status) => status.show().await,
             Command::Report(accounting) => accounting.show().await,
@@ -100,6 +123,7 @@ impl Migrate {
             Command::Approvals(approved) => approved.show().await,
             Command::Revoke(revoking) => revoking.ask().await,
             Command::Decide(deciding) => deciding.ask().await,
+            Command::Unwatch(one) => one.unwatch().await,
         }
     }
 }
@@ -148,6 +172,9 @@ struct Run {
     /// Who would lead the database back, for the report.
     #[arg(long, value_name = "NAME")]
     rollback_by: Option<String>,
+    /// For how long figures are held against migrate.triggers after it, such as 30m; at most 48h.
+    #[arg(long, value_name = "TIME")]
+    watch: Option<HumanDuration>,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -188,6 +215,7 @@ impl Run {
             rollback_by: self.rollback_by,
             reason: self.reason,
             by: Some(operator()),
+            watch: self.watch,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {
@@ -211,7 +239,7 @@ pub(super) async fn start(
 }
 
 /// Another migration runs there: nothing was done, and later it may be.
-fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
+pub(super) fn not_started(error: ClientError, database: &str) -> anyhow::Result<Exit> {
     if !error.has_code("busy") {
         return Err(error.into());
     }
@@ -340,6 +368,19 @@ impl One {
         }
     }
 
+    async fn unwatch(self) -> anyhow::Result<Exit> {
+        let path = path(&["v1", "databases", &self.database, "migrations", "unwatch"]);
+        let client = self.asking.client()?;
+        let nothing = serde_json::json!({});
+        let ended: WatchView = client
+            .send(Method::POST, &path, &nothing, Patience::Short)
+            .await?;
+        self.asking
+            .format()
+            .print(&ended, |it| plain(&it.to_string()))?;
+        Ok(Exit::SUCCESS)
+    }
+
     /// The migrations of the database, the one that runs last.
     async fn all(&self, client: &Client) -> Result<Vec<RunSummary>, ClientError> {
         let path = path(&["v1", "databases", &self.database, "migrations"]);
@@ -349,16 +390,23 @@ impl One {
 }
 
 /// Follows a migration to its end, or to Ctrl-C, which ends the following alone.
-async fn follow(
+pub(super) async fn follow(
     client: &Client,
     asking: &Asking,
     id: &str,
     database: &str,
 ) -> anyhow::Result<Exit> {
-    let attach = format!("`pgdrain migrate attach '{database}'` follows it again");
     match Follower::new(client, asking.format(), id).follow().await {
         Ok(Some(view)) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
-        Ok(None) => {
+        other => gone_on(other.map(|_| ()), id, database),
+    }
+}
+
+/// It is not followed any more: by Ctrl-C, or because nobody answers.
+pub(super) fn gone_on(ended: anyhow::Result<()>, id: &str, database: &str) -> anyhow::Result<Exit> {
+    let attach = format!("`pgdrain migrate attach '{database}'` follows it again");
+    match ended {
+        Ok(()) => {
             note(&format!(
                 "the migration goes on in pgdrain; {attach}, `pgdrain migrate cancel '{database}'` \
                  cancels it"

@@ -6,28 +6,35 @@ mod arguments;
 mod backups;
 mod break_glass;
 mod cap;
+mod ci;
 mod client;
+mod config;
 mod control;
 pub mod demo;
 mod describe;
 mod drain;
 mod exit;
 mod follow;
+mod manual;
 mod migrate;
 mod new_migration;
+mod objects;
 mod output;
 mod planning;
 mod preflight;
 mod read_only;
+mod rehearse;
+mod repair;
 mod report_files;
 mod serve;
 mod timing;
+mod verify;
 mod window;
 
 use std::ffi::OsString;
 use std::future::Future;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -53,7 +60,10 @@ enum Command {
     Cap(cap::Cap),
     Migrate(migrate::Migrate),
     Window(window::Window),
+    Config(config::Config),
     Demo(demo::Demo),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// Runs a command line and says how it ended; errors go to standard error.
@@ -83,7 +93,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Cap(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
+        Command::Config(command) => command.run(),
         Command::Demo(command) => wait_for(command.run()),
+        Command::Completions(command) => command.run(Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
     };
     ended.unwrap_or_else(|error| {
         output::note(&format!("error: {error:#}"));
@@ -101,8 +114,6 @@ fn wait_for(command: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Resu
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
@@ -139,12 +150,22 @@ mod tests {
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",
             "cap shop off",
+            "config check --config pgdrain.toml",
+            "config from-pgbouncer /etc/pgbouncer/pgbouncer.ini",
+            "completions zsh",
+            "man --dir man",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \
              --wait 30s --cancel 5s --terminate 5s --fence --lock-timeout 5s --statement-timeout 1h --json",
             "migrate status shop --dir migrations --json",
             "migrate attach shop",
+            "migrate rehearse shop --dir migrations --data full --scale 1k,10k,50k --disabled \
+             --limit-migration 30s --limit-index 10s --limit-rollback 20s --rls-role app --report out",
+            "migrate rehearse shop --dir migrations --on postgres://a@b/c --no-record --steps 1 --json",
+            "migrate ci --dir migrations --schema schema.sql --summary summary.md --report out \
+             --warn-after 5m --pg-bin /usr/lib/postgresql/15/bin",
+            "migrate ci --dir migrations --url postgres://a@b/c --strict --disabled",
             "migrate cancel shop",
             "window exec shop -- psql -f migration.sql",
             "window exec shop --for 10m --lease 30s --on-lost stay --on-failure stay --queue \

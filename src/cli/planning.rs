@@ -9,7 +9,7 @@ use super::arguments::Asking;
 use super::client::{Client, ClientError, Patience, path};
 use super::exit::Exit;
 use super::migrate::{Files, read_files};
-use super::output::{plain, table};
+use super::output::{millis, plain, table};
 use crate::runner::lint::{Finding, LintReport, Severity};
 use crate::runner::lint_offline;
 use crate::runner::plan::{Back, PlanReport, PlannedStatement, PlannedStep, TableSize};
@@ -217,6 +217,13 @@ fn statement_row(it: &PlannedStatement) -> [String; 7] {
 
 fn details(it: &PlannedStatement) -> Vec<String> {
     let mut all = it.reasons.clone();
+    all.extend(it.expected.iter().map(|it| {
+        let took = millis(it.elapsed_ms);
+        format!(
+            "took {took} in a rehearsal at {}, among {}",
+            it.at, it.among
+        )
+    }));
     all.extend(it.triggers.iter().map(|it| format!("fires {it}")));
     match &it.cascade {
         Some(others) => all.extend(others.iter().map(|it| format!("depends on it: {it}"))),

@@ -14,6 +14,7 @@ mod hooks;
 mod limits;
 mod listen;
 mod passfile;
+pub mod pgbouncer;
 mod preflight;
 mod problem;
 mod quantity;
@@ -35,6 +36,7 @@ mod tls;
 mod upstream;
 mod users;
 mod validate;
+mod validation;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
@@ -46,6 +48,7 @@ pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
 pub use rules::{CertificateName, CertificateUser, Names, Place, Rule};
+pub use runs::{Trigger, TriggerAction, TriggerOn};
 pub use scope::{Exempt, Scope, Who};
 pub use secret::Secret;
 pub use settings::{
@@ -58,8 +61,10 @@ pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
 pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
+pub use validation::Validate;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck,
-    Preset, ReplicationHold, Stateful, Then, UnknownWord, Verify, WhenFull,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel,
+    PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify,
+    WhenFull,
 };

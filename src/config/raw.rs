@@ -13,11 +13,12 @@ use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
+use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, LogFormat, LogLevel, PreflightCheck, Preset,
-    ReplicationHold, Stateful, Then, Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, PreflightCheck,
+    Preset, ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -131,11 +132,14 @@ section! {
         owner: Option<String>,
         down_required: Option<bool>,
         write_back: Option<bool>,
+        save_objects: Option<SaveObjects>,
         preflight: RawPreflight,
         backup: RawBackup,
         approvals: RawApprovals,
         hooks: Option<Vec<RawHook>>,
         notify: Option<Vec<RawNotify>>,
+        validate: RawValidate,
+        triggers: Option<Vec<Trigger>>,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
@@ -179,6 +183,20 @@ section! {
         command: Option<String>,
         pg_dump: Option<PathBuf>,
         pg_restore: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// `[migrate.validate]`
+    RawValidate {
+        grants: Option<bool>,
+        row_security: Option<bool>,
+        views: Option<bool>,
+        constraints: Option<bool>,
+        indexes: Option<bool>,
+        rows: Option<CountRows>,
+        rows_max: Option<ByteSize>,
+        time: Option<HumanDuration>,
     }
 }
 

@@ -61,6 +61,15 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.save_objects" Restart migrate.save_objects;
+    "migrate.validate.grants" Restart migrate.validate.grants;
+    "migrate.validate.row_security" Restart migrate.validate.row_security;
+    "migrate.validate.views" Restart migrate.validate.views;
+    "migrate.validate.constraints" Restart migrate.validate.constraints;
+    "migrate.validate.indexes" Restart migrate.validate.indexes;
+    "migrate.validate.rows" Restart migrate.validate.rows;
+    "migrate.validate.rows_max" Restart migrate.validate.rows_max;
+    "migrate.validate.time" Restart migrate.validate.time;
     "migrate.preflight.off" Restart migrate.preflight.off;
     "migrate.preflight.extensions" Restart migrate.preflight.extensions;
     "migrate.preflight.long_transaction" Restart migrate.preflight.long_transaction;
@@ -89,6 +98,7 @@ const ROWS: &[Row] = rows! {
     "migrate.approvals.rollback_by" Restart migrate.approvals.rollback_by;
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
+    "migrate.triggers" Restart migrate.triggers;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

@@ -1,12 +1,69 @@
 //! The part of validation that is about how runs are watched and written down.
 
-use super::quantity::{ByteSize, CountOrNone, DurationOrNever};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::raw::{RawRunLog, RawThresholds};
 use super::settings::{RunLog, Thresholds};
 use super::validate::Check;
+use super::words::words;
 
 /// Less than this would hold no run.
 const LOG_MIN: usize = 4096;
+
+words! {
+    /// The figure that a trigger looks at.
+    TriggerOn {
+        /// Sessions that wait for locks, pgdrain's left out.
+        Blocked = "blocked",
+        /// The longest of their waits so far, in milliseconds.
+        LockWaitMs = "lock_wait_ms",
+        /// By how many percent of all transactions more are rolled back than before the run.
+        RolledBackPercent = "rolled_back_percent",
+        /// By how many percent the statements that took most time before the run are slower.
+        SlowerPercent = "slower_percent",
+    }
+}
+
+words! {
+    /// What a trigger has done.
+    TriggerAction {
+        /// It is told.
+        Alert = "alert",
+        /// Traffic is held until somebody has looked.
+        Hold = "hold",
+        /// The run is taken back by its down files; if that cannot be, traffic is held.
+        RollBack = "roll_back",
+    }
+}
+
+/// An entry of `migrate.triggers`: a figure that is above a limit for some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// The figure.
+    pub on: TriggerOn,
+    /// Its limit, which it may reach.
+    pub above: u32,
+    /// For how long it has to be above it, without a break.
+    #[serde(rename = "for")]
+    pub lasting: HumanDuration,
+    /// What is done then.
+    #[serde(rename = "then", default = "alert")]
+    pub action: TriggerAction,
+}
+
+fn alert() -> TriggerAction {
+    TriggerAction::Alert
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} above {} for {}", self.on, self.above, self.lasting)
+    }
+}
 
 impl Check<'_> {
     pub(super) fn thresholds(&mut self, raw: &RawThresholds) -> Thresholds {
@@ -51,6 +108,36 @@ impl Check<'_> {
             dir: raw.dir,
             max_bytes: max_bytes.map_or(default.max_bytes, |bytes| bytes as u64),
             keep,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_trigger_is_read_as_it_is_written() {
+        let read = |text: &str| toml::from_str::<Trigger>(text);
+        let trigger = read("on = 'blocked'\nabove = 5\nfor = '30s'").expect("a trigger");
+        let expected = Trigger {
+            on: TriggerOn::Blocked,
+            above: 5,
+            lasting: HumanDuration(Duration::from_secs(30)),
+            action: TriggerAction::Alert,
+        };
+        assert_eq!(trigger, expected);
+        assert_eq!(trigger.to_string(), "blocked above 5 for 30s");
+        for wrong in [
+            "on = 'blocked'\nabove = 5",
+            "on = 'rain'\nabove = 5\nfor = '30s'",
+            "on = 'blocked'\nabove = -5\nfor = '30s'",
+            "on = 'blocked'\nabove = 5\nfor = '30s'\nthen = 'pray'",
+            "on = 'blocked'\nabove = 5\nfor = '30s'\nunless = 1",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

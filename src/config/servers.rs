@@ -198,13 +198,16 @@ impl Check<'_> {
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
+            triggers: migrate.triggers.unwrap_or_default(),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
             approvals: self.approvals(migrate.approvals),
+            save_objects: migrate.save_objects.unwrap_or_default(),
+            validate: self.validation(migrate.validate),
+            retry: self.retry(&migrate.retry),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
-            retry: self.retry(&migrate.retry),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

@@ -13,13 +13,15 @@ use super::listen::Listen;
 use super::passfile::Passfile;
 use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
+use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::upstream::UrlTls;
 use super::users::Users;
+use super::validation::Validate;
 use super::words::{
     AfterRestart, Blocked, Bypass, LogFormat, LogLevel, PreflightCheck, Preset, ReplicationHold,
-    Stateful, Then, Verify, WhenFull,
+    SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -137,8 +139,14 @@ pub struct MigrateRole {
     pub hooks: Vec<Hook>,
     /// Who is told how a run goes.
     pub notify: Vec<Notify>,
+    /// Of which objects the definitions are saved before its files run.
+    pub save_objects: SaveObjects,
+    /// What a file has to leave as it was.
+    pub validate: Validate,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
+    /// What is watched for after a run.
+    pub triggers: Vec<Trigger>,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.

@@ -16,7 +16,12 @@ const PREFIX: &str = "PGDRAIN_";
 
 /// Variables with our prefix that are no keys: what the command line reads, and what Kubernetes
 /// sets for a service that is called pgdrain.
-const NO_KEYS: &[&str] = &["PGDRAIN_ADMIN", "PGDRAIN_CONFIG"];
+const NO_KEYS: &[&str] = &[
+    "PGDRAIN_ADMIN",
+    "PGDRAIN_CONFIG",
+    "PGDRAIN_REHEARSE_ON",
+    "PGDRAIN_CI_URL",
+];
 const NO_KEYS_PREFIXES: &[&str] = &["PGDRAIN_PORT", "PGDRAIN_SERVICE_"];
 
 /// The file and the flags of a command line; read again on each reload.

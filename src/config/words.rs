@@ -94,6 +94,34 @@ words! {
 }
 
 words! {
+    /// Of which objects the definitions are saved before a run.
+    #[derive(Default)]
+    SaveObjects {
+        /// Of none.
+        None = "none",
+        /// Of those that the files touch, and what depends on them.
+        #[default]
+        Touched = "touched",
+        /// Of the whole database.
+        All = "all",
+    }
+}
+
+words! {
+    /// Which tables a file is to leave with as many rows as they had, unless it says otherwise.
+    #[derive(Default)]
+    CountRows {
+        /// Those that a file touches, where nobody else writes.
+        Touched = "touched",
+        /// Those that a file names.
+        #[default]
+        Declared = "declared",
+        /// None.
+        Off = "off",
+    }
+}
+
+words! {
     /// What a hold does when its own end comes.
     Then {
         /// Lets the held clients go on.

@@ -12,7 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 use tokio_util::task::TaskTracker;
 
 use super::report::chain;
-use crate::config::{Host, Secret, UrlTls};
+use crate::config::{Host, Secret, Target, UrlTls};
 use crate::server::connect::{Route, connect_host};
 use crate::server::driver::{self, Driver};
 use crate::server::own::OwnBackends;
@@ -73,6 +73,24 @@ pub enum ConnectError {
     Timeout(Duration),
 }
 
+impl Endpoint {
+    /// As the configuration says, if it names somebody to run migrations.
+    pub fn of(target: &Target) -> Option<Self> {
+        let role = target.migrate.as_ref()?;
+        let hosts = target.upstream.hosts.clone();
+        let password = role.password(hosts.first()?, &role.database).cloned();
+        Some(Self {
+            tls: target.upstream.tls.clone(),
+            url_tls: target.upstream.url_tls.clone(),
+            user: role.user.clone(),
+            password,
+            options: None,
+            connect_timeout: target.upstream.connect_timeout,
+            hosts,
+        })
+    }
+}
+
 /// Takes the server's notices as they come.
 pub(super) type OnNotice = Box<dyn Fn(&DbError) + Send>;
 
@@ -104,6 +122,24 @@ impl Connector {
         (self.find)(database)
     }
 
+    /// A connector to the server of one database, whatever database is asked for: for those that the
+    /// configuration does not know.
+    pub(super) fn beside(&self, known: &str) -> Arc<Self> {
+        let (find, known) = (Arc::clone(&self.find), known.to_owned());
+        Arc::new(Self {
+            find: Arc::new(move |_| find(&known)),
+            ..self.clone()
+        })
+    }
+
+    /// A connector to another server.
+    pub(super) fn elsewhere(&self, endpoint: Endpoint) -> Arc<Self> {
+        Arc::new(Self {
+            find: Arc::new(move |_| Some(endpoint.clone())),
+            ..self.clone()
+        })
+    }
+
     /// Connects to a database on the server of another one: to a scratch database, which the
     /// configuration does not know.
     ///
@@ -127,6 +163,21 @@ impl Connector {
         on_notice: OnNotice,
     ) -> Result<Session, ConnectError> {
         self.connect_as(database, database, on_notice).await
+    }
+
+    /// Runs SQL in a database, on a session for it alone; gives the first column of the last row.
+    ///
+    /// # Errors
+    /// When there is no connection, or the server refuses a statement.
+    pub async fn run_script(
+        &self,
+        database: &str,
+        sql: &str,
+    ) -> Result<Option<String>, ConnectError> {
+        let session = self.connect(database, Box::new(|_| {})).await?;
+        let answer = session.client.simple_query(sql).await;
+        session.close(Duration::from_secs(5)).await;
+        Ok(first_column(&answer?).map(str::to_owned))
     }
 
     async fn connect_as(

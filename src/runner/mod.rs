@@ -9,6 +9,7 @@
 
 pub mod account;
 mod adopt;
+pub mod aftermath;
 pub mod approvals;
 pub mod backup;
 mod batch;
@@ -29,8 +30,11 @@ pub mod plan;
 pub mod preflight;
 mod record;
 pub mod recover;
+pub mod rehearse;
+pub mod repair;
 pub mod report;
 mod run;
+pub mod saved;
 pub mod script;
 mod settle;
 pub mod shape;
@@ -42,6 +46,8 @@ mod survey;
 pub mod timing;
 mod traffic;
 pub mod types;
+mod validate;
+pub mod verify;
 pub mod watcher;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -57,7 +63,9 @@ pub use history::{Key, LedgerError, Row, RowState};
 pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
-pub use traffic::{Felt, Finish, Grant, Progress, Refused, Traffic, WindowRequest, WindowStage};
+pub use traffic::{
+    Felt, Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage,
+};
 
 use crate::metrics::Metrics;
 use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
@@ -88,8 +96,27 @@ pub struct Runner<T> {
     metrics: Option<Arc<Metrics>>,
     /// Writes down what happens in runs.
     log: Option<Arc<log::Log>>,
+    /// What is watched after runs.
+    watches: Arc<aftermath::Watches>,
     /// Tells what is no run that the process will end.
     stopping: watch::Sender<Option<StopReason>>,
+}
+
+impl<T> Clone for Runner<T> {
+    /// The same runner: it knows the same runs.
+    fn clone(&self) -> Self {
+        Self {
+            traffic: Arc::clone(&self.traffic),
+            connector: Arc::clone(&self.connector),
+            options: self.options.clone(),
+            tasks: self.tasks.clone(),
+            runs: Arc::clone(&self.runs),
+            metrics: self.metrics.clone(),
+            watches: Arc::clone(&self.watches),
+            log: self.log.clone(),
+            stopping: self.stopping.clone(),
+        }
+    }
 }
 
 /// The runs of this process.
@@ -140,6 +167,7 @@ impl<T: Traffic> Runner<T> {
         let connector = Arc::new(connector);
         Self {
             metrics: None,
+            watches: Arc::default(),
             log: log::Log::new(&options.log),
             traffic,
             connector,
@@ -176,6 +204,7 @@ impl<T: Traffic> Runner<T> {
             self.tasks.spawn(Arc::clone(log).follow(Arc::clone(&run)));
         }
 
+        let wanted = self.wanted(&request);
         // The reading holds the texts now.
         let request = MigrationRequest {
             files: Vec::new(),
@@ -198,9 +227,16 @@ impl<T: Traffic> Runner<T> {
             stopping: self.stopping.subscribe(),
         };
         notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
+        let runner = self.clone();
         self.tasks.spawn(async move {
             let mut retire = retire;
-            retire.report = Some(job.perform().await);
+            let report = job.perform().await;
+            retire.report = Some(report.clone());
+            // Only when the run is over: what a trigger does may be a run itself.
+            drop(retire);
+            if let Some(wanted) = wanted {
+                runner.watch_after(wanted, &report);
+            }
         });
         Ok(run.id.clone())
     }
@@ -210,7 +246,11 @@ impl<T: Traffic> Runner<T> {
     pub async fn follow(&self, id: &str, after: u64, wait: Duration) -> Option<RunView> {
         let run = self.find(id)?;
         run.news(after, wait).await;
-        Some(run.view(after))
+        let after_it = self.watching(&run.database);
+        Some(RunView {
+            after: after_it.filter(|it| it.run == run.id),
+            ..run.view(after)
+        })
     }
 
     /// Asks a run to stop: the running statement is cancelled and what can be is rolled back.
@@ -278,6 +318,7 @@ impl<T: Traffic> Runner<T> {
         report.problems = texts(&known.problems);
         report.notes = known.notes;
         report.running = self.running(database);
+        report.after = self.watching(database);
         self.measure_beside(database, &report);
         Ok(report)
     }
@@ -298,7 +339,9 @@ impl<T: Traffic> Runner<T> {
             Err(problems) => return Ok(PlanReport::refused(database, request.direction, problems)),
         };
         let owner = self.options.owner.as_deref();
-        Ok(survey::plan_report(&self.connector, database, owner, &plan).await?)
+        let mut report = survey::plan_report(&self.connector, database, owner, &plan).await?;
+        rehearse::expect(&self.connector, database, &mut report).await?;
+        Ok(report)
     }
 
     /// What is wrong with the files that a run would run. Writes nothing, like `plan`.

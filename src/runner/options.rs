@@ -1,8 +1,12 @@
 //! The runner's settings: what a request may leave out, and how long the runner waits for things.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, Thresholds};
+use crate::config::{
+    Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, SaveObjects, Thresholds, Trigger,
+    Validate,
+};
 
 /// Settings of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub struct Options {
     pub write_back: bool,
     /// What is kept of a database before its files run.
     pub backup: Backup,
+    /// Of which objects the definitions are saved before a run.
+    pub save_objects: SaveObjects,
+    /// What a file has to leave as it was.
+    pub validate: Validate,
     /// Who has to say yes to a plan.
     pub approvals: Approvals,
     /// Commands that a run waits for.
@@ -44,6 +52,10 @@ pub struct Options {
     pub notify: Vec<Notify>,
     /// What is asked of a run besides that its files are applied.
     pub thresholds: Thresholds,
+    /// What is watched for after a run.
+    pub triggers: Vec<Trigger>,
+    /// Where watches are kept over restarts; `None` keeps none.
+    pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
     pub log: RunLog,
     /// How many runs that are over are remembered.
@@ -68,10 +80,14 @@ impl Default for Options {
             write_back: false,
             backup: Backup::default(),
             approvals: Approvals::default(),
+            save_objects: SaveObjects::default(),
+            validate: Validate::default(),
+            thresholds: Thresholds::default(),
+            triggers: Vec::new(),
+            state_dir: None,
+            log: RunLog::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
-            thresholds: Thresholds::default(),
-            log: RunLog::default(),
             finished_runs_max: 100,
         }
     }

@@ -1,9 +1,11 @@
 //! From files, history and a wish to the list of files that will run: pure, decided before any of
 //! them runs.
 
+mod back;
 mod detail;
 mod effect;
 mod lock;
+mod partial;
 mod report;
 mod study;
 mod types;
@@ -14,8 +16,8 @@ use std::sync::Arc;
 pub use effect::{Effect, Held, Work};
 pub use lock::LockMode;
 pub use report::{
-    Back, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk, TableSize,
-    WayDown,
+    Back, Expected, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk,
+    TableSize, WayDown,
 };
 
 pub(super) use detail::{is_large, needs, report, triggers};
@@ -69,6 +71,8 @@ pub struct Step {
     pub file: String,
     /// Its statements.
     pub script: Script,
+    /// How many of them are done already: it goes on behind them.
+    pub from: usize,
     /// What running it means for the history.
     pub action: Action,
     /// What traffic it meets.
@@ -228,7 +232,7 @@ fn compare(
         }
     }
     // Newer files would build on rows that are not done yet.
-    for row in history.iter().filter(|row| row.state == RowState::Begun) {
+    for row in history.iter().filter(|row| open(row)) {
         if direction == Direction::Up && set.get(&row.version).is_none() {
             let text = format!("{} is begun, but its file is missing", row.name);
             problems.push(Problem::Dirty(text));
@@ -258,6 +262,10 @@ fn up(
         let Some((script, traffic)) = prepare(&migration.up, wish, problems) else {
             continue;
         };
+        let from = partial::goes_on(&migration.version, &script, history).unwrap_or_else(|why| {
+            problems.push(Problem::Dirty(format!("{file} {why}")));
+            0
+        });
         let directives = script.directives();
         if let Some(until) = directives.disabled_until.filter(|it| wish.today < *it) {
             notes.push(format!("{file} is disabled until {until}"));
@@ -289,6 +297,7 @@ fn up(
             name: migration.name.clone(),
             file: file.clone(),
             script,
+            from,
             action: Action::Apply {
                 checksums: migration.up.checksums,
                 tool_checksum: migration.up.tool_checksum.clone(),
@@ -309,7 +318,11 @@ fn waiting<'a>(set: &'a MigrationSet, history: &[Row]) -> impl Iterator<Item = &
         .map(|row| (row.version.clone(), (row.state, row.checksums.normalised)))
         .collect();
     set.iter().filter(move |it| match rows.get(&it.version) {
-        None | Some((RowState::Failed | RowState::Reverted | RowState::Begun, _)) => true,
+        None
+        | Some((
+            RowState::Failed | RowState::Reverted | RowState::Begun | RowState::Partial,
+            _,
+        )) => true,
         Some((RowState::Applied, then)) => {
             it.version.is_repeatable() && *then != it.up.checksums.normalised
         }
@@ -325,11 +338,15 @@ fn down(
     notes: &mut Vec<String>,
 ) -> Vec<Step> {
     // What is begun has changed rows, which its down file takes back as well.
-    let goes_back = |row: &&Row| {
-        (row.is_applied() || row.state == RowState::Begun) && !row.version.is_repeatable()
-    };
+    let goes_back = |row: &&Row| (row.is_applied() || open(row)) && !row.version.is_repeatable();
     let mut rows: Vec<_> = history.iter().filter(goes_back).collect();
-    rows.sort_by(|a, b| b.version.cmp(&a.version));
+    // What is there in part goes first, whatever came behind it.
+    rows.sort_by(|a, b| {
+        let whole = |row: &Row| row.state != RowState::Partial;
+        whole(a)
+            .cmp(&whole(b))
+            .then_with(|| b.version.cmp(&a.version))
+    });
     let mut steps = Vec::new();
     for row in rows.into_iter().take(wish.steps.unwrap_or(1) as usize) {
         let migration = set.get(&row.version);
@@ -341,6 +358,14 @@ fn down(
             problems.push(Problem::NoDown(version, name, why));
             continue;
         };
+        let (file, from) = match partial::way_back(migration, row, file, notes) {
+            Ok(rest) => rest,
+            Err(why) => {
+                let text = format!("there is no way back from {}: {why}", row.name);
+                problems.push(Problem::Dirty(text));
+                continue;
+            }
+        };
         if let Some((script, traffic)) = prepare(&file, wish, problems) {
             problems.extend(batches_back(&file.name, &script));
             let up = migration.map(|it| Box::new(it.up.clone()));
@@ -350,6 +375,7 @@ fn down(
                 name: row.name.clone(),
                 file: file.name,
                 script,
+                from,
                 action: Action::Revert {
                     adopted: up.filter(|_| row.adopted),
                 },
@@ -449,11 +475,16 @@ fn batches_back(file: &str, script: &Script) -> Option<Problem> {
     })
 }
 
+/// Whether a part of it is there, from which it goes on.
+fn open(row: &Row) -> bool {
+    matches!(row.state, RowState::Begun | RowState::Partial)
+}
+
 /// Says that a file goes on where it stopped.
 fn begun(version: &Version, file: &str, history: &[Row]) -> Option<String> {
     let row = history
         .iter()
-        .find(|row| row.version == *version && row.state == RowState::Begun)?;
+        .find(|row| row.version == *version && open(row))?;
     let why = row.failed_message.as_deref().unwrap_or("it was stopped");
     Some(format!(
         "{file} is begun and goes on where it stopped: {why}"

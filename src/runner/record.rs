@@ -121,12 +121,15 @@ impl Run {
         self.change(EventKind::State, text, data, |progress| {
             progress.state = report.state;
             progress.report = Some(report);
+            progress.now = None;
         });
     }
 
     /// What the watcher sees; none when nobody looks any more.
     pub(super) fn seen(&self, now: Option<Now>) {
-        self.lock().now = now;
+        let mut progress = self.lock();
+        // A watcher that is late finds nobody who waits for it.
+        progress.now = now.filter(|_| !progress.state.is_final());
     }
 
     /// What the watcher saw last.
@@ -233,6 +236,7 @@ impl Run {
                 .collect(),
             report: progress.report.clone(),
             watch: progress.now.clone(),
+            after: None,
         }
     }
 

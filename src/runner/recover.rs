@@ -63,7 +63,7 @@ impl Resolved {
         let outcome = match (row.state, row.direction) {
             (RowState::Applied, Direction::Up) | (RowState::Reverted, _) => Outcome::Applied,
             (RowState::Applied, Direction::Down) | (RowState::Failed, _) => Outcome::RolledBack,
-            (RowState::Begun, _) => Outcome::Begun,
+            (RowState::Begun | RowState::Partial, _) => Outcome::Begun,
             // Listed as dirty.
             (RowState::Dirty | RowState::Running, _) => return None,
         };
@@ -85,7 +85,7 @@ pub enum Outcome {
     Applied,
     /// Nothing of it is in the database.
     RolledBack,
-    /// It stopped between two batches: the next run goes on from there.
+    /// It stopped between two batches or statements: the next run goes on from there.
     Begun,
     /// It stopped at a statement and could not be rolled back.
     Dirty {
@@ -121,6 +121,9 @@ pub async fn recover(
 
 /// The same, with a ledger that holds the lock.
 pub(super) async fn resolve(ledger: &mut Ledger, wait: Duration) -> Result<Recovery, LedgerError> {
+    if ledger.has_layout().await? {
+        ledger.upgrade_layout().await?;
+    }
     let mut resolved = Vec::new();
     for unfinished in ledger.unfinished().await? {
         let outcome = resolve_one(ledger, &unfinished, wait).await?;
@@ -158,7 +161,7 @@ pub(super) async fn resolve(ledger: &mut Ledger, wait: Duration) -> Result<Recov
     Ok(Recovery { resolved, dirty })
 }
 
-async fn resolve_one(
+pub(super) async fn resolve_one(
     ledger: &mut Ledger,
     unfinished: &Unfinished,
     wait: Duration,

@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::aftermath::baseline::Baseline;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
 use super::preflight::Check;
 use super::record::Run;
+use super::rehearse::Rehearsal;
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
@@ -73,26 +75,40 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// Why traffic stays held; none when it was let in again.
     pub held: Option<String>,
+    /// What a rehearsal found; none for a run in earnest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
     /// The limits of `[migrate.thresholds]` that it did not keep to: exit code 3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaches: Vec<Breach>,
+    /// How the database was before the first file, for the watch that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
 }
 
 impl Report {
     /// What is said if nothing better comes: the run's task ended before it could report.
     pub(super) fn unexpected(run: &Run, request: &MigrationRequest) -> Self {
         Self {
+            rollback_by: request.rollback_by.clone(),
+            ..Self::blank(run, request.traffic, request.reason.clone())
+        }
+    }
+
+    /// The same for whatever is followed as a run is.
+    pub(super) fn blank(run: &Run, traffic: TrafficMode, reason: Option<String>) -> Self {
+        Self {
             id: run.id.clone(),
             database: run.database.clone(),
-            direction: request.direction,
-            traffic: request.traffic,
+            direction: run.direction,
+            traffic,
             by: run.by.clone(),
-            reason: request.reason.clone(),
+            reason,
             started_at: run.started_at,
             finished_at: run.started_at,
             elapsed_ms: 0,
             state: RunState::Unknown,
-            exit_code: Exit::of_failure(request.direction).code(),
+            exit_code: Exit::of_failure(run.direction).code(),
             checks: Vec::new(),
             forced: Vec::new(),
             backup: None,
@@ -101,13 +117,15 @@ impl Report {
             windows: Vec::new(),
             hooks: Vec::new(),
             approvals: Vec::new(),
-            rollback_by: request.rollback_by.clone(),
+            rollback_by: None,
             decision: None,
             failure: Some(Failure::new(
                 "the run ended unexpectedly, by a fault of pgdrain",
             )),
             held: None,
+            rehearsal: None,
             breaches: Vec::new(),
+            baseline: None,
         }
     }
 }
@@ -123,6 +141,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rehearsal) = &self.rehearsal {
+            return match &self.failure {
+                Some(failure) if rehearsal.findings.is_empty() => {
+                    write!(f, "{rehearsal}\n{}: {failure}", self.state.as_str())
+                }
+                Some(_) | None => rehearsal.fmt(f),
+            };
+        }
         match (&self.failure, self.state) {
             (_, RunState::Succeeded) if self.files.is_empty() => f.write_str("nothing to do"),
             (_, RunState::Succeeded) if self.files.len() == 1 => write!(f, "done: one file"),
@@ -139,7 +165,7 @@ impl fmt::Display for Report {
 }
 
 /// How one file ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileReport {
     /// The migration's version.
     pub version: Version,

@@ -81,6 +81,8 @@ fn decide(it: &Unfinished, committed_before: bool) -> Result<Settled, String> {
     match (it.mode, it.xact) {
         (TxMode::None | TxMode::Batches, _) if it.alive => Err(running()),
         (TxMode::Batches, _) => Ok(Settled::Begun),
+        // Its first statement would be counted if it had happened.
+        (TxMode::None, _) if done == 0 && it.exact => Ok(Settled::RolledBack),
         (TxMode::None, _) => Ok(Settled::StoppedAfter { done, total }),
         (TxMode::File, Some(XactStatus::Aborted)) => Ok(Settled::RolledBack),
         (TxMode::File, Some(XactStatus::InProgress)) => Err(running()),
@@ -116,6 +118,7 @@ mod tests {
             direction: Direction::Up,
             mode,
             statements: (1, 3),
+            exact: true,
             pid: Some(7),
             alive,
             xact,
@@ -143,6 +146,20 @@ mod tests {
         assert!(matches!(
             gone,
             Ok(Settled::StoppedAfter { done: 1, total: 3 })
+        ));
+        let at_first = |exact| Unfinished {
+            statements: (0, 3),
+            exact,
+            ..unfinished(TxMode::None, false, None)
+        };
+        assert!(matches!(
+            decide(&at_first(true), false),
+            Ok(Settled::RolledBack)
+        ));
+        let sent_alone = decide(&at_first(false), false);
+        assert!(matches!(
+            sent_alone,
+            Ok(Settled::StoppedAfter { done: 0, .. })
         ));
     }
 }

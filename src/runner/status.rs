@@ -24,7 +24,7 @@ pub(super) fn status(set: &MigrationSet, history: &[Row], today: Date) -> Status
         let pending = FileStatus::pending(&migration.version, &migration.up.name);
         let begun = rows
             .get(&migration.version)
-            .filter(|row| row.state == RowState::Begun);
+            .filter(|row| matches!(row.state, RowState::Begun | RowState::Partial));
         report.pending.push(FileStatus {
             state: begun.map(|row| row.state),
             at: begun.and_then(|row| row.finished_at.clone()),

@@ -28,7 +28,8 @@ fn files() -> Vec<PostedFile> {
         file(
             "2_state.up.sql",
             "alter table orders add column done bool;\n\nupdate orders set done = state = 'done';\n\
-             alter table orders drop column total cascade;\n",
+             alter table orders drop column total cascade;\n\
+             -- pgdrain:changes view open_orders\n",
         ),
         file("2_state.down.sql", "alter table orders drop column done;"),
         file(

@@ -273,8 +273,11 @@ async fn the_tables_of_an_older_pgdrain_are_brought_up_to_date_by_the_next_run()
              add constraint migration_tx_mode_check check (tx_mode in ('file', 'none')), \
              drop constraint migration_state_check, \
              add constraint migration_state_check \
-             check (state in ('running', 'applied', 'failed', 'dirty', 'reverted')); \
-         drop table pgdrain.backfill, pgdrain.progress, pgdrain.approval, pgdrain.decision; \
+             check (state in ('running', 'applied', 'failed', 'dirty', 'reverted')), \
+             drop column counted, drop column alone, drop column down_run, drop column up_done, \
+             drop column up_total; \
+         drop table pgdrain.backfill, pgdrain.progress, pgdrain.saved_object, \
+             pgdrain.rehearsed, pgdrain.rehearsal, pgdrain.approval, pgdrain.decision; \
          update pgdrain.layout set version = 1",
     )
     .await;
@@ -287,7 +290,7 @@ async fn the_tables_of_an_older_pgdrain_are_brought_up_to_date_by_the_next_run()
     assert_eq!(site.row(1).await, "applied up 2/2");
     assert_eq!(site.row(3).await, "applied up 1/1");
     let layouts = "select string_agg(version::text, ' ' order by version) from pgdrain.layout";
-    assert_eq!(site.ask(layouts).await, "1 2 3 4 5");
+    assert_eq!(site.ask(layouts).await, "1 2 3 4 5 6 7 8");
     let traffic = "select string_agg(traffic, ' ' order by started_at) from pgdrain.run";
     assert_eq!(site.ask(traffic).await, "auto read_only");
 }

@@ -91,6 +91,7 @@ pub(super) async fn migrate(
         rollback_by: None,
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
+        watch: None,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

@@ -138,7 +138,11 @@ mod tests {
             "failure": {"message": evil},
             "held": evil,
             "breaches": [{"threshold": "blocked", "file": evil, "text": evil}],
-            "approvals": [{"by": evil, "role": "dba"}]
+            "approvals": [{
+                "id": 1, "plan": evil, "role": "dba", "by": evil, "at": evil, "expires_at": evil,
+                "reason": evil, "standing": "valid"
+            }],
+            "hooks": [{"phase": "before_window", "name": evil, "failure": evil, "elapsed_ms": 3}]
         });
         Account {
             id: "r-1".to_owned(),
@@ -204,6 +208,7 @@ mod tests {
                 "340ms",
                 "0 of 1 passed",
                 "no backup was made",
+                "Hooks",
                 "Approvals",
                 "role dba",
                 "History in the database",

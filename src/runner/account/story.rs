@@ -52,7 +52,10 @@ pub(super) fn sections(account: &Account) -> Vec<Section> {
         ]);
         sections.extend([checks(report), kept(report)]);
     }
-    sections.extend(account.report.as_ref().and_then(approvals));
+    for (key, title) in [("hooks", "Hooks"), ("approvals", "Approvals")] {
+        let report = account.report.as_ref();
+        sections.extend(report.and_then(|it| listed(it, key, title)));
+    }
     sections.push(history(account));
     sections.push(lessons());
     sections
@@ -250,12 +253,12 @@ fn kept(report: &Report) -> Section {
     }
 }
 
-/// Whatever approvals the report holds, key by key.
-fn approvals(report: &Value) -> Option<Section> {
-    let approvals = report.get("approvals")?.as_array()?;
-    let lines: Vec<String> = approvals.iter().map(flat).collect();
+/// Whatever a list of the report holds, key by key.
+fn listed(report: &Value, key: &str, title: &'static str) -> Option<Section> {
+    let all = report.get(key)?.as_array()?;
+    let lines: Vec<String> = all.iter().map(flat).collect();
     (!lines.is_empty()).then(|| Section {
-        title: "Approvals",
+        title,
         body: vec![Body::List(lines)],
     })
 }

@@ -113,7 +113,11 @@ fn merge(set: &MigrationSet, table: &ToolTable, rows: Vec<ToolRow>, known: &mut 
             // Ours ran it; a copy there changes nothing.
             Some((
                 _,
-                RowState::Applied | RowState::Running | RowState::Dirty | RowState::Begun,
+                RowState::Applied
+                | RowState::Running
+                | RowState::Dirty
+                | RowState::Begun
+                | RowState::Partial,
             )) => {}
             Some((_, RowState::Reverted)) => known.notes.push(format!(
                 "{} was reverted by pgdrain, {table} still lists it (--write-back tells {tool})",
@@ -193,6 +197,7 @@ fn adopt(
         failed_statement: None,
         failed_message: None,
         down_sql: None,
+        partly_run: None,
         finished_at: row.at,
     })
 }

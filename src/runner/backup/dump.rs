@@ -136,7 +136,7 @@ async fn versions(tools: &Tools<'_>) -> Result<Option<Version>, BackupError> {
 
 /// An older pg_dump refuses a newer server ("pg_dump" in the Postgres documentation, Notes); we say
 /// it before anything else.
-fn new_enough(dumper: &Option<Version>, facts: &Facts) -> Result<(), BackupError> {
+pub(super) fn new_enough(dumper: &Option<Version>, facts: &Facts) -> Result<(), BackupError> {
     match dumper {
         Some(dumper) if dumper.major < facts.major => Err(BackupError::Refused(format!(
             "{} is older than the server, which is {}: install the client programs of version {}, \

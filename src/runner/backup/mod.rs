@@ -8,6 +8,7 @@
 //! Applications work all the while. Whatever goes wrong ends the run before anything was changed in
 //! the database. What is kept where, `place` says.
 
+mod clone;
 mod dump;
 mod error;
 mod manifest;
@@ -30,6 +31,7 @@ use super::connect::{ConnectError, Connector, Endpoint};
 use super::stop::Stop;
 use crate::config::Backup;
 
+pub(super) use clone::clone;
 pub(super) use dump::make;
 pub use error::BackupError;
 pub use manifest::{FileSum, Manifest, Verified};
@@ -38,6 +40,9 @@ pub use point::RestorePoint;
 pub(super) use point::mark;
 pub use program::Trouble;
 pub(super) use restore::restore;
+pub(super) use scratch::{Scratch, drop_left};
+pub(super) use snapshot::Contents;
+pub(super) use snapshot::schema;
 
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

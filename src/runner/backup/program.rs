@@ -5,7 +5,7 @@
 //! user of the machine.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -69,6 +69,9 @@ pub(in crate::runner) struct Program {
     name: String,
     command: Command,
     password: Option<Secret>,
+    /// Where it reads from and writes to; nowhere unless it is said.
+    input: Option<PipeReader>,
+    output: Option<PipeWriter>,
 }
 
 impl Program {
@@ -96,6 +99,8 @@ impl Program {
             name,
             command,
             password: None,
+            input: None,
+            output: None,
         }
     }
 
@@ -201,6 +206,33 @@ impl Program {
         }
     }
 
+    /// Runs it to its end while another program reads what it writes.
+    ///
+    /// # Errors
+    /// What went wrong with the one that failed first: the other one then fails for its sake.
+    pub(super) async fn into(mut self, mut reader: Self, stop: &Stop) -> Result<(), Trouble> {
+        let (input, output) = io::pipe().map_err(|source| Trouble::NotStarted {
+            program: self.name.clone(),
+            source,
+        })?;
+        self.output = Some(output);
+        reader.input = Some(input);
+        let writing = self.run(stop, std::future::pending());
+        let reading = reader.run(stop, std::future::pending());
+        let (mut writing, mut reading) = (pin!(writing), pin!(reading));
+        // Whoever ends lets go of its end of the pipe, so that the other one ends, too.
+        tokio::select! {
+            written = &mut writing => {
+                let read = reading.await;
+                written.and(read)
+            }
+            read = &mut reading => {
+                let written = writing.await;
+                read.and(written)
+            }
+        }
+    }
+
     /// Asks it which version it is: `pg_dump (PostgreSQL) 15.4`.
     ///
     /// # Errors
@@ -231,8 +263,8 @@ impl Program {
     fn start(&mut self) -> Result<Child, Trouble> {
         let started = self
             .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
+            .stdout(self.output.take().map_or_else(Stdio::null, Stdio::from))
             .stderr(Stdio::piped())
             // A group of its own: what it starts is ended with it.
             .process_group(0)

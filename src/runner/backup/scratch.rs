@@ -1,6 +1,7 @@
 //! Databases that are made for a restore: like the one that was dumped, and empty.
 //!
-//! One that verifies a backup is called `pgdrain_verify_RUN`, and the session that made it carries
+//! One that verifies a backup is called `pgdrain_verify_RUN`, one for a rehearsal
+//! `pgdrain_rehearse_RUN`, and the session that made it carries
 //! the run in its `application_name` as long as it lives. So whoever comes later finds those that a
 //! crash left: their sessions are gone. (`application_name` is shown to every role.)
 
@@ -14,29 +15,35 @@ use super::error::BackupError;
 use crate::runner::connect::{Connector, Session};
 use crate::runner::shape::quote;
 
-const PREFIX: &str = "pgdrain_verify_";
+const VERIFY: &str = "pgdrain_verify_";
+const REHEARSE: &str = "pgdrain_rehearse_";
 
 /// Databases of killed runs that we may drop.
 const LEFT: &str = "\
     select d.datname from pg_catalog.pg_database d \
-    where starts_with(d.datname, $1) and pg_catalog.pg_has_role(d.datdba, 'usage') \
+    where (starts_with(d.datname, $1) or starts_with(d.datname, $2)) and pg_catalog.pg_has_role(d.datdba, 'usage') \
       and not exists (select from pg_catalog.pg_stat_activity a \
                       where a.application_name = d.datname) \
     order by 1";
 
 /// A database that we made, and the session that makes and drops.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(in crate::runner) struct Scratch {
     connector: Arc<Connector>,
     beside: String,
     session: Session,
-    pub(super) name: String,
+    pub(in crate::runner) name: String,
 }
 
 impl Scratch {
     /// The name of the database that verifies the backup of a run.
     pub(super) fn name_for(run: &str) -> String {
-        format!("{PREFIX}{}", run.replace('-', "_"))
+        format!("{VERIFY}{}", run.replace('-', "_"))
+    }
+
+    /// The name of the database in which a run is rehearsed.
+    pub(in crate::runner) fn name_for_rehearsal(run: &str) -> String {
+        format!("{REHEARSE}{}", run.replace('-', "_"))
     }
 
     /// Makes an empty database beside another one, with its encoding and its collation.
@@ -67,8 +74,17 @@ impl Scratch {
         })
     }
 
+    /// Keeps everybody else out, superusers excepted: who may connect to a database is not in its dump,
+    /// and a new one is open to all.
+    pub(super) async fn keep_others_out(&self) -> Result<(), BackupError> {
+        let name = quote(&self.name);
+        let sql = format!("revoke connect on database {name} from public");
+        let revoked = self.session.client.batch_execute(&sql).await;
+        revoked.map_err(BackupError::server("cannot close the scratch database"))
+    }
+
     /// Connects to it.
-    pub(super) async fn connect(&self) -> Result<Session, BackupError> {
+    pub(in crate::runner) async fn connect(&self) -> Result<Session, BackupError> {
         let connected = self.connector.connect_beside(&self.beside, &self.name);
         Ok(connected.await?)
     }
@@ -90,7 +106,7 @@ impl Scratch {
     ///
     /// # Errors
     /// When the server is gone; the next backup that is verified drops it then.
-    pub(super) async fn drop(self) -> Result<(), BackupError> {
+    pub(in crate::runner) async fn drop(self) -> Result<(), BackupError> {
         let sql = drop_statement(&self.name);
         let mut dropped = self.session.client.batch_execute(&sql).await;
         self.session.close(Duration::from_secs(5)).await;
@@ -105,14 +121,14 @@ impl Scratch {
 }
 
 /// Drops what killed runs left; the names of those.
-pub(super) async fn drop_left(
+pub(in crate::runner) async fn drop_left(
     connector: &Arc<Connector>,
     beside: &str,
 ) -> Result<Vec<String>, BackupError> {
     let session = maker(connector, beside, crate::runner::connect::APPLICATION_NAME).await?;
     let dropped = async {
         let mut names = Vec::new();
-        for row in session.client.query(LEFT, &[&PREFIX]).await? {
+        for row in session.client.query(LEFT, &[&VERIFY, &REHEARSE]).await? {
             let name: String = row.get(0);
             session.client.batch_execute(&drop_statement(&name)).await?;
             names.push(name);
@@ -187,5 +203,6 @@ mod tests {
         assert_eq!(name, "pgdrain_verify_01234567_89ab_cdef_0123_456789abcdef");
         // NAMEDATALEN is 64, with its zero.
         assert!(name.len() < 64);
+        assert!(Scratch::name_for_rehearsal(&"x".repeat(36)).len() < 64);
     }
 }

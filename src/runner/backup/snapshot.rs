@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use super::error::BackupError;
 use crate::runner::connect::{Connector, Session};
 use crate::runner::source::Sha256;
+use crate::runner::verify;
 
 /// One view for all that follows, and texts that do not depend on who asks: settings of the role and
 /// of the database are not in a dump. `row_security = off` fails where rows would be hidden.
@@ -74,7 +75,7 @@ pub(super) struct Facts {
 
 /// What a database holds, as far as a restored dump must hold the same.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
+pub(in crate::runner) struct Contents {
     /// The schema, a line for each of its parts.
     schema: Vec<String>,
     /// Rows of each table, and a sum of their hashes, in which their order plays no part.
@@ -130,6 +131,20 @@ async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
     })
 }
 
+/// The schema of a database without pgdrain's own, a line for each of its parts. Waits for nobody for
+/// long: what changes a table keeps its definition from being read.
+pub(in crate::runner) async fn schema(
+    client: &Client,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    client.batch_execute(BEGIN).await?;
+    verify::limit(client).await?;
+    let rows = client.query(include_str!("fingerprint.sql"), &[]).await?;
+    client.batch_execute("rollback").await?;
+    Ok(verify::without_own(
+        rows.iter().map(|row| row.get(0)).collect(),
+    ))
+}
+
 impl Contents {
     /// What a database holds, in a transaction that was begun by [`Snapshot::take`], or in one of
     /// its own.
@@ -152,7 +167,9 @@ impl Contents {
     }
 
     /// The same of a database that nobody else uses.
-    pub(super) async fn of_restored(client: &Client) -> Result<Self, tokio_postgres::Error> {
+    pub(in crate::runner) async fn of_restored(
+        client: &Client,
+    ) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(BEGIN).await?;
         Self::of(client).await
     }
@@ -165,13 +182,28 @@ impl Contents {
         });
     }
 
+    /// Takes out the rows of our own history, which every run changes.
+    pub(in crate::runner) fn without_history(mut self) -> Self {
+        self.tables
+            .retain(|table, _| !table.starts_with("pgdrain."));
+        self
+    }
+
+    /// Takes out every row: the schema alone.
+    pub(in crate::runner) fn without_rows(&self) -> Self {
+        Self {
+            schema: self.schema.clone(),
+            tables: BTreeMap::new(),
+        }
+    }
+
     /// Whether there is a schema called public, which every new database has.
     pub(super) fn has_public(&self) -> bool {
         self.schema.iter().any(|it| it == "schema\tpublic\t")
     }
 
     /// The SHA-256 of the schema.
-    pub(super) fn fingerprint(&self) -> String {
+    pub(in crate::runner) fn fingerprint(&self) -> String {
         Sha256::of(self.schema.join("\n").as_bytes()).to_string()
     }
 
@@ -183,7 +215,7 @@ impl Contents {
     }
 
     /// In what a restored database differs from this one; the first few things.
-    pub(super) fn differences(&self, restored: &Self) -> Vec<String> {
+    pub(in crate::runner) fn differences(&self, restored: &Self) -> Vec<String> {
         const MANY: usize = 5;
         let readable = |line: &String| line.replace('\t', " ");
         let lacks = self

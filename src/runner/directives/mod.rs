@@ -12,8 +12,10 @@ use std::time::Duration;
 use jiff::civil::Date;
 use squawk_lexer::{TokenKind, tokenize};
 
+use super::shape::Name;
 use super::split::line_and_column;
 use super::types::TrafficMode;
+use crate::config::words;
 
 pub use batch::{Batch, By, Limits};
 pub use fault::DirectiveError;
@@ -41,6 +43,8 @@ pub struct Directives {
     pub owner: Option<String>,
     /// `rows`: how the number of rows of a table changes.
     pub rows: Vec<Located<RowChange>>,
+    /// `changes`: what the file leaves as another thing, besides what its statements name.
+    pub changes: Vec<Located<Changed>>,
 }
 
 /// A value and the line of its directive.
@@ -81,8 +85,37 @@ pub struct RowChange {
     pub change: i64,
 }
 
+words! {
+    /// What may be another after a file.
+    Changes {
+        /// Who may do what with it.
+        Grants = "grants",
+        /// To whom it belongs.
+        Owner = "owner",
+        /// Its policies, and whether they count.
+        RowSecurity = "row_security",
+        /// What a view is, or that it is gone.
+        View = "view",
+        /// What can be written through a view.
+        Writes = "writes",
+        /// That a constraint of it is not valid.
+        Constraint = "constraint",
+        /// That an index is invalid.
+        Index = "index",
+    }
+}
+
+/// Things that a file leaves as others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// What of them.
+    pub what: Changes,
+    /// Relations, functions or schemas.
+    pub names: Vec<Name>,
+}
+
 /// The names that a directive can have.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "tx",
     "traffic",
     "lock_timeout",
@@ -93,6 +126,7 @@ pub const NAMES: [&str; 12] = [
     "disabled-until",
     "owner",
     "rows",
+    "changes",
     // Read by the linter, which asks for a reason.
     "allow",
     "allow-file",
@@ -161,7 +195,7 @@ impl Directives {
         if !NAMES.contains(&name) {
             return Err(fault::unknown(name, &NAMES));
         }
-        let may_repeat = matches!(name, "assert" | "rows" | "allow" | "allow-file");
+        let may_repeat = matches!(name, "assert" | "rows" | "changes" | "allow" | "allow-file");
         if !may_repeat && seen.contains(&name) {
             return Err(format!(
                 "pgdrain:{name} stands in this file for the second time"
@@ -193,6 +227,10 @@ impl Directives {
             "rows" => {
                 let value = value::rows(value)?;
                 self.rows.push(Located { line, value });
+            }
+            "changes" => {
+                let value = value::changes(value)?;
+                self.changes.push(Located { line, value });
             }
             "allow" | "allow-file" => {}
             other => return Err(fault::unknown(other, &NAMES)),

@@ -18,7 +18,8 @@ fn every_directive_is_read() {
         -- pgdrain:disabled-until 2026-12-01\n-- pgdrain:owner \"App Owner\"\n\
         -- pgdrain:rows public.\"T\" +3\n-- pgdrain:rows u -1\n\
         -- pgdrain:batch table=public.t size=10000 pause=100ms key=\"No\" done=\"n is null and b <> ')'\" \
-        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n";
+        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n\
+        -- pgdrain:changes view \"V\", app.w\n";
     let read = Directives::read(text).unwrap();
     let expected = Directives {
         no_transaction: true,
@@ -56,6 +57,15 @@ fn every_directive_is_read() {
         irreversible: Some("the data is gone".to_owned()),
         disabled_until: Some(date(2026, 12, 1)),
         owner: Some("App Owner".to_owned()),
+        changes: vec![Located {
+            line: 13,
+            value: Changed {
+                what: Changes::View,
+                names: ["\"V\"", "app.w"]
+                    .map(|it| Name::parse(it).unwrap())
+                    .to_vec(),
+            },
+        }],
         rows: [("public.\"T\"", 3, 10), ("u", -1, 11)]
             .map(|(table, change, line)| Located {
                 line,
@@ -80,7 +90,7 @@ fn every_fault_is_told_at_once_with_line_and_column() {
         faults(text),
         [
             "line 1, column 4: \"lock_timout\" is not one of tx, traffic, lock_timeout, \
-             statement_timeout, assert, batch, irreversible, disabled-until, owner, rows, allow, allow-file, did you \
+             statement_timeout, assert, batch, irreversible, disabled-until, owner, rows, changes, allow, allow-file, did you \
              mean \"lock_timeout\"?",
             "line 3, column 6: a directive is written `-- pgdrain:NAME VALUE`",
             "line 5, column 4: directives are written behind --, a line each",

@@ -6,8 +6,9 @@ use jiff::civil::Date;
 use squawk_lexer::{TokenKind, tokenize};
 
 use super::fault::unknown;
-use super::{Assertion, RowChange, When};
+use super::{Assertion, Changed, Changes, RowChange, When};
 use crate::config::HumanDuration;
+use crate::runner::shape::Name;
 use crate::runner::split::split;
 use crate::runner::types::{TIMEOUT_MAX, TrafficMode};
 
@@ -87,6 +88,30 @@ pub(super) fn rows(value: &str) -> Result<RowChange, String> {
         table: table_name(table.trim())?,
         change,
     })
+}
+
+/// `KIND NAME[, NAME …]`.
+pub(super) fn changes(value: &str) -> Result<Changed, String> {
+    let (what, list) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
+    let what = what
+        .parse::<Changes>()
+        .ok()
+        .ok_or_else(|| unknown(what, Changes::WORDS))?;
+    let mut named = Vec::new();
+    for part in list.split(',') {
+        match names(part.trim()).as_deref() {
+            Some([name]) => named.push(Name::bare(name)),
+            Some([schema, name]) => named.push(Name {
+                schema: Some(schema.clone()),
+                name: name.clone(),
+            }),
+            _ => {
+                let form = "name what changes, as in grants orders, shop.prices";
+                return Err(format!("{:?} is no name: {form}", part.trim()));
+            }
+        }
+    }
+    Ok(Changed { what, names: named })
 }
 
 /// A table's name, perhaps with its schema: put into queries as it stands, so nothing else may be in

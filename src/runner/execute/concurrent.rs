@@ -23,11 +23,16 @@ impl Executor<'_> {
             Ok(counted) => counted,
             Err(failure) => return self.not_begun(step, failure).await,
         };
-        for (index, statement) in step.script.statements().iter().enumerate() {
+        let sight = match self.sight_before(step, stop).await {
+            Ok(sight) => sight,
+            Err(failure) => return self.not_begun(step, failure).await,
+        };
+        let statements = step.script.statements().iter().enumerate();
+        for (index, statement) in statements.skip(step.from) {
             let stopped = |reason| Failure::new(format!("{reason}, before this statement"));
             if let Some(reason) = stop.now() {
                 let failure = stopped(reason).at_statement(step, index, statement);
-                return match index {
+                return match index - step.from {
                     0 => self.not_begun(step, failure).await,
                     _ => self.end_dirty(step, failure).await,
                 };
@@ -49,7 +54,11 @@ impl Executor<'_> {
             };
             return self.end_dirty(step, failure).await;
         }
-        match self.claims_after(step, &counted, stop).await {
+        let kept = async {
+            self.claims_after(step, &counted, stop).await?;
+            self.validate(step, &sight, stop).await
+        };
+        match kept.await {
             Ok(()) => self.end_well(step).await,
             Err(failure) => self.end_dirty(step, failure).await,
         }
@@ -63,6 +72,12 @@ impl Executor<'_> {
             set_role("", self.settings.owner(step)),
         );
         self.command(&settings).await?;
+        // What the part that is done had set for its session holds for the rest.
+        for statement in step.script.statements().iter().take(step.from) {
+            if statement.class == Class::Session {
+                self.command(step.script.sql(statement)).await?;
+            }
+        }
         let beginning = Beginning {
             run: &self.run.id,
             pid: self.session()?.pid,
@@ -173,7 +188,11 @@ impl Executor<'_> {
         if !matches!(recorded, Err(LedgerError::Changed(_))) {
             self.recorded(recorded);
         }
-        Ending::RolledBack(failure)
+        match step.from {
+            0 => Ending::RolledBack(failure),
+            // What was done before still is.
+            _ => Ending::Begun(failure),
+        }
     }
 
     /// A statement failed, or its answer was lost: waits until the server has stopped, and says
@@ -194,11 +213,14 @@ impl Executor<'_> {
             Settled::Undecided(why) => {
                 Ending::Unknown(failure.with_hint(format!("how it ended is not known: {why}")))
             }
+            Settled::RolledBack => {
+                let (key, direction) = (step.key(), step.direction());
+                let recorded = self.ledger.rolled_back(&key, direction, &failure).await;
+                self.recorded(recorded);
+                Ending::RolledBack(failure)
+            }
             // Not answers about a file without a transaction, unless somebody changed the row.
-            Settled::Recorded(_)
-            | Settled::RolledBack
-            | Settled::CommittedUnrecorded
-            | Settled::Begun => {
+            Settled::Recorded(_) | Settled::CommittedUnrecorded | Settled::Begun => {
                 Ending::Unknown(failure.with_hint("the history was changed by somebody else"))
             }
         }
@@ -226,9 +248,6 @@ fn advice(invalid: &[String]) -> String {
         text.push_str("; invalid indexes there: ");
         text.push_str(&invalid.join(", "));
     }
-    text.push_str(
-        "; put it right by hand, then set the state of its row in pgdrain.migration to 'failed' (it \
-         will run again) or 'applied'",
-    );
+    text.push_str("; `pgdrain migrate repair` looks at it, and says how to go on");
     text
 }

@@ -5,14 +5,19 @@ mod claims;
 mod concurrent;
 mod remains;
 mod retry;
+mod rows_touched;
 mod single;
+mod trace;
 mod transaction;
+mod validation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+
+pub(in crate::runner) use remains::ConcurrentIndex;
 
 use super::adopt::entry::WriteBack;
 use super::connect::{Connector, Session};
@@ -25,7 +30,9 @@ use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
 use super::watcher;
-use crate::config::Retry;
+use crate::config::{Retry, Validate};
+
+pub(super) use trace::Tracer;
 
 /// How files are run.
 #[derive(Clone, Debug)]
@@ -46,6 +53,8 @@ pub(super) struct Settings {
     pub(super) retry: Retry,
     /// Which tool is told besides.
     pub(super) write_back: Option<WriteBack>,
+    /// What a file has to leave as it was.
+    pub(super) validate: Validate,
 }
 
 impl Settings {
@@ -146,6 +155,8 @@ pub(super) struct Executor<'a> {
     batches: Option<BatchReport>,
     /// Whether it was said that standbys cannot be seen.
     told_hidden: bool,
+    /// Follows what statements do, in a rehearsal.
+    tracer: Option<Tracer>,
 }
 
 impl<'a> Executor<'a> {
@@ -169,6 +180,7 @@ impl<'a> Executor<'a> {
             session: None,
             batches: None,
             told_hidden: false,
+            tracer: None,
         }
     }
 
@@ -186,7 +198,8 @@ impl<'a> Executor<'a> {
         let on_notice = Box::new(move |notice: &tokio_postgres::error::DbError| {
             watcher::heard(&run, notice);
         });
-        let connected = self.connector.connect(&self.run.database, on_notice).await;
+        let database = self.ledger.database();
+        let connected = self.connector.connect(database, on_notice).await;
         let session = connected.map_err(|error| Failure::new(error.to_string()))?;
         // At once: it may now be idle for as long as a drain takes.
         let set = session.client.batch_execute(RESET).await;
@@ -206,7 +219,7 @@ impl<'a> Executor<'a> {
             };
         }
         match (step.script.mode(), step.script.batch()) {
-            (TxMode::Batches, Some(batch)) => self.run_batches(step, batch, stop).await,
+            (TxMode::Batches, Some(batch)) => self.run_watched_batches(step, batch, stop).await,
             (TxMode::File, _) | (TxMode::Batches, None) => {
                 self.run_in_transaction(step, stop).await
             }
@@ -274,10 +287,16 @@ impl<'a> Executor<'a> {
             }
         };
         let begun = Instant::now();
-        match self.wait(session, step.script.sql(statement), stop).await {
+        let waiting = self.wait(session, step.script.sql(statement), stop);
+        let (waited, seen) = trace::watched(self.tracer.as_ref(), step, session.pid, waiting).await;
+        match waited {
             Waited::Answered(Ok(())) => {
-                self.tell_statement(step, index, statement, begun.elapsed());
-                Answer::Ok
+                let took = begun.elapsed();
+                self.tell_statement(step, index, statement, took);
+                match self.trace(step, index, statement, took, seen).await {
+                    Ok(()) => Answer::Ok,
+                    Err(failure) => Answer::Failed(failure.at_statement(step, index, statement)),
+                }
             }
             Waited::Answered(Err(error)) => {
                 Answer::Failed(Failure::of_statement(step, index, statement, &error))

@@ -193,7 +193,7 @@ pub(super) fn may_pass(failure: &Failure) -> bool {
 }
 
 /// What it means when there is no transaction, or no savepoint in it, where ours should be.
-fn ended_by_file(failure: Failure) -> Failure {
+pub(super) fn ended_by_file(failure: Failure) -> Failure {
     match failure.sqlstate.as_deref() {
         Some("25P01" | "3B001") => Failure::new("the file ended the runner's transaction"),
         _ => failure,

@@ -5,6 +5,7 @@
 //! refuses there (25001: `CREATE INDEX CONCURRENTLY`; 2D000: a procedure that commits by itself) is
 //! sent as it is, and counted afterwards.
 
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
 use super::retry::{Tries, may_pass, verb};
@@ -23,7 +24,7 @@ const FOR_NOW: &str = "set local role none; set local search_path = pg_catalog, 
                        set local standard_conforming_strings = on";
 
 /// Writes that a statement is done, in its own transaction: source, version, run, statement.
-const COUNT: &str = "update pgdrain.migration set statements_done = $4 \
+const COUNT: &str = "update pgdrain.migration set statements_done = $4, alone = null \
                      where source = $1 and version = $2 and run_id = $3::text::uuid \
                        and state = 'running'";
 
@@ -63,6 +64,11 @@ impl Executor<'_> {
             | Class::TransactionControl
             | Class::ClientCopy => {}
         }
+        if statement.class != Class::Session
+            && let Err(failure) = self.mark_alone(step, index).await
+        {
+            return Ok(Answer::Failed(failure.at_statement(step, index, statement)));
+        }
         let answer = self.as_it_is(step, index, statement, stop).await;
         let ended = matches!(
             answer,
@@ -77,6 +83,17 @@ impl Executor<'_> {
             return Err(Uncounted(failure.at_statement(step, index, statement)));
         }
         Ok(answer)
+    }
+
+    /// Writes down that a statement is sent bare, with a ledger that may have to be brought back to life.
+    async fn mark_alone(&mut self, step: &Step, index: usize) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.settings.settle_wait;
+        let marked = async {
+            self.ledger.revive(deadline).await?;
+            self.ledger.sends_alone(step, index + 1).await
+        };
+        let marked = marked.await;
+        marked.map_err(|error| Failure::new(format!("it was not sent: {error}")))
     }
 
     async fn in_own_transaction(

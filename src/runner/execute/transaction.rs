@@ -80,6 +80,7 @@ impl Executor<'_> {
             .await
             .map_err(|it| it.in_file(step))?;
         let counted = self.claims_before(step, stop).await?;
+        let sight = self.sight_before(step, stop).await?;
 
         let mut savepoints = Savepoints::none();
         for (index, statement) in step.script.statements().iter().enumerate() {
@@ -97,6 +98,7 @@ impl Executor<'_> {
             }
         }
         self.claims_after(step, &counted, stop).await?;
+        self.validate(step, &sight, stop).await?;
         self.write_history(step)
             .await
             .map_err(|it| it.in_file(step))?;

@@ -20,7 +20,10 @@ create table pgdrain.run (
 create unique index run_one_unfinished on pgdrain.run ((true)) where finished_at is null;
 
 -- Where each migration stands. xid is the transaction that runs it: pg_xact_status() tells how it
--- ended when nobody was left to hear the answer.
+-- ended when nobody was left to hear the answer. Outside of a transaction statements_done is written by each
+-- statement's own transaction (counted), but for the one named by alone, which the server takes in none.
+-- down_run is the text of the down file run last; up_done says how many statements of the up file
+-- were there when a way back began from a file that was not whole.
 create table pgdrain.migration (
     source           text not null,
     version          text not null,
@@ -29,7 +32,7 @@ create table pgdrain.migration (
     checksum         bytea not null check (octet_length(checksum) = 32),
     raw_sha256       bytea not null check (octet_length(raw_sha256) = 32),
     tx_mode          text not null check (tx_mode in ('file', 'none', 'batches')),
-    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted', 'begun')),
+    state            text not null check (state in ('running', 'applied', 'failed', 'dirty', 'reverted', 'begun', 'partial')),
     direction        text not null check (direction in ('up', 'down')),
     statements_total int not null,
     statements_done  int not null default 0,
@@ -41,6 +44,11 @@ create table pgdrain.migration (
     xid              xid8,
     pid              int,
     backend_start    timestamptz,
+    counted          boolean not null default false,
+    alone            int,
+    down_run         text,
+    up_done          int,
+    up_total         int,
     run_id           uuid not null references pgdrain.run,
     applied_by       text not null default session_user,
     started_at       timestamptz not null default clock_timestamp(),
@@ -118,4 +126,41 @@ create table pgdrain.progress (
     primary key (run_id, phase, step)
 );
 
-insert into pgdrain.layout (version) values (5);
+-- What rehearsals found, and how long each statement took in them.
+create table pgdrain.rehearsal (
+    rehearsal_id uuid primary key,
+    place        text not null check (place in ('scratch', 'staging', 'here')),
+    data         text not null check (data in ('none', 'full')),
+    requested_by text not null,
+    started_at   timestamptz not null,
+    finished_at  timestamptz not null default clock_timestamp(),
+    exit_code    smallint not null,
+    report       jsonb not null
+);
+
+-- A statement is known by its text: scale is how many rows were made up for each table.
+create table pgdrain.rehearsed (
+    rehearsal_id uuid not null references pgdrain.rehearsal on delete cascade,
+    number       int not null,
+    sha256       text not null,
+    file         text not null,
+    scale        int,
+    elapsed_ms   bigint not null,
+    primary key (rehearsal_id, number)
+);
+create index rehearsed_sha256 on pgdrain.rehearsed (sha256);
+
+-- Views, rules, triggers, policies and grants as they were before a run, in the order in which they
+-- can be made.
+create table pgdrain.saved_object (
+    run_id     uuid not null references pgdrain.run,
+    place      bigint not null,
+    kind       text not null,
+    name       text not null,
+    relation   text,
+    statements text[] not null,
+    primary key (run_id, place),
+    unique (run_id, kind, name)
+);
+
+insert into pgdrain.layout (version) values (8);

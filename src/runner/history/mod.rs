@@ -6,6 +6,7 @@
 //! end of a file that runs in a transaction: that is written by the transaction itself.
 
 mod backfill;
+mod partial;
 mod read;
 mod row;
 mod write;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use backfill::{CHECKPOINT, CLAIM, Checkpoint, FINISHED, NewBackfill};
+pub(super) use partial::Suspect;
 pub(super) use read::{Unfinished, XactStatus};
 pub use row::{Key, Row, RowState};
 pub(super) use write::{Beginning, finish_parameters, finish_statement, finished_state};
@@ -135,6 +137,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// The database whose history it is.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// The session, for questions that are not about the history.
     pub(super) fn session(&self) -> &Session {
         &self.session
@@ -152,7 +159,7 @@ impl Ledger {
     }
 
     /// Brings the tables of an older pgdrain to the present layout, each step in a transaction.
-    async fn upgrade_layout(&self) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn upgrade_layout(&self) -> Result<(), tokio_postgres::Error> {
         let sql = "select max(version) from pgdrain.layout";
         let version: Option<i32> = self.session.client.query_one(sql, &[]).await?.get(0);
         let steps = [
@@ -160,6 +167,9 @@ impl Ledger {
             include_str!("layout_3.sql"),
             include_str!("layout_4.sql"),
             include_str!("layout_5.sql"),
+            include_str!("layout_6.sql"),
+            include_str!("layout_7.sql"),
+            include_str!("layout_8.sql"),
         ];
         // Layout 1 has all of them before it.
         let there = version.and_then(|it| usize::try_from(it - 1).ok());

@@ -20,6 +20,9 @@ pub(in crate::runner) struct Unfinished {
     pub(in crate::runner) mode: TxMode,
     /// Statements that ended well, and all of them.
     pub(in crate::runner) statements: (u32, u32),
+    /// Whether nothing is done but the statements that ended well: each was counted by its own
+    /// transaction, and none was sent without.
+    pub(in crate::runner) exact: bool,
     /// The server process that ran it, and whether it still exists.
     pub(in crate::runner) pid: Option<i32>,
     /// Whether that process still exists.
@@ -49,8 +52,10 @@ impl Ledger {
         let sql = "select version, name, checksum, raw_sha256, tx_mode, state, direction, \
                           statements_total, statements_done, failed_stmt, failed_message, down_sql, \
                           to_char(finished_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), \
-                          run_id::text, source \
-                   from pgdrain.migration order by version_key, version";
+                          run_id::text, source, \
+                          case when state <> 'partial' then null when direction = 'up' then up_sql \
+                               else to_jsonb(m) ->> 'down_run' end \
+                   from pgdrain.migration m order by version_key, version";
         let rows = self.session.client.query(sql, &[]).await?;
         rows.iter().map(row).collect()
     }
@@ -77,7 +82,9 @@ impl Ledger {
                           m.statements_done, m.statements_total, m.pid, \
                           exists (select from pg_stat_activity a where a.pid = m.pid \
                                   and coalesce(a.backend_start = m.backend_start, true)), \
-                          pg_xact_status(m.xid), m.source \
+                          pg_xact_status(m.xid), m.source, \
+                          coalesce((to_jsonb(m) ->> 'counted')::boolean, false) \
+                              and to_jsonb(m) ->> 'alone' is null \
                    from pgdrain.migration m where m.state = 'running' \
                    order by m.version_key";
         let rows = self.session.client.query(sql, &[]).await?;
@@ -93,6 +100,7 @@ impl Ledger {
                     direction: direction(row.get(3))?,
                     mode: mode(row.get(4))?,
                     statements: (number(row.get(5)), number(row.get(6))),
+                    exact: row.get(11),
                     pid: row.get(7),
                     alive: row.get(8),
                     xact: row.get::<_, Option<&str>>(9).map(xact).transpose()?,
@@ -136,6 +144,7 @@ fn row(row: &tokio_postgres::Row) -> Result<Row, LedgerError> {
         down_sql: row.get(11),
         finished_at: row.get(12),
         run: row.get(13),
+        partly_run: row.get(15),
     })
 }
 
@@ -143,27 +152,27 @@ fn unreadable(what: impl Into<String>) -> LedgerError {
     LedgerError::Unreadable(what.into())
 }
 
-fn number(value: i32) -> u32 {
+pub(super) fn number(value: i32) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
 
-fn version(text: &str) -> Result<Version, LedgerError> {
+pub(super) fn version(text: &str) -> Result<Version, LedgerError> {
     text.parse()
         .ok()
         .ok_or_else(|| unreadable(format!("version {text:?}")))
 }
 
-fn format(word: &str) -> Result<Format, LedgerError> {
+pub(super) fn format(word: &str) -> Result<Format, LedgerError> {
     word.parse()
         .ok()
         .ok_or_else(|| unreadable(format!("files of {word:?}")))
 }
 
-fn state(word: &str) -> Result<RowState, LedgerError> {
+pub(super) fn state(word: &str) -> Result<RowState, LedgerError> {
     RowState::parse(word).ok_or_else(|| unreadable(format!("state {word:?}")))
 }
 
-fn direction(word: &str) -> Result<Direction, LedgerError> {
+pub(super) fn direction(word: &str) -> Result<Direction, LedgerError> {
     match word {
         "up" => Ok(Direction::Up),
         "down" => Ok(Direction::Down),
@@ -171,7 +180,7 @@ fn direction(word: &str) -> Result<Direction, LedgerError> {
     }
 }
 
-fn mode(word: &str) -> Result<TxMode, LedgerError> {
+pub(super) fn mode(word: &str) -> Result<TxMode, LedgerError> {
     match word {
         "file" => Ok(TxMode::File),
         "none" => Ok(TxMode::None),

@@ -16,6 +16,7 @@ use crate::runner::types::Direction;
 ///               ├─ rolled back ─► failed
 ///               ├─ stopped between two batches ─► begun ─► running (up: goes on) ...
 ///               └─ stopped part-way ─► dirty (down as well)
+///                                        └─ repair ─► partial ─► running (goes on, or back) ...
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,6 +33,9 @@ pub enum RowState {
     Reverted,
     /// It runs in batches and stopped between two of them: it goes on from there.
     Begun,
+    /// It runs without a transaction and stopped between two statements, which `repair` has made sure
+    /// of: it goes on from there.
+    Partial,
 }
 
 impl RowState {
@@ -44,6 +48,7 @@ impl RowState {
             Self::Dirty => "dirty",
             Self::Reverted => "reverted",
             Self::Begun => "begun",
+            Self::Partial => "partial",
         }
     }
 
@@ -56,6 +61,7 @@ impl RowState {
             Self::Dirty,
             Self::Reverted,
             Self::Begun,
+            Self::Partial,
         ]
         .into_iter()
         .find(|state| state.as_str() == word)
@@ -100,6 +106,8 @@ pub struct Row {
     pub failed_message: Option<String>,
     /// The down file as it stood when the migration was applied.
     pub down_sql: Option<String>,
+    /// The text of which part was run, while it is partial: of the up file, or of the down file.
+    pub partly_run: Option<String>,
     /// When it last ended, RFC 3339 in UTC.
     pub finished_at: Option<String>,
 }
@@ -113,7 +121,8 @@ impl Row {
             | RowState::Failed
             | RowState::Dirty
             | RowState::Reverted
-            | RowState::Begun => false,
+            | RowState::Begun
+            | RowState::Partial => false,
         }
     }
 
@@ -136,7 +145,11 @@ impl Row {
                     self.name, self.direction
                 ))
             }
-            RowState::Applied | RowState::Failed | RowState::Reverted | RowState::Begun => None,
+            RowState::Applied
+            | RowState::Failed
+            | RowState::Reverted
+            | RowState::Begun
+            | RowState::Partial => None,
         }
     }
 }

@@ -21,7 +21,7 @@ pub(in crate::runner) fn finish_statement(in_transaction: bool, tool: &str) -> S
         "with done as ( \
             update pgdrain.migration set state = $4, statements_done = statements_total, \
                    finished_at = clock_timestamp(), failed_stmt = null, failed_sqlstate = null, \
-                   failed_message = null \
+                   failed_message = null, alone = null, up_done = null, up_total = null \
             where source = $1 and version = $2 and run_id = $3::text::uuid and state = 'running' \
               {ours} \
             returning run_id, version, name, started_at){tool} \
@@ -35,19 +35,23 @@ pub(in crate::runner) fn finish_statement(in_transaction: bool, tool: &str) -> S
 const BEGIN_UP: &str = "\
     insert into pgdrain.migration as m (source, version, version_key, name, checksum, raw_sha256, \
            tx_mode, state, direction, statements_total, up_sql, down_sql, xid, pid, backend_start, \
-           run_id) \
+           run_id, statements_done, counted) \
     values ($1, $2, $13::text::numeric[], $3, $4, $5, $6, 'running', 'up', $7, $8, $9, \
             $10::text::xid8, $11, (select backend_start from pg_stat_activity where pid = $11), \
-            $12::text::uuid) \
+            $12::text::uuid, $14, true) \
     on conflict (source, version) do update set name = excluded.name, \
            checksum = excluded.checksum, raw_sha256 = excluded.raw_sha256, \
            tx_mode = excluded.tx_mode, state = 'running', direction = 'up', \
-           statements_total = excluded.statements_total, statements_done = 0, failed_stmt = null, \
+           statements_total = excluded.statements_total, \
+           statements_done = excluded.statements_done, counted = true, alone = null, \
+           up_done = null, failed_stmt = null, \
            failed_sqlstate = null, failed_message = null, up_sql = excluded.up_sql, \
            down_sql = excluded.down_sql, xid = excluded.xid, pid = excluded.pid, \
            backend_start = excluded.backend_start, run_id = excluded.run_id, \
            applied_by = excluded.applied_by, started_at = excluded.started_at, finished_at = null \
     where m.state in ('failed', 'reverted', 'begun') \
+       or (m.state = 'partial' and m.direction = 'up' \
+           and m.statements_done = excluded.statements_done) \
        or (m.state = 'applied' and m.version like 'R\\_\\_%')";
 
 /// Records as applied what another tool applied.
@@ -63,11 +67,16 @@ const ADOPT: &str = "\
 /// Marks a down file as running. Checksums and texts stay those of what is applied.
 const BEGIN_DOWN: &str = "\
     update pgdrain.migration set state = 'running', direction = 'down', tx_mode = $3, \
-           statements_total = $4, statements_done = 0, failed_stmt = null, \
+           statements_total = $4, statements_done = $8, counted = true, alone = null, down_run = $9, \
+           up_done = case when state = 'partial' and direction = 'up' then statements_done \
+                          else up_done end, \
+           up_total = case when state = 'partial' and direction = 'up' then statements_total \
+                           else up_total end, failed_stmt = null, \
            failed_sqlstate = null, failed_message = null, xid = $5::text::xid8, pid = $6, \
            backend_start = (select backend_start from pg_stat_activity where pid = $6), \
            run_id = $7::text::uuid, started_at = clock_timestamp(), finished_at = null \
-    where source = $1 and version = $2 and state in ('applied', 'begun')";
+    where source = $1 and version = $2 and (state in ('applied', 'begun') \
+           or (state = 'partial' and (direction = 'up' or statements_done = $8)))";
 
 /// Records how a file failed: rolled back or dirty.
 const FAIL: &str = "\
@@ -180,6 +189,7 @@ impl Ledger {
         let (source, version) = (step.format.as_str(), step.version.to_string());
         let mode = step.script.mode().as_str();
         let total = count(step.script.statements().len());
+        let from = count(step.from);
         let Beginning { run, pid, xid } = beginning;
         let rows = match &step.action {
             Action::Apply {
@@ -189,7 +199,7 @@ impl Ledger {
             } => {
                 let down_sql = down_sql.as_deref();
                 let order = step.version.key();
-                let parameters: [&(dyn ToSql + Sync); 13] = [
+                let parameters: [&(dyn ToSql + Sync); 14] = [
                     &source,
                     &version,
                     &step.name,
@@ -203,6 +213,7 @@ impl Ledger {
                     &pid,
                     &run,
                     &order,
+                    &from,
                 ];
                 self.session.client.execute(BEGIN_UP, &parameters).await?
             }
@@ -210,8 +221,10 @@ impl Ledger {
                 if let Some(up) = adopted {
                     self.adopt(step, up, run).await?;
                 }
-                let parameters: [&(dyn ToSql + Sync); 7] =
-                    [&source, &version, &mode, &total, &xid, &pid, &run];
+                let text = step.script.text();
+                let parameters: [&(dyn ToSql + Sync); 9] = [
+                    &source, &version, &mode, &total, &xid, &pid, &run, &from, &text,
+                ];
                 self.session.client.execute(BEGIN_DOWN, &parameters).await?
             }
         };
@@ -243,7 +256,7 @@ impl Ledger {
         step: &Step,
         done: usize,
     ) -> Result<(), LedgerError> {
-        let sql = "update pgdrain.migration set statements_done = $3 \
+        let sql = "update pgdrain.migration set statements_done = $3, alone = null \
                    where source = $1 and version = $2 and state = 'running'";
         let (source, version) = (step.format.as_str(), step.version.to_string());
         let parameters: [&(dyn ToSql + Sync); 3] = [&source, &version, &count(done)];
@@ -281,13 +294,18 @@ impl Ledger {
         direction: Direction,
         failure: &Failure,
     ) -> Result<(), LedgerError> {
-        let state = match direction {
-            Direction::Up => RowState::Failed,
-            // Its way up had stopped between two batches, and so it is again.
-            Direction::Down if self.is_open(key).await? => RowState::Begun,
-            Direction::Down => RowState::Applied,
-        };
-        self.fail(key, state, "rolled_back", failure).await
+        let left = self.left(key, direction).await?;
+        self.fail(key, left, "rolled_back", failure).await?;
+        match left {
+            // A way back from a file that was not whole: it is as it was.
+            RowState::Partial => self.up_again(key).await,
+            RowState::Failed
+            | RowState::Begun
+            | RowState::Applied
+            | RowState::Running
+            | RowState::Dirty
+            | RowState::Reverted => Ok(()),
+        }
     }
 
     /// Records that part of a file is in the database.

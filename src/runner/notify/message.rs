@@ -194,6 +194,7 @@ impl<'a> Course<'a> {
             | RunState::Holding
             | RunState::Draining
             | RunState::Applying
+            | RunState::Rehearsing
             | RunState::Reopening => {}
         }
         if self.target.escalate_after.is_some() {
@@ -270,6 +271,7 @@ mod tests {
             exit_code: None,
             events: events.iter().map(event).collect(),
             watch: None,
+            after: None,
             report: None,
         }
     }

@@ -142,6 +142,7 @@ fn statement(
         reasons: effect.reasons.clone(),
         triggers: triggers(studied),
         cascade: studied.cascade.clone(),
+        expected: None,
         locks,
     }
 }

@@ -107,6 +107,20 @@ pub struct PlannedStatement {
     pub triggers: Vec<String>,
     /// What goes with what it drops, or keeps it from being dropped; none if nobody could be asked.
     pub cascade: Option<Vec<String>>,
+    /// How long it took in a rehearsal; none if it was in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+}
+
+/// What a rehearsal says of a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Among which rows, in words.
+    pub among: String,
+    /// When the rehearsal began, RFC 3339 in UTC.
+    pub at: String,
 }
 
 /// A lock on a relation.

@@ -42,7 +42,8 @@ pub(in crate::runner) fn study<'a>(
     let mut steps = Vec::new();
     for step in &plan.steps {
         let mut statements = Vec::new();
-        for statement in step.script.statements() {
+        // What is done already changes nothing more.
+        for statement in step.script.statements().iter().skip(step.from) {
             let sql = step.script.sql(statement);
             let acts = read(sql);
             let effect = effect(&world, &acts);
@@ -69,7 +70,7 @@ pub(in crate::runner) fn study<'a>(
 pub(in crate::runner) fn wanted(plan: &Plan) -> Wanted {
     let mut wanted = Wanted::default();
     for step in &plan.steps {
-        for statement in step.script.statements() {
+        for statement in step.script.statements().iter().skip(step.from) {
             for act in read(step.script.sql(statement)) {
                 want(&act, &mut wanted);
             }

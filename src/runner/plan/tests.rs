@@ -34,6 +34,7 @@ fn row(version: u64, up_sql: &str, state: RowState) -> Row {
         failed_statement: None,
         failed_message: None,
         down_sql: None,
+        partly_run: None,
         finished_at: None,
     }
 }

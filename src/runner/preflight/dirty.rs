@@ -20,5 +20,5 @@ pub(super) fn check(problems: &[Problem]) -> Check {
         .map(ToString::to_string)
         .collect();
     Check::of("dirty", wrong, "no earlier migration stopped part-way")
-        .hint("look at what it left, mend it, and set its row in pgdrain.migration to what is true")
+        .hint("`pgdrain migrate repair` looks at what it left, and says how to go on")
 }

@@ -324,6 +324,11 @@ fn examine_history(
     (plan, problems)
 }
 
+/// Whether files themselves stand in the way: a mistake in the call, not in the database.
+pub(super) fn unusable(problems: &[Problem]) -> bool {
+    files::concern(problems)
+}
+
 /// Runs a query of a check that is answered by one row.
 async fn ask(session: &Session, sql: &str) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
     session.client.query_one(sql, &[]).await

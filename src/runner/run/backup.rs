@@ -3,10 +3,13 @@
 use serde_json::json;
 
 use super::{End, Findings, Job};
-use crate::config::HookPhase;
+use crate::config::{HookPhase, SaveObjects};
 use crate::runner::backup::{self, BackupError, Tools};
 use crate::runner::execute::Executor;
 use crate::runner::history::Ledger;
+use crate::runner::plan::Plan;
+use crate::runner::report::Failure;
+use crate::runner::saved::{Saver, Saving};
 use crate::runner::stop::Stop;
 use crate::runner::traffic::Traffic;
 use crate::runner::types::{EventKind, Exit, RunState};
@@ -57,6 +60,49 @@ impl<T: Traffic> Job<T> {
         findings.backup = Some(made);
         self.prune().await;
         Ok(())
+    }
+
+    /// Saves the definitions of what the files touch. Nothing is held yet: they wait for whoever
+    /// alters a table.
+    pub(super) async fn save_objects(
+        &self,
+        ledger: &Ledger,
+        plan: &Plan,
+        stop: &Stop,
+        findings: &mut Findings,
+    ) -> Result<(), End> {
+        let saver = Saver {
+            connector: &self.connector,
+            database: &self.run.database,
+            owner: self.options.owner.as_deref(),
+            plan,
+            how: self.options.save_objects,
+        };
+        if saver.how == SaveObjects::None {
+            return Ok(());
+        }
+        let saved = tokio::select! {
+            biased;
+            reason = stop.fired() => return Err(self.stopped(findings, &reason)),
+            saved = saver.save(ledger, &self.run.id) => saved,
+        };
+        match saved {
+            Ok(Saving::Saved(objects)) => {
+                let text = format!("saved the definitions of {objects} objects");
+                let data = json!({ "saved_objects": objects });
+                self.run.tell(EventKind::Note, text, data);
+                Ok(())
+            }
+            Ok(Saving::TooMany(how_many)) => {
+                self.run.note(format!("{how_many}; nothing of them is"));
+                Ok(())
+            }
+            Err(error) => {
+                let hint = "`migrate.save_objects = \"none\"` runs without";
+                let failure = Failure::new(error.to_string()).with_hint(hint);
+                Err(self.failed(findings, failure, Exit::Preflight))
+            }
+        }
     }
 
     /// Removes what need not be kept now that there is a newer one. Nothing depends on that.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::window::Window;
+use super::aftermath::baseline::Baseline;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
@@ -71,6 +72,7 @@ struct Findings {
     /// Why traffic is not to be let in although the state is known.
     stay: Option<String>,
     breaches: Vec<Breach>,
+    baseline: Option<Baseline>,
 }
 
 /// How a run ends.
@@ -106,6 +108,10 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
+        if self.request.watch.is_some() {
+            let client = &executor.ledger().session().client;
+            findings.baseline = Some(Baseline::take(client).await);
+        }
         let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
             if window
@@ -154,7 +160,7 @@ impl<T: Traffic> Job<T> {
         }
         end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
-        let end = self.hold_against_thresholds(end, findings);
+        end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
     }
 
@@ -291,6 +297,7 @@ impl<T: Traffic> Job<T> {
             approvals,
             stay: _,
             breaches,
+            baseline,
         } = findings;
         Report {
             finished_at,
@@ -308,6 +315,7 @@ impl<T: Traffic> Job<T> {
             hooks,
             approvals,
             breaches,
+            baseline,
             ..Report::unexpected(&self.run, &self.request)
         }
     }
@@ -337,7 +345,7 @@ impl<T: Traffic> Job<T> {
     }
 }
 
-fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
+pub(super) fn file_report(step: &Step, ending: &Ending, elapsed_ms: u64) -> FileReport {
     let outcome = match (ending, step.direction()) {
         (Ending::Done, Direction::Up) => FileOutcome::Applied,
         (Ending::Done, Direction::Down) => FileOutcome::Reverted,

@@ -35,7 +35,11 @@ impl<T: Traffic> Job<T> {
         let mut ledger = self.open_ledger(stop, findings).await?;
         match self.check(&mut ledger, findings).await {
             Ok((plan, write_back)) => {
-                if let Err(end) = self.back_up(&ledger, stop, findings).await {
+                let kept = async {
+                    self.back_up(&ledger, stop, findings).await?;
+                    self.save_objects(&ledger, &plan, stop, findings).await
+                };
+                if let Err(end) = kept.await {
                     let report = self.report(end, findings.clone());
                     self.close_books(ledger, &report).await;
                     return Err(end);
@@ -228,6 +232,7 @@ impl<T: Traffic> Job<T> {
             settle_wait: options.settle_wait,
             retry: options.retry,
             write_back,
+            validate: options.validate,
         }
     }
 }

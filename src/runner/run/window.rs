@@ -137,6 +137,7 @@ impl<T: Traffic> Job<T> {
             | RunState::Draining
             | RunState::Applying
             | RunState::Reopening
+            | RunState::Rehearsing
             | RunState::Succeeded
             | RunState::Failed
             | RunState::Cancelled => return Finish::Reopen,

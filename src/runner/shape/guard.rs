@@ -56,7 +56,7 @@ fn is_shallow(sql: &str, bodies: usize) -> bool {
     true
 }
 
-fn is_nothing(kind: TokenKind) -> bool {
+pub(super) fn is_nothing(kind: TokenKind) -> bool {
     matches!(
         kind,
         TokenKind::Whitespace
@@ -67,7 +67,7 @@ fn is_nothing(kind: TokenKind) -> bool {
 }
 
 /// What stands between the dollar quotes.
-fn body(kind: TokenKind, text: &str) -> Option<&str> {
+pub(super) fn body(kind: TokenKind, text: &str) -> Option<&str> {
     let is_body = matches!(
         kind,
         TokenKind::Literal {

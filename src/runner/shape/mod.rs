@@ -9,6 +9,7 @@
     reason = "the list of node kinds is the grammar's and grows with it"
 )]
 
+mod granted;
 mod guard;
 mod kind;
 mod name;
@@ -16,6 +17,7 @@ mod read;
 mod table;
 mod tree;
 
+pub use granted::{Granted, granted};
 pub use guard::is_readable;
 pub use kind::{Act, ConstraintKind, Dropped, Kind, NewColumn, NewConstraint, ObjectKind, Renamed};
 pub use name::Name;

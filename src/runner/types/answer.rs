@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::request::Direction;
+use crate::runner::aftermath::WatchView;
 use crate::runner::history::RowState;
 use crate::runner::report::Report;
 use crate::runner::source::Version;
@@ -28,6 +29,9 @@ pub struct StatusReport {
     /// The run that goes on, and what its watcher sees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<Running>,
+    /// The last watch after a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WatchView>,
 }
 
 /// A run that goes on.
@@ -86,6 +90,8 @@ pub enum RunState {
     Applying,
     /// Traffic is let in again.
     Reopening,
+    /// Files run where nobody minds: in a rehearsal.
+    Rehearsing,
     /// Done: every file is applied or reverted.
     Succeeded,
     /// Not done, and nothing is left half-way: what failed was rolled back.
@@ -108,7 +114,8 @@ impl RunState {
             | Self::Holding
             | Self::Draining
             | Self::Applying
-            | Self::Reopening => false,
+            | Self::Reopening
+            | Self::Rehearsing => false,
             Self::Succeeded | Self::Failed | Self::Cancelled | Self::Dirty | Self::Unknown => true,
         }
     }
@@ -123,6 +130,7 @@ impl RunState {
             Self::Draining => "draining",
             Self::Applying => "applying",
             Self::Reopening => "reopening",
+            Self::Rehearsing => "rehearsing",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -141,7 +149,8 @@ pub enum Exit {
     Preflight,
     /// 2: a migration failed.
     Migration,
-    /// 3: the files are applied, and the run did not keep to what is asked of it.
+    /// 3: what was looked at afterwards is not as it should be, a hook in the window failed, the run did
+    /// not keep to what is asked of it, or a rehearsal found something.
     Postflight,
     /// 4: a down file failed.
     Rollback,
@@ -206,7 +215,7 @@ pub enum EventKind {
     /// `percent`, `eta_ms` (the last two if they are known). At most one a second.
     Batch,
     /// What the watcher sees of a file that runs; `data` is as `watch` of the run. At most one in two
-    /// seconds, in twenty after the first minute of a file.
+    /// seconds, in twenty after the first minute of a file; two a second while ever more are blocked.
     Watch,
     /// The migration says how far it is (`pgdrain.progress`); `data` holds `phase`, `step`, `percent`.
     Progress,
@@ -240,6 +249,9 @@ pub struct RunView {
     /// How things are now, while files run and somebody watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch: Option<Now>,
+    /// The watch after it, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WatchView>,
 }
 
 /// An element of `GET /v1/databases/{db}/migrations`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, words};
+use crate::runner::aftermath;
 use crate::runner::source::{Format, PostedFile};
 use crate::runner::timing::When;
 
@@ -145,6 +146,9 @@ pub struct MigrationRequest {
     /// Who asks.
     #[serde(default)]
     pub by: Option<String>,
+    /// For how long figures are held against `migrate.triggers` after it; not at all if it is not said.
+    #[serde(default)]
+    pub watch: Option<HumanDuration>,
 }
 
 /// The longest timeout that Postgres takes: 24 days.
@@ -166,6 +170,12 @@ impl MigrationRequest {
             .map(|it| it.course(jiff::Timestamp::now()))
         {
             faults.push(why);
+        }
+        if self
+            .watch
+            .is_some_and(|it| it.0.is_zero() || it.0 > aftermath::LONGEST)
+        {
+            faults.push("watch must be longer than nothing, and at most 48h".to_owned());
         }
         let reason = self.reason.as_deref().map(str::trim).unwrap_or_default();
         if self.force && reason.is_empty() {

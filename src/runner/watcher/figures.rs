@@ -16,23 +16,23 @@ const LOCKS_MAX: usize = 1000;
 const LOCKS_NAMED: usize = 10;
 
 /// A table or index, and the mode in which we hold it.
-pub(super) type Lock = (String, String);
+pub(in crate::runner) type Lock = (String, String);
 
 /// What one look at the server found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Look {
+pub(in crate::runner) struct Look {
     /// Sessions of the database that wait for a lock and are not ours.
-    pub(super) blocked: i64,
+    pub(in crate::runner) blocked: i64,
     /// Locks of the database that somebody waits for, we included.
-    pub(super) ungranted: i64,
+    pub(in crate::runner) ungranted: i64,
     /// The longest of their waits so far, in milliseconds.
-    pub(super) wait_ms: i64,
+    pub(in crate::runner) wait_ms: i64,
     /// The longest of ours.
-    pub(super) own_wait_ms: i64,
+    pub(in crate::runner) own_wait_ms: i64,
     /// Where the write-ahead log ends.
-    pub(super) wal: i64,
+    pub(in crate::runner) wal: i64,
     /// The locks of ours that keep others from reading or writing.
-    pub(super) held: BTreeSet<Lock>,
+    pub(in crate::runner) held: BTreeSet<Lock>,
 }
 
 /// How things are while a file runs.

@@ -79,7 +79,7 @@ const WRITE: &str = "\
 
 /// The questions, prepared.
 #[derive(Debug)]
-pub(super) struct Questions {
+pub(in crate::runner) struct Questions {
     look: Statement,
     progress: Statement,
 }
@@ -98,7 +98,7 @@ pub(in crate::runner) struct Line {
 }
 
 impl Questions {
-    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+    pub(in crate::runner) async fn prepare(client: &Client) -> Result<Self, Error> {
         client.batch_execute(SETTINGS).await?;
         Ok(Self {
             look: client.prepare(LOOK).await?,
@@ -107,7 +107,11 @@ impl Questions {
     }
 
     /// Looks at locks and the log.
-    pub(super) async fn look(&self, client: &Client, ours: &[i32]) -> Result<Look, Error> {
+    pub(in crate::runner) async fn look(
+        &self,
+        client: &Client,
+        ours: &[i32],
+    ) -> Result<Look, Error> {
         let row = client.query_one(&self.look, &[&ours]).await?;
         let (names, modes): (Vec<String>, Vec<String>) = (row.get(5), row.get(6));
         Ok(Look {

@@ -28,7 +28,7 @@ pub use host::Host;
 pub use progress::Work;
 pub use thresholds::Breach;
 
-pub(super) use look::Line;
+pub(super) use look::{Line, Questions};
 pub(super) use notice::heard;
 pub(super) use task::line_event;
 pub(super) use thresholds::breaches;

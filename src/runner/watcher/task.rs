@@ -35,6 +35,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The pause between two events, and behind the first minute of a file: it may run for hours, and a run
 /// keeps only so many events.
 const TELL: Duration = Duration::from_secs(2);
+const TELL_PEAK: Duration = Duration::from_millis(500);
 const TELL_LATER: Duration = Duration::from_secs(20);
 const LATER: Duration = Duration::from_secs(60);
 
@@ -59,6 +60,8 @@ pub(super) struct Task {
     meter: Meter,
     slow: Slow,
     told: Option<Instant>,
+    /// More were blocked than ever before, and that was not told yet.
+    peak: bool,
     /// Rows that are still to be written; the newest of each step.
     lines: BTreeMap<(String, String), Line>,
 }
@@ -84,6 +87,7 @@ impl Task {
             meter: Meter::default(),
             slow: Slow::default(),
             told: None,
+            peak: false,
             lines: BTreeMap::new(),
         };
         task.connect().await;
@@ -188,10 +192,9 @@ impl Task {
     fn take_in(&mut self, look: &Look) {
         let now = Instant::now();
         let mut file = self.shared.file();
-        let mut peak = false;
         let (mut wal_bytes, mut held_ms, mut since) = (0, 0, now);
         if let Some((_, figures)) = file.as_mut() {
-            peak = figures.add(look, self.slow.host, now);
+            self.peak |= figures.add(look, self.slow.host, now);
             (wal_bytes, held_ms) = (figures.wal_bytes(), figures.held_ms());
             since = figures.since;
         }
@@ -213,10 +216,16 @@ impl Task {
             true => TELL,
             false => TELL_LATER,
         };
+        let pause = if self.peak {
+            pause.min(TELL_PEAK)
+        } else {
+            pause
+        };
         let due = self.told.is_none_or(|it| now - it >= pause);
-        let news = peak || seen.blocked > 0 || seen.own_wait_ms > 0 || !seen.work.is_empty();
+        let news = self.peak || seen.blocked > 0 || seen.own_wait_ms > 0 || !seen.work.is_empty();
         if due && news && seen.file.is_some() {
             self.told = Some(now);
+            self.peak = false;
             self.shared
                 .run
                 .tell(EventKind::Watch, seen.to_string(), json!(seen));

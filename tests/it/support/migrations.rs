@@ -104,6 +104,11 @@ impl Traffic for Windows {
         })
     }
 
+    async fn hold(&self, _database: &str, why: &str) -> Result<(), String> {
+        self.write(format!("hold: {why}"));
+        Ok(())
+    }
+
     async fn finish(&self, _grant: Grant, finish: Finish) {
         self.write(match finish {
             Finish::Reopen => "reopen".to_owned(),
@@ -329,6 +334,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         rollback_by: None,
         reason: None,
         by: Some("a test".to_owned()),
+        watch: None,
     }
 }
 

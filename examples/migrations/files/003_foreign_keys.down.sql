@@ -1,0 +1,2 @@
+alter table "InventoryMovement" drop constraint "InventoryMovement_createdBy_fkey";
+alter table "Company" drop constraint "Company_ownerId_fkey";

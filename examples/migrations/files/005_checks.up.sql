@@ -1,0 +1,7 @@
+alter table "Recipe"
+    add constraint recipe_selling_price_positive check ("sellingPrice" > 0) not valid,
+    add constraint recipe_yield_quantity_positive check ("yieldQuantity" > 0) not valid;
+alter table "Ingredient"
+    add constraint ingredient_pack_price_positive check ("packPrice" > 0) not valid;
+alter table "RecipeItem"
+    add constraint recipe_item_quantity_positive check (quantity > 0) not valid;

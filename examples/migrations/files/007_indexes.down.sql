@@ -1,0 +1,5 @@
+drop index concurrently idx_recipe_category;
+drop index concurrently idx_company_owner;
+drop index concurrently idx_inventory_movement_created_by;
+drop index concurrently idx_inventory_movement_history;
+drop index concurrently idx_recipe_list_covering;

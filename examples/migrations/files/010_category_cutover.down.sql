@@ -1,0 +1,1 @@
+alter table "Recipe" drop constraint "Recipe_categoryId_fkey", drop constraint recipe_category_mapped;

@@ -1,0 +1,2 @@
+drop view deals;
+alter table opportunities rename to deals;

@@ -1,0 +1,3 @@
+drop index concurrently idx_contacts_analytics_date;
+drop index concurrently idx_contacts_org_analytics_optimized;
+drop index concurrently idx_contacts_analytics_optimized;

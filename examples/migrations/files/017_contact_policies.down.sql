@@ -1,0 +1,2 @@
+drop policy "Analytics access optimized" on contacts;
+drop function analytics_organization();

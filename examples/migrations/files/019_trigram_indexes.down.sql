@@ -1,0 +1,2 @@
+drop index concurrently idx_recipe_description_trgm;
+drop index concurrently idx_recipe_name_trgm;

@@ -1,0 +1,243 @@
+//! When something has gone wrong for long enough: figures held against limits, with durations. Pure; time
+//! is an argument.
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::config::{Trigger, TriggerAction, TriggerOn};
+
+/// What is measured; `None` is not known, and never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Sessions that wait for locks, pgdrain's left out.
+    pub blocked: Option<f64>,
+    /// The longest of their waits so far.
+    pub lock_wait_ms: Option<f64>,
+    /// By how many percent of all transactions more are rolled back than before the run.
+    pub rolled_back_percent: Option<f64>,
+    /// By how many percent the statements that took most time before the run are slower.
+    pub slower_percent: Option<f64>,
+}
+
+impl Figures {
+    fn of(&self, on: TriggerOn) -> Option<f64> {
+        match on {
+            TriggerOn::Blocked => self.blocked,
+            TriggerOn::LockWaitMs => self.lock_wait_ms,
+            TriggerOn::RolledBackPercent => self.rolled_back_percent,
+            TriggerOn::SlowerPercent => self.slower_percent,
+        }
+    }
+
+    /// The worst of both, figure by figure.
+    pub(super) fn worst(self, other: Self) -> Self {
+        let max = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            blocked: max(self.blocked, other.blocked),
+            lock_wait_ms: max(self.lock_wait_ms, other.lock_wait_ms),
+            rolled_back_percent: max(self.rolled_back_percent, other.rolled_back_percent),
+            slower_percent: max(self.slower_percent, other.slower_percent),
+        }
+    }
+}
+
+/// A trigger that has fired.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fired {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// Which.
+    pub trigger: Trigger,
+    /// The figure at that moment.
+    pub figure: f64,
+    /// What was done about it.
+    pub done: String,
+}
+
+/// Triggers from look to look. Each fires once when its figure has been above its limit for its time
+/// without a break, and again only after it was not.
+#[derive(Debug)]
+pub(super) struct Evaluator {
+    triggers: Vec<Armed>,
+}
+
+#[derive(Debug)]
+struct Armed {
+    trigger: Trigger,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// Not above its limit when it was last known.
+    Quiet,
+    /// Above it since then.
+    Above(Instant),
+    /// It has fired, and is above it still.
+    Fired,
+}
+
+impl Evaluator {
+    pub(super) fn new(triggers: &[Trigger]) -> Self {
+        let armed = |trigger: &Trigger| Armed {
+            trigger: trigger.clone(),
+            state: State::Quiet,
+        };
+        Self {
+            triggers: triggers.iter().map(armed).collect(),
+        }
+    }
+
+    /// Takes in a look, and returns what fires with its figure. Of a figure that is not known nothing
+    /// follows: it neither fires nor calms.
+    pub(super) fn look(&mut self, figures: &Figures, now: Instant) -> Vec<(Trigger, f64)> {
+        let mut fired = Vec::new();
+        for armed in &mut self.triggers {
+            let Some(figure) = figures.of(armed.trigger.on) else {
+                continue;
+            };
+            let above = figure > f64::from(armed.trigger.above);
+            armed.state = match (armed.state, above) {
+                (State::Quiet | State::Above(_) | State::Fired, false) => State::Quiet,
+                (State::Fired, true) => State::Fired,
+                (State::Quiet, true) => State::Above(now),
+                (State::Above(since), true) => State::Above(since),
+            };
+            if let State::Above(since) = armed.state
+                && now.saturating_duration_since(since) >= armed.trigger.lasting.0
+            {
+                armed.state = State::Fired;
+                fired.push((armed.trigger.clone(), figure));
+            }
+        }
+        fired
+    }
+}
+
+/// The strongest of what several triggers ask for at once.
+pub(super) fn strongest(fired: &[(Trigger, f64)]) -> Option<TriggerAction> {
+    let rank = |action: TriggerAction| match action {
+        TriggerAction::Alert => 0,
+        TriggerAction::Hold => 1,
+        TriggerAction::RollBack => 2,
+    };
+    let actions = fired.iter().map(|(trigger, _)| trigger.action);
+    actions.max_by_key(|action| rank(*action))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::HumanDuration;
+
+    fn trigger(on: TriggerOn, above: u32, seconds: u64) -> Trigger {
+        Trigger {
+            on,
+            above,
+            lasting: HumanDuration(Duration::from_secs(seconds)),
+            action: TriggerAction::Alert,
+        }
+    }
+
+    /// Feeds a figure a second, and tells in which seconds the trigger fired.
+    fn seconds(trigger: Trigger, figures: &[Option<f64>]) -> Vec<usize> {
+        let start = Instant::now();
+        let mut evaluator = Evaluator::new(&[trigger]);
+        let fired = figures.iter().enumerate().filter(|(second, figure)| {
+            let figures = Figures {
+                blocked: **figure,
+                lock_wait_ms: **figure,
+                ..Figures::default()
+            };
+            let now = start + Duration::from_secs(*second as u64);
+            !evaluator.look(&figures, now).is_empty()
+        });
+        fired.map(|(second, _)| second).collect()
+    }
+
+    #[test]
+    fn a_trigger_fires_when_its_time_is_over_and_once() {
+        let known = |list: &[i32]| -> Vec<Option<f64>> {
+            list.iter().map(|it| Some(f64::from(*it))).collect()
+        };
+        let none: [usize; 0] = [];
+        for (above, lasting, figures, expected) in [
+            // More than five for three seconds; five are not more than five.
+            (5, 3, known(&[6, 6, 6, 6, 6, 6]), vec![3]),
+            (5, 3, known(&[5, 5, 5, 5, 5, 5]), none.to_vec()),
+            // A break begins it anew.
+            (5, 3, known(&[6, 6, 6, 0, 6, 6, 6, 6]), vec![7]),
+            // It fires again only after it was calm.
+            (5, 1, known(&[9, 9, 9, 9, 0, 9, 9]), vec![1, 6]),
+            // At once.
+            (0, 0, known(&[0, 1, 1, 0, 1]), vec![1, 4]),
+            // What is not known neither fires nor calms.
+            (5, 3, vec![Some(6.0), None, None, None, Some(6.0)], vec![4]),
+            (5, 1, vec![None, None, None], none.to_vec()),
+        ] {
+            let trigger = trigger(TriggerOn::Blocked, above, lasting);
+            assert_eq!(seconds(trigger, &figures), expected, "{figures:?}");
+        }
+    }
+
+    #[test]
+    fn each_trigger_looks_at_its_own_figure_and_the_strongest_action_wins() {
+        let start = Instant::now();
+        let all = [
+            trigger(TriggerOn::Blocked, 5, 0),
+            trigger(TriggerOn::LockWaitMs, 1000, 0),
+            Trigger {
+                action: TriggerAction::RollBack,
+                ..trigger(TriggerOn::SlowerPercent, 10, 0)
+            },
+            Trigger {
+                action: TriggerAction::Hold,
+                ..trigger(TriggerOn::RolledBackPercent, 5, 0)
+            },
+        ];
+        let mut evaluator = Evaluator::new(&all);
+        let figures = Figures {
+            blocked: Some(5.0),
+            lock_wait_ms: Some(1001.0),
+            rolled_back_percent: Some(5.1),
+            slower_percent: None,
+        };
+        let fired = evaluator.look(&figures, start);
+        let names: Vec<_> = fired.iter().map(|(it, _)| it.on).collect();
+        assert_eq!(names, [TriggerOn::LockWaitMs, TriggerOn::RolledBackPercent]);
+        assert_eq!(strongest(&fired), Some(TriggerAction::Hold));
+        let figures = Figures {
+            slower_percent: Some(11.0),
+            ..figures
+        };
+        let fired = evaluator.look(&figures, start);
+        assert_eq!(strongest(&fired), Some(TriggerAction::RollBack));
+        assert_eq!(strongest(&[]), None);
+    }
+
+    #[test]
+    fn the_worst_of_each_is_kept() {
+        let one = Figures {
+            blocked: Some(2.0),
+            lock_wait_ms: None,
+            rolled_back_percent: Some(-1.0),
+            slower_percent: None,
+        };
+        let other = Figures {
+            blocked: Some(1.0),
+            lock_wait_ms: Some(7.0),
+            ..Figures::default()
+        };
+        let worst = one.worst(other);
+        assert_eq!((worst.blocked, worst.lock_wait_ms), (Some(2.0), Some(7.0)));
+        assert_eq!(
+            (worst.rolled_back_percent, worst.slower_percent),
+            (Some(-1.0), None)
+        );
+    }
+}
