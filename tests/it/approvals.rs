@@ -326,11 +326,13 @@ async fn the_gate_says_go_when_everything_is_known_and_commands_do_all_of_it() {
         .run(&list)
         .await
         .assert(0, &["have to approve: dba", "valid"]);
+    shop.migrate(&["rehearse"]).await.assert(0, &[]);
     let more = ["gonogo", "--rollback-by", "bob", "--between", "00:00-23:59"];
     let ran = shop.migrate(&more).await;
     ran.assert(
         1,
         &[
+            "go       rehearsal: ",
             "go       approvals: everybody",
             "go       rollback_executor: bob",
             "go       time: begins at",
