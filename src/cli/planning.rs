@@ -28,6 +28,26 @@ pub(super) struct Wish {
     pub(super) steps: Option<u32>,
 }
 
+impl Wish {
+    /// The same as the admin HTTP has it, with the files themselves.
+    ///
+    /// # Errors
+    /// When the files cannot be read; every fault of them.
+    pub(super) fn request(&self, files: &Files, down: bool) -> anyhow::Result<PlanRequest> {
+        Ok(PlanRequest {
+            direction: match down {
+                true => Direction::Down,
+                false => Direction::Up,
+            },
+            steps: self.steps,
+            files: read_files(&files.dir, files.format)?,
+            format: files.format,
+            history: files.history.clone(),
+            traffic: self.traffic,
+        })
+    }
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Planning {
     #[command(flatten)]
@@ -43,17 +63,7 @@ pub(super) struct Planning {
 
 impl Planning {
     pub(super) async fn show(self) -> anyhow::Result<Exit> {
-        let request = PlanRequest {
-            direction: match self.down {
-                true => Direction::Down,
-                false => Direction::Up,
-            },
-            steps: self.wish.steps,
-            files: read_files(&self.files.dir, self.files.format)?,
-            format: self.files.format,
-            history: self.files.history.clone(),
-            traffic: self.wish.traffic,
-        };
+        let request = self.wish.request(&self.files, self.down)?;
         let client = self.asking.client()?;
         let report: PlanReport = ask(&client, &self.files.database, "plan", &request).await?;
         self.asking.format().print(&report, plan)?;

@@ -6,12 +6,11 @@ use clap::Args;
 
 use super::arguments::Asking;
 use super::exit::Exit;
-use super::migrate::{Files, read_files};
+use super::migrate::Files;
 use super::output::{note, plain};
 use super::planning::{Wish, ask};
 use super::report_files::save;
 use crate::runner::preflight::{Check, CheckOutcome, PreflightReport, page};
-use crate::runner::types::{Direction, PlanRequest};
 
 #[derive(Args, Debug)]
 pub(super) struct Preflight {
@@ -31,17 +30,7 @@ pub(super) struct Preflight {
 
 impl Preflight {
     pub(super) async fn show(self) -> anyhow::Result<Exit> {
-        let request = PlanRequest {
-            direction: match self.down {
-                true => Direction::Down,
-                false => Direction::Up,
-            },
-            steps: self.wish.steps,
-            files: read_files(&self.files.dir, self.files.format)?,
-            format: self.files.format,
-            history: self.files.history.clone(),
-            traffic: self.wish.traffic,
-        };
+        let request = self.wish.request(&self.files, self.down)?;
         let client = self.asking.client()?;
         let report: PreflightReport =
             ask(&client, &self.files.database, "preflight", &request).await?;
