@@ -8,9 +8,11 @@ mod http;
 mod router;
 mod routes;
 pub mod sse;
+mod surface;
 #[cfg(test)]
 mod tests;
 pub mod types;
 
 pub use api::{Answer, Api, ApiError, Caller, Databases};
 pub use http::serve;
+pub use surface::Surface;

@@ -46,6 +46,9 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    CancelSession,
+    TerminateSession,
+    AbortSession,
 }
 
 /// A row of the table.
@@ -289,6 +292,24 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/windows/{id}/abort",
         Endpoint::AbortWindow,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/cancel",
+        Endpoint::CancelSession,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/terminate",
+        Endpoint::TerminateSession,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/abort",
+        Endpoint::AbortSession,
         SMALL,
     ),
 ];

@@ -1,5 +1,7 @@
 //! From a request to its answer: the table's row, the body, the call, and what is sent back.
 
+mod surface;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::str::FromStr;
@@ -18,7 +20,9 @@ use super::access;
 use super::api::{Answer, Api, ApiError, Caller, Databases};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
-use super::types::{CancelRequest, Health, PrecheckQuery, WindowCommand, WindowMode, WindowOrder};
+use super::types::{
+    Action, CancelRequest, Health, PrecheckQuery, WindowCommand, WindowMode, WindowOrder,
+};
 use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
 
@@ -72,10 +76,7 @@ where
             let events = api.events(number(after)?, patience(wait)?).await;
             Ok(json(StatusCode::OK, &events))
         }
-        Endpoint::Sessions => {
-            let sessions = api.sessions(Databases::from_path(found.parameter)).await?;
-            Ok(json(StatusCode::OK, &sessions))
-        }
+        Endpoint::Sessions => surface::sessions(found.parameter, &query, api).await,
         Endpoint::SetMode => {
             let [wait] = query.only(["wait"])?;
             let (answer, status) = match wait.as_deref() {
@@ -271,6 +272,15 @@ where
             };
             let acknowledged = api.acknowledge(found.parameter, request).await?;
             Ok(json(StatusCode::OK, &acknowledged))
+        }
+        Endpoint::CancelSession => {
+            surface::act(Action::Cancel, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::TerminateSession => {
+            surface::act(Action::Terminate, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::AbortSession => {
+            surface::act(Action::Abort, &found.parameter, &body, caller, api).await
         }
     }
 }

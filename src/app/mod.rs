@@ -8,9 +8,11 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod listing;
 mod migrations;
 mod precheck;
 mod signals;
+mod surface;
 mod traffic;
 mod windows;
 
