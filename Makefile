@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz lint docs bench matrix tools histories readonly chaos loadtest callgrind kills
+.PHONY: help setup versions build demo test sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -27,6 +27,9 @@ sim: ## Simulate by seeds, a million or as many as fit (SEEDS=number, SIM_TIME=s
 
 fuzz: ## Fuzz the wire protocol, 10 minutes a target (FUZZ_TIME=seconds, TARGET=name of one)
 	@.ci/fuzz
+
+properties: ## Try pure code on many random inputs (CASES=number for each property)
+	PROPTEST_CASES=$(or $(CASES),20000) cargo test --locked --lib
 
 lint: ## Check format and lints
 	cargo fmt --check

@@ -1,7 +1,7 @@
 //! `[databases]`: which server each of them is on.
 
 use super::ini::{Entry, Ini, take_quoted};
-use super::toml::{Document, quoted};
+use super::toml::{Document, header, quoted};
 
 /// Stands for every database that is not listed.
 const ALL: &str = "*";
@@ -47,7 +47,7 @@ pub(super) fn translate(ini: &Ini, document: &mut Document) {
             true => String::new(),
             false => format!("upstream = {}\n", quoted(url)),
         };
-        document.table(format!("[databases.{}]\n{upstream}", quoted(&entry.key)));
+        document.table(header("databases", &entry.key) + &upstream);
     }
 }
 

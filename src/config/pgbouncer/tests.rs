@@ -153,11 +153,34 @@ fn what_is_no_such_file_is_refused_with_its_line() {
     }
 }
 
+/// A value with both kinds of quotes is written over three quotes; a key cannot be.
+#[test]
+fn a_database_may_have_any_name() {
+    let name = r"it's a \ name";
+    let text =
+        translate(&format!("[databases]\na = host=h1\n\"{name}\" = host=h2\n")).expect("a text");
+    let table: ::toml::Table = text.parse().expect(&text);
+    assert!(
+        table["databases"][name]["upstream"].is_str(),
+        "unexpected: {text}"
+    );
+}
+
+/// TOML allows no control characters in comments.
+#[test]
+fn comments_hold_no_control_characters() {
+    let text =
+        translate("[databases]\na = host=h\n[pgbouncer]\nno\u{1b}key = 1\n").expect("a text");
+    assert!(text.contains("no?key"), "{text}");
+    text.parse::<::toml::Table>().expect(&text);
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_is_translated_or_refused(lines in proptest::collection::vec(
         proptest::prop_oneof![
-            "[ -~]{0,30}",
+            "[^\n]{0,30}",
+            "[^\n]{0,12} ?= ?(host|port|user)=[^\n]{0,20}",
             "(a|\\*|\"b c\") ?= ?(host|port|user)=[ -~]{0,20}",
             proptest::strategy::Just("[databases]".to_owned()),
             proptest::strategy::Just("[pgbouncer]".to_owned()),

@@ -31,7 +31,7 @@ impl Document {
     /// A key of ours, and which of theirs it is from.
     pub(super) fn set(&mut self, section: &'static str, key: &str, value: &str, from: &str) {
         self.keys
-            .push((section, format!("{key} = {value} # {from}\n")));
+            .push((section, format!("{key} = {value} # {}\n", comment(from))));
     }
 
     /// A table of its own.
@@ -41,17 +41,17 @@ impl Document {
 
     /// What has to be known before anything else.
     pub(super) fn first(&mut self, text: impl Into<String>) {
-        self.first.push(text.into());
+        self.first.push(comment(&text.into()));
     }
 
     /// A key that pgdrain has no need of.
     pub(super) fn unneeded(&mut self, key: &str) {
-        self.unneeded.push(key.to_owned());
+        self.unneeded.push(comment(key));
     }
 
     /// A key that has no counterpart, and what to do instead.
     pub(super) fn without(&mut self, line: usize, key: &str, instead: &str) {
-        let text = format!("line {line}, {key}: {instead}");
+        let text = comment(&format!("line {line}, {key}: {instead}"));
         self.without.push((line, text));
     }
 
@@ -92,7 +92,20 @@ impl Document {
     }
 }
 
-/// A text as TOML writes it.
+/// A text as TOML writes a value.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// The line that begins a table, `[SECTION.NAME]`. A key has fewer forms than a value: the one over
+/// several lines, which a value with both kinds of quotes gets, is none of them.
+pub(super) fn header(section: &str, name: &str) -> String {
+    let table = |key: &str, inner| toml::Table::from_iter([(key.to_owned(), inner)]);
+    let inner = toml::Value::Table(toml::Table::new());
+    table(section, toml::Value::Table(table(name, inner))).to_string()
+}
+
+/// What a comment can hold: TOML allows no control characters in it but the tab.
+fn comment(text: &str) -> String {
+    text.replace(|it: char| it.is_control() && it != '\t', "?")
 }
