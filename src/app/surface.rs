@@ -34,7 +34,7 @@ impl Surface for AppApi {
                 "an operator acted on it"
             );
             app.controller.audit().tell(Event {
-                by: request.by,
+                by: caller.signs(request.by),
                 from: Some(caller.from),
                 reason: request.reason,
                 ..event
