@@ -28,6 +28,7 @@ pub(super) enum Endpoint {
     RestoreBackup,
     RepairMigration,
     VerifyMigration,
+    MigrationDrift,
     SavedObjects,
     ReplayObjects,
     MigrationReport,
@@ -211,6 +212,12 @@ pub(super) const ROUTES: &[Route] = &[
         Endpoint::VerifyMigration,
         LOOK,
         FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/drift",
+        Endpoint::MigrationDrift,
+        SMALL,
     ),
     route(
         Method::GET,
