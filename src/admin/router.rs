@@ -217,6 +217,7 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/databases/{db}/migrations/drift",
         Endpoint::MigrationDrift,
+        MIGRATE,
         SMALL,
     ),
     route(

@@ -114,10 +114,10 @@ impl<T: Traffic> Job<T> {
                 .note(format!("the schema's fingerprint is not kept: {error}"));
             return;
         }
-        match state {
-            RunState::Unknown => findings.schemas.now = None,
-            _ if findings.schemas.now.is_some() => {}
-            _ => findings.schemas.now = self.read_schema(ledger, &self.last_words()).await,
+        if state == RunState::Unknown {
+            findings.schemas.now = None;
+        } else if findings.schemas.now.is_none() {
+            findings.schemas.now = self.read_schema(ledger, &self.last_words()).await;
         }
         let Schemas { before, now, .. } = &findings.schemas;
         let (before, now) = (before.as_deref(), now.as_deref());
