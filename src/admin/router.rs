@@ -46,6 +46,8 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    Statements,
+    MeasureStatements,
 }
 
 /// A row of the table.
@@ -289,6 +291,18 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/windows/{id}/abort",
         Endpoint::AbortWindow,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
         SMALL,
     ),
 ];
