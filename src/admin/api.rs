@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::caller::Caller;
 use super::sse::Feed;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
-    ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
-    WindowViews,
+    ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResult,
+    ModeResults, Precheck, PrecheckQuery, Sessions, StatementsView, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
@@ -87,6 +88,21 @@ pub trait Api: Send + Sync + 'static {
         request: CapRequest,
         caller: Caller,
     ) -> impl Future<Output = Result<CapResult, ApiError>> + Send;
+
+    /// What was measured of the statements of a database: those that took most time, so many at most.
+    fn statements(
+        &self,
+        database: String,
+        most: usize,
+    ) -> impl Future<Output = StatementsView> + Send;
+
+    /// Measures the statements of a database for a time, or no more.
+    fn measure_statements(
+        &self,
+        database: String,
+        request: MeasureRequest,
+        caller: Caller,
+    ) -> impl Future<Output = Result<StatementsView, ApiError>> + Send;
 
     /// Starts a migration in the proxy's process and answers at once.
     fn start_migration(
@@ -280,13 +296,6 @@ pub trait Api: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Decision, ApiError>> + Send;
 }
 
-/// Who asks, as far as the connection tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The address of the connection.
-    pub from: String,
-}
-
 /// Which databases a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Databases {
@@ -342,6 +351,16 @@ impl ApiError {
     /// 400: the request cannot be understood.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 401: it is not known who asks, and it has to be.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// 403: who asks may not do this.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404: there is no such thing.

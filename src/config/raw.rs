@@ -140,9 +140,18 @@ section! {
         notify: Option<Vec<RawNotify>>,
         validate: RawValidate,
         triggers: Option<Vec<Trigger>>,
+        measures: RawMeasures,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
+    }
+}
+
+section! {
+    /// `[migrate.measures]`
+    RawMeasures {
+        before: Option<HumanDuration>,
+        one_in: Option<usize>,
     }
 }
 

@@ -33,9 +33,10 @@ const FLOORS: [(&str, u32); 21] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 33] = [
+const PURE: [&str; 35] = [
     "src/wire/",
     "src/classify/",
+    "src/config/permission.rs",
     "src/gate/mode.rs",
     "src/gate/state.rs",
     "src/gate/admission.rs",
@@ -48,6 +49,7 @@ const PURE: [&str; 33] = [
     "src/session/guard/",
     "src/session/refused_write.rs",
     "src/session/class/",
+    "src/session/measure/",
     "src/session/portable.rs",
     "src/drain/escalation.rs",
     "src/window/steps.rs",
