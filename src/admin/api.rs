@@ -9,9 +9,9 @@ use super::caller::Caller;
 use super::sse::Feed;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
-    ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
-    WindowViews,
+    ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResult,
+    ModeResults, Precheck, PrecheckQuery, Sessions, StatementsView, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
@@ -89,6 +89,21 @@ pub trait Api: Send + Sync + 'static {
         request: CapRequest,
         caller: Caller,
     ) -> impl Future<Output = Result<CapResult, ApiError>> + Send;
+
+    /// What was measured of the statements of a database: those that took most time, so many at most.
+    fn statements(
+        &self,
+        database: String,
+        most: usize,
+    ) -> impl Future<Output = StatementsView> + Send;
+
+    /// Measures the statements of a database for a time, or no more.
+    fn measure_statements(
+        &self,
+        database: String,
+        request: MeasureRequest,
+        caller: Caller,
+    ) -> impl Future<Output = Result<StatementsView, ApiError>> + Send;
 
     /// Starts a migration in the proxy's process and answers at once.
     fn start_migration(

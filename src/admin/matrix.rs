@@ -51,6 +51,8 @@ GET /v1/windows/{id}/events viewer local
 POST /v1/windows/{id}/renew operator local
 POST /v1/windows/{id}/finish operator local
 POST /v1/windows/{id}/abort operator local
+GET /v1/databases/{db}/statements viewer local
+PUT /v1/databases/{db}/statements operator local
 ";
 
 /// What may be done on this machine by default.

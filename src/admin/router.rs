@@ -49,6 +49,8 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    Statements,
+    MeasureStatements,
 }
 
 /// A row of the table.
@@ -357,6 +359,20 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/windows/{id}/abort",
         Endpoint::AbortWindow,
+        HOLD,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
         HOLD,
         SMALL,
     ),

@@ -10,12 +10,13 @@ use tokio::net::{TcpListener, TcpStream};
 use super::sse::{Feed, feed};
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
-    ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    ErrorBody, Events, Forecast, MeasureRequest, MigrationStarted, Migrations, ModeName,
+    ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery, Sessions, StatementsView,
+    Status, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
+use crate::metrics::statements::Measured;
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -150,6 +151,26 @@ impl Api for Fake {
                 std::future::pending().await
             }
         }
+    }
+
+    async fn statements(&self, database: String, most: usize) -> StatementsView {
+        StatementsView {
+            database,
+            until: None,
+            measured: Measured {
+                units: most as u64,
+                ..Measured::default()
+            },
+        }
+    }
+
+    async fn measure_statements(
+        &self,
+        database: String,
+        _request: MeasureRequest,
+        _caller: Caller,
+    ) -> Result<StatementsView, ApiError> {
+        Ok(self.statements(database, 0).await)
     }
 
     async fn cap(

@@ -10,9 +10,9 @@ use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
-    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck,
-    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
-    WindowOrder, WindowTaken, WindowView, WindowViews,
+    Events, HoldStatus, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResults,
+    Precheck, PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, StatementsView,
+    Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
@@ -256,6 +256,19 @@ impl Api for AppApi {
         caller: Caller,
     ) -> Result<CapResult, ApiError> {
         self.set_cap(&database, request, &caller).await
+    }
+
+    async fn statements(&self, database: String, most: usize) -> StatementsView {
+        self.statements_of(database, most)
+    }
+
+    async fn measure_statements(
+        &self,
+        database: String,
+        request: MeasureRequest,
+        caller: Caller,
+    ) -> Result<StatementsView, ApiError> {
+        self.set_measuring(database, request, &caller)
     }
 
     async fn start_migration(

@@ -11,6 +11,7 @@ mod hold;
 mod migrations;
 mod precheck;
 mod signals;
+mod statements;
 mod traffic;
 mod windows;
 

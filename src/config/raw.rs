@@ -141,11 +141,20 @@ section! {
         notify: Option<Vec<RawNotify>>,
         validate: RawValidate,
         triggers: Option<Vec<Trigger>>,
+        measures: RawMeasures,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
         postflight: RawPostflight,
         reports: RawReports,
+    }
+}
+
+section! {
+    /// `[migrate.measures]`
+    RawMeasures {
+        before: Option<HumanDuration>,
+        one_in: Option<usize>,
     }
 }
 

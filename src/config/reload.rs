@@ -101,6 +101,8 @@ const ROWS: &[Row] = rows! {
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
     "migrate.triggers" Restart migrate.triggers;
+    "migrate.measures.before" Restart migrate.measures.before;
+    "migrate.measures.one_in" Restart migrate.measures.one_in;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

@@ -199,6 +199,7 @@ impl Check<'_> {
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
             triggers: migrate.triggers.unwrap_or_default(),
+            measures: self.measures(migrate.measures),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),

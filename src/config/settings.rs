@@ -10,6 +10,7 @@ use super::address::Host;
 use super::approvals::Approvals;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
+use super::measures::Measures;
 use super::passfile::Passfile;
 use super::postflight::{Postflight, Reports};
 use super::quantity::HumanDuration;
@@ -148,6 +149,8 @@ pub struct MigrateRole {
     pub thresholds: Thresholds,
     /// What is watched for after a run.
     pub triggers: Vec<Trigger>,
+    /// How statements are measured around a run.
+    pub measures: Measures,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.

@@ -115,6 +115,7 @@ mod schema_drift;
 mod scopes;
 mod servers_come_and_go;
 mod socket_activation;
+mod statements_measured;
 mod stops_and_reloads;
 mod stops_are_bounded;
 mod stuck_conversations;

@@ -13,6 +13,7 @@ mod mode;
 mod precheck;
 mod read_only;
 mod session;
+mod statements;
 mod window;
 
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ pub use mode::{
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
+pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,
