@@ -28,6 +28,7 @@ pub(super) enum Endpoint {
     RestoreBackup,
     RepairMigration,
     VerifyMigration,
+    MigrationDrift,
     SavedObjects,
     ReplayObjects,
     MigrationReport,
@@ -51,6 +52,8 @@ pub(super) enum Endpoint {
     CancelSession,
     TerminateSession,
     AbortSession,
+    Statements,
+    MeasureStatements,
 }
 
 /// A row of the table.
@@ -216,6 +219,13 @@ pub(super) const ROUTES: &[Route] = &[
         FILES,
     ),
     route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/drift",
+        Endpoint::MigrationDrift,
+        MIGRATE,
+        SMALL,
+    ),
+    route(
         Method::GET,
         "/v1/databases/{db}/migrations/objects",
         Endpoint::SavedObjects,
@@ -373,6 +383,20 @@ pub(super) const ROUTES: &[Route] = &[
         Method::POST,
         "/v1/sessions/{id}/abort",
         Endpoint::AbortSession,
+        HOLD,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
         HOLD,
         SMALL,
     ),

@@ -12,6 +12,7 @@ mod listing;
 mod migrations;
 mod precheck;
 mod signals;
+mod statements;
 mod surface;
 mod traffic;
 mod windows;

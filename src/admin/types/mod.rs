@@ -14,6 +14,7 @@ mod mode;
 mod precheck;
 mod read_only;
 mod session;
+mod statements;
 mod window;
 
 use jiff::Timestamp;
@@ -35,6 +36,7 @@ pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
+pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,
