@@ -9,8 +9,8 @@ use super::sse::Feed;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
     ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowOrder, WindowTaken, WindowView,
-    WindowViews,
+    PaceView, Precheck, PrecheckQuery, Sessions, Statements, Status, WindowCommand, WindowOrder,
+    WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
@@ -271,6 +271,16 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: GoNoGoRequest,
     ) -> impl Future<Output = Result<GoNoGo, ApiError>> + Send;
+
+    /// What sessions with these process ids run.
+    fn statements(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> impl Future<Output = Result<Statements, ApiError>> + Send;
+
+    /// The last minutes of a database.
+    fn pace(&self, database: String) -> impl Future<Output = Result<PaceView, ApiError>> + Send;
 
     /// Takes down what is to be done about a migration that failed.
     fn decide(

@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod dashboard;
 mod http;
 mod router;
 mod routes;

@@ -46,6 +46,10 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    Page,
+    PageFile,
+    Pace,
+    Statements,
 }
 
 /// A row of the table.
@@ -291,6 +295,20 @@ pub(super) const ROUTES: &[Route] = &[
         Endpoint::AbortWindow,
         SMALL,
     ),
+    route(Method::GET, "/", Endpoint::Page, SMALL),
+    route(Method::GET, "/dashboard/{file}", Endpoint::PageFile, SMALL),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/pace",
+        Endpoint::Pace,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        SMALL,
+    ),
 ];
 
 /// A row that was found.
@@ -369,8 +387,12 @@ mod tests {
             found("/v1/databases/a%2Fb%20c%C3%A9/sessions"),
             sessions("a/b cé")
         );
+        assert_eq!(found("/"), Ok((Endpoint::Page, String::new())));
         for path in [
-            "/",
+            "",
+            "//",
+            "/dashboard/",
+            "/dashboard/../app.js",
             "/healthz/",
             "/v1",
             "/v1/databases//sessions",

@@ -11,8 +11,8 @@ use super::sse::{Feed, feed};
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
     ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, Sessions, Status, WindowCommand, WindowMode, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    ModeResults, PaceView, Precheck, PrecheckQuery, Sessions, Statements, Status, WindowCommand,
+    WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Preset};
@@ -165,6 +165,15 @@ impl Api for Fake {
             reason: String::new(),
         });
         Ok(CapResult { database, cap })
+    }
+
+    async fn statements(&self, _database: String, pids: Vec<i32>) -> Result<Statements, ApiError> {
+        Err(ApiError::unavailable("no_statements", format!("{pids:?}")))
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        let message = format!("Nobody has connected to {database}.");
+        Err(ApiError::not_found(message))
     }
 
     async fn start_migration(

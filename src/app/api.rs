@@ -10,9 +10,9 @@ use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
-    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck,
-    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Status, WindowCommand,
-    WindowOrder, WindowTaken, WindowView, WindowViews,
+    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, PaceView, Precheck,
+    PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, Statements, Status,
+    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
@@ -255,6 +255,14 @@ impl Api for AppApi {
         caller: Caller,
     ) -> Result<CapResult, ApiError> {
         self.set_cap(&database, request, &caller).await
+    }
+
+    async fn statements(&self, database: String, pids: Vec<i32>) -> Result<Statements, ApiError> {
+        self.app.statements(&database, &pids).await
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        self.app.pace(database)
     }
 
     async fn start_migration(

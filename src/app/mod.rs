@@ -9,8 +9,10 @@ mod gates;
 mod handover;
 mod hold;
 mod migrations;
+mod pace;
 mod precheck;
 mod signals;
+mod statements;
 mod traffic;
 mod windows;
 

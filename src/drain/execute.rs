@@ -104,7 +104,7 @@ impl Drain {
                 probe: probe.now(clock::now()),
             };
             let verdict = escalation.observe(seen, clock::now());
-            progress.send_modify(|report| report.step = escalation.step());
+            progress.send_modify(|report| report.stands(&escalation));
             match verdict {
                 Verdict::Drained => return self.drained(progress, look.reads.as_ref()),
                 Verdict::Probe => probe = self.try_a_write().await,
@@ -312,7 +312,7 @@ impl Drain {
         }
         let last = self.gate.emptied_at().map(timestamp);
         progress.send_modify(|report| {
-            report.step = escalation.step();
+            report.stands(escalation);
             report.in_the_way = in_the_way;
             report.last_permit_released_at = last;
             add_new(&mut report.freed, freed);
@@ -349,6 +349,7 @@ impl Drain {
         progress.send_modify(|report| {
             report.outcome = outcome;
             report.detail = detail;
+            report.step_ends_at = None;
         });
     }
 }

@@ -10,9 +10,11 @@ mod events;
 mod gates;
 mod migration;
 mod mode;
+mod pace;
 mod precheck;
 mod read_only;
 mod session;
+mod statement;
 mod window;
 
 use jiff::Timestamp;
@@ -28,9 +30,11 @@ pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, M
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
+pub use statement::{PIDS_MAX, StatementView, Statements};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,
