@@ -9,9 +9,37 @@ use std::net::IpAddr;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 
 use super::api::ApiError;
+use super::caller::Caller;
+use crate::config::Permission;
+
+/// What each caller may do; see the module.
+#[derive(Debug)]
+pub struct Access {
+    /// What may be done on this machine by whoever shows nothing.
+    local: Vec<Permission>,
+}
+
+impl Access {
+    /// Programs of this machine may do these without a token.
+    #[must_use]
+    pub fn local(local: &[Permission]) -> Access {
+        Access {
+            local: local.to_vec(),
+        }
+    }
+
+    /// Who sent a request with these headers.
+    ///
+    /// # Errors
+    /// 403 for a web page of another site.
+    pub(super) fn caller(&self, headers: &HeaderMap, from: &str) -> Result<Caller, ApiError> {
+        check(headers)?;
+        Ok(Caller::unnamed(from, &self.local))
+    }
+}
 
 /// Refuses what a web page of another site sent.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| match headers.get(name) {
         Some(value) => Some(value.to_str().unwrap_or("")),
         None => None,
@@ -46,7 +74,7 @@ fn is_literal(host: &str) -> bool {
 }
 
 fn forbidden(message: &str) -> ApiError {
-    ApiError::new(hyper::StatusCode::FORBIDDEN, "forbidden", message)
+    ApiError::forbidden(message)
 }
 
 #[cfg(test)]

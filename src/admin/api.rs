@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::caller::Caller;
 use super::sse::Feed;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
@@ -290,13 +291,6 @@ pub trait Api: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Decision, ApiError>> + Send;
 }
 
-/// Who asks, as far as the connection tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// The address of the connection.
-    pub from: String,
-}
-
 /// Which databases a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Databases {
@@ -352,6 +346,16 @@ impl ApiError {
     /// 400: the request cannot be understood.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 401: it is not known who asks, and it has to be.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// 403: who asks may not do this.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
     /// 404: there is no such thing.

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, ApiError, Caller};
+use super::access::Access;
+use super::api::{Api, ApiError};
 use super::routes::{Answered, handle, refuse};
 use crate::tasks::Tasks;
 
@@ -34,11 +35,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// On stop, requests under way are answered 503 where they wait for something, and connections are
 /// closed.
-pub fn serve(listener: TcpListener, api: Arc<impl Api>, tasks: &Tasks) {
-    tasks.spawn("admin listener", accept(listener, api, tasks.clone()));
+pub fn serve(listener: TcpListener, api: Arc<impl Api>, access: Arc<Access>, tasks: &Tasks) {
+    tasks.spawn(
+        "admin listener",
+        accept(listener, (api, access), tasks.clone()),
+    );
 }
 
-async fn accept(listener: TcpListener, api: Arc<impl Api>, tasks: Tasks) {
+async fn accept(listener: TcpListener, (api, access): (Arc<impl Api>, Arc<Access>), tasks: Tasks) {
     let stop = tasks.shutdown_token();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -55,7 +59,8 @@ async fn accept(listener: TcpListener, api: Arc<impl Api>, tasks: Tasks) {
         match accepted {
             Ok((stream, peer)) => {
                 let from = peer.to_string();
-                let connection = connection((stream, from), Arc::clone(&api), stop.clone(), slot);
+                let both = (Arc::clone(&api), Arc::clone(&access));
+                let connection = connection((stream, from), both, stop.clone(), slot);
                 tasks.spawn("admin connection", connection);
             }
             Err(error) => {
@@ -69,15 +74,12 @@ async fn accept(listener: TcpListener, api: Arc<impl Api>, tasks: Tasks) {
 /// Serves one connection; its slot is free again when it ends.
 async fn connection(
     (stream, from): (TcpStream, String),
-    api: Arc<impl Api>,
+    (api, access): (Arc<impl Api>, Arc<Access>),
     stop: CancellationToken,
     _slot: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let caller = Caller { from: from.clone() };
-        request.extensions_mut().insert(caller);
-        answer(request, &*api, &stop)
-    });
+    let service =
+        service_fn(|request: Request<Incoming>| answer(request, (&from, &access), &*api, &stop));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -97,11 +99,16 @@ async fn connection(
     }
 }
 
-async fn answer(request: Request<Incoming>, api: &impl Api, stop: &CancellationToken) -> Answered {
+async fn answer(
+    request: Request<Incoming>,
+    (from, access): (&str, &Access),
+    api: &impl Api,
+    stop: &CancellationToken,
+) -> Answered {
     let stopping = || ApiError::unavailable("stopping", "pgdrain is stopping.");
     Ok(tokio::select! {
         biased;
-        reply = handle(request, api) => reply,
+        reply = handle(request, from, access, api) => reply,
         () = stop.cancelled() => refuse(stopping()),
     })
 }

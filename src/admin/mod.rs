@@ -4,8 +4,11 @@
 
 mod access;
 mod api;
+mod caller;
 mod dashboard;
 mod http;
+#[cfg(test)]
+mod matrix;
 mod router;
 mod routes;
 pub mod sse;
@@ -13,5 +16,7 @@ pub mod sse;
 mod tests;
 pub mod types;
 
-pub use api::{Answer, Api, ApiError, Caller, Databases};
+pub use access::Access;
+pub use api::{Answer, Api, ApiError, Databases};
+pub use caller::Caller;
 pub use http::serve;

@@ -2,6 +2,8 @@
 
 use hyper::Method;
 
+use crate::config::Permission;
+
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -58,6 +60,8 @@ pub(super) struct Route {
     /// A segment in braces stands for any text.
     pub(super) path: &'static str,
     pub(super) endpoint: Endpoint,
+    /// Whoever has one of these may ask; everybody may if there is none.
+    pub(super) needs: &'static [Permission],
     /// The longest body in bytes.
     pub(super) body_max: usize,
 }
@@ -68,245 +72,310 @@ const SMALL: usize = 64 << 10;
 /// Requests that carry all files of a directory.
 const FILES: usize = 16 << 20;
 
-const fn route(method: Method, path: &'static str, endpoint: Endpoint, body_max: usize) -> Route {
+/// What needs nothing says only whether pgdrain is there.
+const NOTHING: &[Permission] = &[];
+const LOOK: &[Permission] = &[Permission::Look];
+const HOLD: &[Permission] = &[Permission::Hold];
+/// The body says which; the call looks again.
+const HOLD_OR_OPEN: &[Permission] = &[Permission::Hold, Permission::Open];
+const MIGRATE: &[Permission] = &[Permission::Migrate];
+const APPROVE: &[Permission] = &[Permission::Approve];
+
+const fn route(
+    method: Method,
+    path: &'static str,
+    endpoint: Endpoint,
+    needs: &'static [Permission],
+    body_max: usize,
+) -> Route {
     Route {
         method,
         path,
         endpoint,
+        needs,
         body_max,
     }
 }
 
 /// Everything that can be asked.
 pub(super) const ROUTES: &[Route] = &[
-    route(Method::GET, "/healthz", Endpoint::Health, SMALL),
-    route(Method::GET, "/readyz", Endpoint::Ready, SMALL),
-    route(Method::GET, "/metrics", Endpoint::Metrics, SMALL),
-    route(Method::GET, "/v1/status", Endpoint::Status, SMALL),
-    route(Method::GET, "/v1/events", Endpoint::Events, SMALL),
+    route(Method::GET, "/healthz", Endpoint::Health, NOTHING, SMALL),
+    route(Method::GET, "/readyz", Endpoint::Ready, NOTHING, SMALL),
+    route(Method::GET, "/metrics", Endpoint::Metrics, LOOK, SMALL),
+    route(Method::GET, "/v1/status", Endpoint::Status, LOOK, SMALL),
+    route(Method::GET, "/v1/events", Endpoint::Events, LOOK, SMALL),
     route(
         Method::GET,
         "/v1/databases/{db}/sessions",
         Endpoint::Sessions,
+        LOOK,
         SMALL,
     ),
     route(
         Method::PUT,
         "/v1/databases/{db}/mode",
         Endpoint::SetMode,
+        HOLD_OR_OPEN,
         SMALL,
     ),
     route(
         Method::PUT,
         "/v1/databases/{db}/drain",
         Endpoint::ChangeDrain,
+        HOLD,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/precheck",
         Endpoint::Precheck,
+        LOOK,
         SMALL,
     ),
     route(
         Method::PUT,
         "/v1/databases/{db}/cap",
         Endpoint::SetCap,
+        HOLD,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations",
         Endpoint::StartMigration,
+        MIGRATE,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/status",
         Endpoint::MigrationStatus,
+        LOOK,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/plan",
         Endpoint::PlanMigration,
+        LOOK,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/lint",
         Endpoint::LintMigration,
+        LOOK,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/preflight",
         Endpoint::PreflightMigration,
+        MIGRATE,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/rehearse",
         Endpoint::RehearseMigration,
+        MIGRATE,
         FILES,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/migrations/backups",
         Endpoint::Backups,
+        LOOK,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/backups/prune",
         Endpoint::PruneBackups,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/restore",
         Endpoint::RestoreBackup,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/repair",
         Endpoint::RepairMigration,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/verify",
         Endpoint::VerifyMigration,
+        LOOK,
         FILES,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/migrations/objects",
         Endpoint::SavedObjects,
+        LOOK,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/objects/replay",
         Endpoint::ReplayObjects,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/unwatch",
         Endpoint::Unwatch,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/migrations/report",
         Endpoint::MigrationReport,
+        LOOK,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/migrations",
         Endpoint::Migrations,
+        LOOK,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/migrations/{id}",
         Endpoint::Migration,
+        LOOK,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/migrations/{id}/cancel",
         Endpoint::CancelMigration,
+        HOLD,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/migrations/{id}/ack",
         Endpoint::AcknowledgeMigration,
+        HOLD,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/approvals",
         Endpoint::ApproveMigration,
+        APPROVE,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/migrations/approvals",
         Endpoint::MigrationApprovals,
+        LOOK,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/approvals/revoke",
         Endpoint::RevokeApproval,
+        APPROVE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/gonogo",
         Endpoint::GoNoGo,
+        MIGRATE,
         FILES,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/migrations/decide",
         Endpoint::DecideMigration,
+        MIGRATE,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/databases/{db}/windows",
         Endpoint::OrderWindow,
+        HOLD,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/windows",
         Endpoint::Windows,
+        LOOK,
         SMALL,
     ),
-    route(Method::GET, "/v1/windows/{id}", Endpoint::Window, SMALL),
+    route(
+        Method::GET,
+        "/v1/windows/{id}",
+        Endpoint::Window,
+        LOOK,
+        SMALL,
+    ),
     route(
         Method::GET,
         "/v1/windows/{id}/events",
         Endpoint::WindowEvents,
+        LOOK,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/windows/{id}/renew",
         Endpoint::RenewWindow,
+        HOLD,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/windows/{id}/finish",
         Endpoint::FinishWindow,
+        HOLD,
         SMALL,
     ),
     route(
         Method::POST,
         "/v1/windows/{id}/abort",
         Endpoint::AbortWindow,
+        HOLD,
         SMALL,
     ),
-    route(Method::GET, "/", Endpoint::Page, SMALL),
-    route(Method::GET, "/dashboard/{file}", Endpoint::PageFile, SMALL),
+    route(Method::GET, "/", Endpoint::Page, NOTHING, SMALL),
+    route(
+        Method::GET,
+        "/dashboard/{file}",
+        Endpoint::PageFile,
+        NOTHING,
+        SMALL,
+    ),
     route(
         Method::GET,
         "/v1/databases/{db}/pace",
         Endpoint::Pace,
+        LOOK,
         SMALL,
     ),
     route(
         Method::GET,
         "/v1/databases/{db}/statements",
         Endpoint::Statements,
+        LOOK,
         SMALL,
     ),
 ];
@@ -317,6 +386,7 @@ pub(super) struct Found {
     pub(super) endpoint: Endpoint,
     /// The text of the segment in braces; empty where the path has none.
     pub(super) parameter: String,
+    pub(super) needs: &'static [Permission],
     pub(super) body_max: usize,
 }
 
@@ -345,6 +415,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Found, Miss> {
             return Ok(Found {
                 endpoint: route.endpoint,
                 parameter,
+                needs: route.needs,
                 body_max: route.body_max,
             });
         }

@@ -8,18 +8,22 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes};
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::http::request::Parts;
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+};
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::access;
-use super::api::{Answer, Api, ApiError, Caller, Databases};
+use super::access::Access;
+use super::api::{Answer, Api, ApiError, Databases};
+use super::caller::Caller;
 use super::dashboard::{self, Asset};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
-use super::types::{CancelRequest, Health, PrecheckQuery, WindowCommand, WindowMode, WindowOrder};
+use super::types::{
+    CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode, WindowOrder,
+};
 use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
 
@@ -33,28 +37,44 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Answers a request; every error is an answer too.
-pub(super) async fn handle<B>(request: Request<B>, api: &impl Api) -> Reply
+pub(super) async fn handle<B>(
+    request: Request<B>,
+    from: &str,
+    access: &Access,
+    api: &impl Api,
+) -> Reply
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
 {
-    if let Err(error) = access::check(request.headers()) {
-        return refuse(error);
-    }
+    let caller = match access.caller(request.headers(), from) {
+        Ok(caller) => caller,
+        Err(error) => return refuse(error),
+    };
     match router::find(request.method(), request.uri().path()) {
-        Ok(found) => call(request, found, api).await.unwrap_or_else(refuse),
+        // The one place that keeps out who may not; the calls look at what a body adds to it.
+        Ok(found) => match caller.may(found.needs) {
+            Ok(()) => call(request, found, caller, api)
+                .await
+                .unwrap_or_else(refuse),
+            Err(error) => refuse(error),
+        },
         Err(Miss::Path) => refuse(ApiError::not_found("There is nothing at this path.")),
         Err(Miss::Method { allowed }) => method_not_allowed(&allowed),
     }
 }
 
 /// Reads the body and makes the call of the row.
-async fn call<B>(request: Request<B>, found: Found, api: &impl Api) -> Result<Reply, ApiError>
+async fn call<B>(
+    request: Request<B>,
+    found: Found,
+    caller: Caller,
+    api: &impl Api,
+) -> Result<Reply, ApiError>
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
 {
     let (head, body) = request.into_parts();
     let query = Query::of(&head.uri);
-    let caller = caller(&head);
     let body = read(body, found.body_max).await?;
     match found.endpoint {
         Endpoint::Health => Ok(health("ok")),
@@ -85,7 +105,8 @@ where
                 Some(_) => return Err(ApiError::bad_request("The only wait is wait=drained.")),
             };
             let databases = Databases::from_path(found.parameter);
-            let request = parse(&body)?;
+            let request: ModeRequest = parse(&body)?;
+            caller.may(&[request.needs()])?;
             let results = api.set_mode(databases, request, answer, caller).await?;
             Ok(json(status, &results))
         }
@@ -454,7 +475,14 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 
 /// The answer to what cannot be done.
 pub(super) fn refuse(error: ApiError) -> Reply {
-    json(error.status, &error.into_body())
+    let status = error.status;
+    let mut reply = json(status, &error.into_body());
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 6750, section 3.
+        let how = HeaderValue::from_static("Bearer realm=\"pgdrain\"");
+        reply.headers_mut().insert(WWW_AUTHENTICATE, how);
+    }
+    reply
 }
 
 fn method_not_allowed(allowed: &[hyper::Method]) -> Reply {
@@ -501,13 +529,6 @@ fn asks_for_events(headers: &HeaderMap) -> bool {
 fn last_event(headers: &HeaderMap) -> Option<String> {
     let last = headers.get("last-event-id")?.to_str().ok()?;
     Some(last.to_owned())
-}
-
-fn caller(head: &Parts) -> Caller {
-    let from = || Caller {
-        from: "unknown".to_owned(),
-    };
-    head.extensions.get().cloned().unwrap_or_else(from)
 }
 
 fn stream(feed: Feed) -> Reply {

@@ -15,7 +15,7 @@ use super::types::{
     WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use super::*;
-use crate::config::{Bypass, Preset};
+use crate::config::{Bypass, Permission, Preset};
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -405,7 +405,8 @@ async fn server() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let (tasks, api) = (Tasks::new(), Arc::new(Fake::default()));
-    serve(listener, Arc::clone(&api), &tasks);
+    let access = Arc::new(Access::local(&Permission::ALL));
+    serve(listener, Arc::clone(&api), access, &tasks);
     Server {
         address,
         tasks,

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::config::{Config, Shared, Source};
+use crate::config::{Config, Permission, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -223,6 +223,7 @@ pub async fn run(
     crate::admin::serve(
         admin,
         Arc::new(api::AppApi::new(Arc::clone(&app))),
+        Arc::new(crate::admin::Access::local(&Permission::ALL)),
         &app.admin_tasks,
     );
     let endpoints = Endpoints {

@@ -24,6 +24,9 @@ use crate::session::registry::{Session, Sessions, Signals};
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(200);
 
+/// How soon it is told again who is in the way while nothing else happens: people read that and choose.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a drain is about.
 #[derive(Debug)]
 pub struct Drain {
@@ -134,6 +137,7 @@ impl Drain {
                 }
                 Verdict::CloseForAll => self.gate.end_first_stage(),
                 Verdict::LookAgain(at) if permits > 0 => {
+                    let at = at.min(clock::now() + TELL_AGAIN);
                     self.wait(at, permits, &mut ladder).await;
                 }
                 Verdict::LookAgain(at) => {

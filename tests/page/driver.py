@@ -104,6 +104,15 @@ class Browser:
                 return False
         until(f"a click on {text!r}", attempt)
 
+    def unfold(self, within):
+        """Opens the details there."""
+        def attempt():
+            if not self.run("return document.querySelector(arguments[0] + ' details')?.open ?? false", within):
+                self.do("POST", f"/element/{self.find(within + ' summary')}/click")
+                return False
+            return True
+        until(f"{within} is unfolded", attempt)
+
     def type(self, css, text):
         self.do("POST", f"/element/{self.find(css)}/value", {"text": text})
 

@@ -3,6 +3,7 @@
 import { Refused, follow, get, of, token } from './api.js';
 import { icon } from './draw.js';
 import { drainCard, drains } from './drain.js';
+import { askForToken, tokenField } from './dialog.js';
 import { KEPT, eventsCard } from './events.js';
 import { figures } from './figures.js';
 import { number, span, time } from './format.js';
@@ -292,24 +293,15 @@ function nobody(status) {
 
 function about(status) {
   const former = status.former ? h('p', null, 'An older process still serves its sessions.') : null;
-  return [everywhere(), former, h('p', { class: 'hint' }, `pgdrain ${status.version}, up for ${span(status.uptime_ms)}`)];
+  return [everywhere(), h('button', { class: 'quiet', on: { click: () => askForToken(look) } }, token.get() ? 'Another token …' : 'Give a token …'), former, h('p', { class: 'hint' }, `pgdrain ${status.version}, up for ${span(status.uptime_ms)}`)];
 }
 
 function locked() {
   return h('section', { class: 'card', key: 'locked' },
     h('h1', null, 'A token, please'),
     h('p', null, `This pgdrain says: ${state.trouble}`),
-    h('form', { on: { submit: (event) => { event.preventDefault(); unlock(at('token').value.trim()); } } },
-      h('div', { class: 'field' }, h('label', { for: 'token' }, 'Token'),
-        h('input', { id: 'token', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'token-hint' }),
-        h('p', { class: 'hint', id: 'token-hint' }, 'It is kept in this tab alone, until you close it.')),
-      h('button', { type: 'submit', class: 'primary' }, 'Go on')));
-}
-
-function unlock(text) {
-  token.set(text);
-  state.status = null;
-  look();
+    h('form', { on: { submit: (event) => { event.preventDefault(); look(); } } }, tokenField('token'),
+      h('div', { class: 'row' }, h('button', { type: 'submit', class: 'primary' }, 'Go on'))));
 }
 
 // --- beginning ----------------------------------------------------------------------------------

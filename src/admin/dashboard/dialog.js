@@ -2,7 +2,7 @@
 
 import { h, patch } from './view.js';
 import { icon } from './draw.js';
-import { Refused } from './api.js';
+import { Refused, token } from './api.js';
 
 const NAME = 'pgdrain.by';
 
@@ -61,7 +61,7 @@ export function confirm(question) {
         question.body?.(values, again),
         (question.fields ?? []).filter((it) => !it.when || it.when(values)).map((it) => field(it, values, draw)),
         error ? h('div', { class: 'failure', role: 'alert', tabindex: '-1' }, icon('warning'),
-          h('p', null, `Not done. ${error.message}`)) : null),
+          h('div', null, h('p', null, `Not done. ${error.message}`), error.status === 401 ? tokenField() : null)) : null),
       h('div', { class: 'dialog-buttons' },
         h('button', { type: 'button', class: 'quiet', on: { click: end } }, question.act ? 'Back' : 'Close'),
         other ? h('button', { type: 'button', class: 'danger', disabled: busy, on: { click: () => attempt(other.run) } }, other.label) : null,
@@ -81,6 +81,24 @@ export function confirm(question) {
   heading.focus();
   open = { close: end };
   question.opened?.(again);
+}
+
+/** A field for the token, where one is asked for in the middle of something. */
+export function tokenField(id = 'field-token') {
+  return h('div', { class: 'field', key: id }, h('label', { for: id }, 'Token'),
+    h('input', { id, type: 'password', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': `${id}-hint`,
+      on: { input: (event) => token.set(event.target.value.trim()) } }),
+    h('p', { class: 'hint', id: `${id}-hint` }, 'It is kept in this tab alone, until you close it.'));
+}
+
+/** Asks for another token, or none, and then does something. */
+export function askForToken(then) {
+  confirm({
+    title: 'Your token',
+    act: 'Use it',
+    body: () => [h('p', null, token.get() ? 'There is one. Another takes its place; none forgets it.' : 'What you may do follows from it.'), tokenField()],
+    run: async () => then(),
+  });
 }
 
 function field(it, values, draw) {

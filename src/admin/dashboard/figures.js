@@ -25,7 +25,7 @@ export function figures(database) {
 
 function tile(name, value, more, values, label) {
   return h('div', { class: 'tile', key: name },
-    h('h3', null, name), h('p', { class: 'value' }, value), h('p', { class: 'hint' }, more), values ? spark(values, label) : null);
+    h('h3', null, name), h('p', { class: 'value' }, value), h('p', { class: 'hint' }, more), spark(values ?? [], label));
 }
 
 function read(pace) {

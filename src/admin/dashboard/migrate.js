@@ -1,7 +1,7 @@
 // Starting a migration: files, what they would do, what speaks for and against it, approvals, and the start.
 
 import { get, of, post } from './api.js';
-import { by, confirm, said, who } from './dialog.js';
+import { askForToken, by, confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { many, number, plain, span } from './format.js';
 import { done } from './mode.js';
@@ -56,7 +56,7 @@ async function choose(name, files) {
     if (!mine.files.length) throw new Error('None of these is a migration: their names end in .sql.');
     await ask(mine);
   } catch (error) {
-    mine.trouble = error.message;
+    refused(mine, error);
   }
   mine.busy = '';
   changed();
@@ -84,10 +84,21 @@ async function read(files) {
   return out;
 }
 
+function refused(mine, error) {
+  mine.trouble = error.message;
+  mine.locked = error.status === 401 || error.status === 403;
+}
+
+async function again(mine) {
+  await ask(mine).catch((error) => refused(mine, error));
+  mine.busy = '';
+  changed();
+}
+
 /** Asks what the files would do and what speaks against it. */
 async function ask(mine) {
   const { database, files, direction } = mine;
-  Object.assign(mine, { busy: 'Asking what they would do …', trouble: '', plan: null, gate: null });
+  Object.assign(mine, { busy: 'Asking what they would do …', trouble: '', locked: false, plan: null, gate: null });
   changed();
   const options = { patience: PATIENCE };
   mine.plan = await post(of(database, 'migrations/plan'), { direction, files }, options);
@@ -102,13 +113,14 @@ async function ask(mine) {
 function study(database, mine) {
   const turn = (event) => {
     mine.direction = event.target.value;
-    ask(mine).catch((error) => { mine.trouble = error.message; }).finally(() => { mine.busy = ''; changed(); });
+    again(mine);
   };
   return h('div', { class: 'study', key: 'study' },
     h('div', { class: 'field narrow' }, h('label', { for: 'direction' }, 'Direction'),
       h('select', { id: 'direction', value: mine.direction, on: { change: turn } }, h('option', { value: 'up' }, 'up: everything pending'), h('option', { value: 'down' }, 'down: the last one'))),
     mine.busy ? h('p', { class: 'hint', role: 'status' }, mine.busy) : null,
     mine.trouble ? wrong(mine.trouble) : null,
+    mine.locked ? h('div', { class: 'row' }, h('button', { on: { click: () => askForToken(() => again(mine)) } }, 'Give a token …')) : null,
     mine.plan ? plan(mine.plan) : null,
     mine.gate ? gate(mine.gate) : null,
     mine.approvals?.roles.length ? approvals(mine) : null,
@@ -161,8 +173,7 @@ function approve(mine, role) {
       h('p', { class: 'hint' }, 'Plan ', h('code', null, mine.plan.hash), '. Another plan has another hash: whatever changes it voids this.')],
     run: async (values) => {
       await post(of(mine.database, 'migrations/approvals'), { plan: mine.plan.hash, role, ...said(values, 'reason', 'by') });
-      await ask(mine).finally(() => { mine.busy = ''; });
-      changed();
+      await again(mine);
     },
   });
 }

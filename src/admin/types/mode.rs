@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drain::DrainReport;
 use super::read_only::{Enforcement, ReadOnlyRequest};
-use crate::config::{Blocked, Bypass, HumanDuration, Preset, Scope, Then};
+use crate::config::{Blocked, Bypass, HumanDuration, Permission, Preset, Scope, Then};
 use crate::wire::refusal::Sqlstate;
 
 pub use crate::gate::mode::{Holder, Mode as ModeName};
@@ -61,6 +61,17 @@ pub enum ModeRequest {
     ReadOnly(ReadOnlyRequest),
     /// Let transactions start again.
     Open(OpenRequest),
+}
+
+impl ModeRequest {
+    /// What whoever asks for it has to be allowed.
+    #[must_use]
+    pub fn needs(&self) -> Permission {
+        match self {
+            Self::Hold(_) | Self::ReadOnly(_) => Permission::Hold,
+            Self::Open(_) => Permission::Open,
+        }
+    }
 }
 
 /// How to hold; what is left out is as configured.

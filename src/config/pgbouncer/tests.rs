@@ -157,7 +157,8 @@ fn what_is_no_such_file_is_refused_with_its_line() {
 #[test]
 fn a_database_may_have_any_name() {
     let name = r"it's a \ name";
-    let text = translate(&format!("[databases]\na = host=h1\n{name} = host=h2\n")).expect("a text");
+    let text =
+        translate(&format!("[databases]\na = host=h1\n\"{name}\" = host=h2\n")).expect("a text");
     let table: ::toml::Table = text.parse().expect(&text);
     assert!(
         table["databases"][name]["upstream"].is_str(),

@@ -1,0 +1,118 @@
+//! Who asks: what the connection tells, what was proved, and what follows from it.
+
+use super::api::ApiError;
+use crate::config::{AdminRole, Permission};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address of the connection.
+    pub from: String,
+    /// The name of the token or certificate that was shown and found good; none where nothing was
+    /// shown.
+    pub name: Option<String>,
+    /// Its role.
+    pub role: Option<AdminRole>,
+    /// What may be done.
+    allowed: Vec<Permission>,
+}
+
+impl Caller {
+    /// Somebody who showed nothing, and may do what is allowed there without.
+    #[must_use]
+    pub fn unnamed(from: impl Into<String>, allowed: &[Permission]) -> Caller {
+        Caller {
+            from: from.into(),
+            name: None,
+            role: None,
+            allowed: allowed.to_vec(),
+        }
+    }
+
+    /// Somebody whose name was proved.
+    #[must_use]
+    pub fn known(from: impl Into<String>, name: impl Into<String>, role: AdminRole) -> Caller {
+        Caller {
+            from: from.into(),
+            name: Some(name.into()),
+            role: Some(role),
+            allowed: role.permissions().to_vec(),
+        }
+    }
+
+    /// Whether one of these may be done; nothing that is needed may be done by anybody.
+    ///
+    /// # Errors
+    /// 401 for somebody who showed nothing, 403 for somebody whose role does not suffice.
+    pub fn may(&self, needs: &[Permission]) -> Result<(), ApiError> {
+        if needs.is_empty() || needs.iter().any(|it| self.allowed.contains(it)) {
+            return Ok(());
+        }
+        let words = |words: Vec<&str>| words.join(" or ");
+        let wanted = words(needs.iter().map(|it| it.as_str()).collect());
+        let mut roles = Vec::new();
+        for role in needs.iter().flat_map(|it| it.roles()) {
+            if !roles.contains(&role.as_str()) {
+                roles.push(role.as_str());
+            }
+        }
+        let roles = words(roles);
+        Err(match (&self.name, self.role) {
+            (Some(name), Some(role)) => ApiError::forbidden(format!(
+                "{name:?} has the role {role}, and this needs the permission {wanted}: the role \
+                 {roles}."
+            )),
+            (Some(_), None) | (None, _) => ApiError::unauthorized(format!(
+                "This needs the permission {wanted}, which nobody has here without a token: show one \
+                 of the role {roles}."
+            )),
+        })
+    }
+
+    /// Who it was, for audits and histories: the proved name, or else what was claimed.
+    #[must_use]
+    pub fn signs(&self, claimed: Option<String>) -> Option<String> {
+        self.name.clone().or(claimed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_needed_decides_and_the_refusal_says_what_would_do() {
+        let viewer = Caller::known("10.0.0.1:5", "grafana", AdminRole::Viewer);
+        assert_eq!(viewer.may(&[]), Ok(()));
+        assert_eq!(viewer.may(&[Permission::Look]), Ok(()));
+        let error = viewer.may(&[Permission::Hold, Permission::Open]);
+        let error = error.expect_err("a viewer");
+        assert_eq!(error.status, StatusCode::FORBIDDEN);
+        assert_eq!(
+            error.message,
+            "\"grafana\" has the role viewer, and this needs the permission hold or open: the role \
+             operator or migrator or admin."
+        );
+        let local = Caller::unnamed("127.0.0.1:5", &[Permission::Look, Permission::Hold]);
+        assert_eq!(local.may(&[Permission::Hold, Permission::Open]), Ok(()));
+        let error = local.may(&[Permission::Migrate]).expect_err("unknown");
+        assert_eq!(error.status, StatusCode::UNAUTHORIZED);
+        assert!(
+            error.message.contains("migrator or admin"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn a_proved_name_stands_for_whatever_was_claimed() {
+        let claimed = || Some("root".to_owned());
+        let known = Caller::known("[local]", "ci", AdminRole::Migrator);
+        assert_eq!(known.signs(claimed()).as_deref(), Some("ci"));
+        assert_eq!(known.signs(None).as_deref(), Some("ci"));
+        let unnamed = Caller::unnamed("[local]", &[]);
+        assert_eq!(unnamed.signs(claimed()), claimed());
+    }
+}
