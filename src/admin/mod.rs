@@ -12,6 +12,7 @@ mod matrix;
 mod router;
 mod routes;
 pub mod sse;
+mod surface;
 #[cfg(test)]
 mod tests;
 pub mod types;
@@ -20,3 +21,4 @@ pub use access::Access;
 pub use api::{Answer, Api, ApiError, Databases};
 pub use caller::Caller;
 pub use http::serve;
+pub use surface::Surface;

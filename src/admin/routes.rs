@@ -1,5 +1,7 @@
 //! From a request to its answer: the table's row, the body, the call, and what is sent back.
 
+mod surface;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::str::FromStr;
@@ -22,7 +24,8 @@ use super::dashboard::{self, Asset};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode, WindowOrder,
+    Action, CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode,
+    WindowOrder,
 };
 use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
@@ -93,10 +96,7 @@ where
             let events = api.events(number(after)?, patience(wait)?).await;
             Ok(json(StatusCode::OK, &events))
         }
-        Endpoint::Sessions => {
-            let sessions = api.sessions(Databases::from_path(found.parameter)).await?;
-            Ok(json(StatusCode::OK, &sessions))
-        }
+        Endpoint::Sessions => surface::sessions(found.parameter, &query, api).await,
         Endpoint::SetMode => {
             let [wait] = query.only(["wait"])?;
             let (answer, status) = match wait.as_deref() {
@@ -309,6 +309,15 @@ where
             };
             let acknowledged = api.acknowledge(found.parameter, request).await?;
             Ok(json(StatusCode::OK, &acknowledged))
+        }
+        Endpoint::CancelSession => {
+            surface::act(Action::Cancel, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::TerminateSession => {
+            surface::act(Action::Terminate, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::AbortSession => {
+            surface::act(Action::Abort, &found.parameter, &body, caller, api).await
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The admin HTTP on a real socket, with a program behind it that is made up.
 
+mod surface;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,9 +13,10 @@ use super::sse::{Feed, feed};
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
     ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
-    ModeResults, PaceView, Precheck, PrecheckQuery, Sessions, Statements, Status, WindowCommand,
+    ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand,
     WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use super::types::{PaceView, Statements};
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
 use crate::runner::account::Account;
@@ -99,9 +102,17 @@ impl Api for Fake {
         }
     }
 
-    async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
+    async fn sessions(
+        &self,
+        databases: Databases,
+        query: SessionsQuery,
+    ) -> Result<Sessions, ApiError> {
         match databases {
-            Databases::One(name) if name == "shop" => Ok(Sessions { sessions: vec![] }),
+            Databases::One(name) if name == "shop" => Ok(Sessions {
+                sessions: vec![],
+                total: query.limit.unwrap_or_default() as u64,
+                next: Some(format!("{query:?}")),
+            }),
             Databases::One(_) | Databases::All => Err(ApiError::not_found("No such database.")),
         }
     }

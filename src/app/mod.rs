@@ -8,11 +8,13 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod listing;
 mod migrations;
 mod pace;
 mod precheck;
 mod signals;
 mod statements;
+mod surface;
 mod traffic;
 mod windows;
 

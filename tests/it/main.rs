@@ -113,6 +113,7 @@ mod runner_watched;
 mod saved_objects;
 mod scopes;
 mod servers_come_and_go;
+mod session_actions;
 mod socket_activation;
 mod stops_and_reloads;
 mod stops_are_bounded;

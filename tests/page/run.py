@@ -133,8 +133,6 @@ def test_a_hold_from_the_page(world):
         until("clients wait", lambda: world.database()["held"] >= 4)
         assert page.run("return document.title").startswith("Held, "), page.run("return document.title")
         assert page.run("return document.querySelectorAll('main img, main script').length") == 0
-        if world.screenshot:
-            picture(world)
         page.click("Cancel", ".drain")
         page.sees(f"Cancel pid {client.pid}?", "57014", HOSTILE, css="dialog")
         page.click("Cancel", "dialog")
@@ -154,13 +152,15 @@ def test_a_hold_from_the_page(world):
 
 def test_up_the_ladder_from_the_page(world):
     """A transaction that sits idle is rolled back by stepping up; its connection lives."""
-    page, client = world.browser, blocker(world, "report")
+    page, client = world.browser, blocker(world, "nightly-report")
     try:
         world.open_page()
         page.click("Hold", ".actions")
         page.sees("idle in transaction", "report", css="dialog")
         page.click("Hold", "dialog")
         page.sees("1 session in the way", "report", css=".drain")
+        if world.screenshot:
+            picture(world)
         page.click("Firm", ".drain")
         page.sees("40001", "57014", "1 session is in the way", css="dialog")
         page.click("Change the ladder", "dialog")
@@ -397,7 +397,8 @@ def test_a_phone_in_one_hand(world):
 
 def picture(world):
     page = world.browser
-    page.devtools("Emulation.setDeviceMetricsOverride", width=900, height=1000, deviceScaleFactor=1, mobile=False)
+    until("some minutes are there", lambda: page.run("return document.querySelectorAll('.spark .line').length === 4"))
+    page.devtools("Emulation.setDeviceMetricsOverride", width=1000, height=1010, deviceScaleFactor=1, mobile=True)
     page.run("scrollTo(0, 0)")
     Path(world.screenshot).write_bytes(page.screenshot())
     page.devtools("Emulation.clearDeviceMetricsOverride")

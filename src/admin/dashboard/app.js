@@ -109,7 +109,9 @@ function reached() {
     listen();
   }
   if (state.line === 'connecting' || state.line === 'locked') listen();
+  if (state.line === 'live') return;
   state.line = 'live';
+  lookAtAll();
 }
 
 function lost(error) {

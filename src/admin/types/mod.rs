@@ -4,6 +4,7 @@
 //! durations in requests are text such as `5m`. Requests refuse unknown keys, so that a misspelt one
 //! is not silently ignored; answers may grow new keys.
 
+mod action;
 mod drain;
 mod endpoints;
 mod events;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::window::fence::FenceStatus;
 pub use crate::window::generations::FormerView;
+pub use action::{Action, ActionRequest, Effect, SessionActed};
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
@@ -33,7 +35,9 @@ pub use mode::{
 pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
-pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
+pub use session::{
+    ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
+};
 pub use statement::{PIDS_MAX, StatementView, Statements};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
