@@ -16,6 +16,7 @@ import time
 import traceback
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import stage  # noqa: I001, it finds the helpers of the others
@@ -24,6 +25,7 @@ from driver import ENTER, ESCAPE, SHIFT, TAB
 from runner import places
 from stage import until
 
+HERE = Path(__file__).resolve().parent
 # All of it, starting things included.
 LIMIT = 300
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -393,6 +395,80 @@ def test_a_phone_in_one_hand(world):
         page.click("Back", "dialog")
     finally:
         page.devtools("Emulation.clearDeviceMetricsOverride")
+
+
+def test_spans_and_lines_are_right(world):
+    """The pure parts of the page, where they run."""
+    page = world.browser
+    world.open_page()
+    spans = page.run("""return import('/dashboard/format.js').then((it) => [
+        it.span(null), it.span(230), it.span(4200), it.span(59_400), it.span(125_000), it.span(3_840_000), it.span(90_000_000),
+        it.countdown(7_000), it.countdown(-5), it.countdown(3_723_000), it.many(1, 'client'), it.many(1200, 'client'), it.bytes(1536)])""")
+    assert spans == ["–", "230 ms", "4.2 s", "59 s", "2 min 5 s", "1 h 4 min", "1 d 1 h", "0:07", "0:00", "1:02:03", "1 client",
+                     "1,200 clients", "1.5 KiB"], spans
+    lines = page.run("""return import('/dashboard/figures.js').then((it) => [
+        it.speeds({transactions: [10, null, 50, null], every_ms: 1000}), it.speeds({transactions: [null, 5], every_ms: 1000}),
+        it.speeds({transactions: [90, 10], every_ms: 500}), it.thin([1, 9, 2, null, 3, 4], 3), it.thin([1, null], 5)])""")
+    assert lines == [[None, 20, 20, 20], [None, None], [None, 0], [9, 2, 4], [1, None]], lines
+
+
+def test_many_sessions(world):
+    """However many there are, the page has fifty of them, and turns pages; PAGE_SESSIONS says how many."""
+    page, number, many = world.browser, int(os.environ.get("PAGE_SESSIONS", "1200")), HERE / "many.py"
+    directory, server_port = Path(tempfile.mkdtemp(dir=world.base)), stage.free_port()
+    crowd = []
+    try:
+        crowd.append(stage.Helper(many, "server", server_port))
+        pgdrain = stage.Pgdrain(SimpleNamespace(port=server_port), directory / "pgdrain", MANY)
+        crowd += [pgdrain, stage.Helper(many, "clients", pgdrain.port, number)]
+        page.open("about:blank")
+        page.open(f"{pgdrain.url}/")
+        page.sees(f"Sessions ({number:,})", css=".sessions", patience=60)
+        page.unfold(".sessions")
+        page.sees("worker 0", f"1 to 50 of {number:,}", css=".sessions", patience=60)
+        rows = "return document.querySelectorAll('.session').length"
+        assert page.run(rows) == 50
+        page.click("Next", ".sessions")
+        page.sees(f"51 to 100 of {number:,}", css=".sessions")
+        assert page.run(rows) == 50
+        page.click("Before", ".sessions")
+        page.sees(f"1 to 50 of {number:,}", css=".sessions")
+        page.type("#by-application", "worker 77" + ENTER)
+        page.sees("worker 77", css=".sessions")
+        until("one is left", lambda: page.run(rows) == 1)
+        assert page.run("return document.querySelectorAll('*').length") < 1500
+        if os.environ.get("PAGE_SESSIONS"):
+            print("longest stall of the page, longest answer, in ms:", page.run(STALLS, 10_000), flush=True)
+    finally:
+        page.open("about:blank")
+        page.logged("browser")
+        page.logged("performance")
+        for it in reversed(crowd):
+            it.stop()
+
+
+# Nobody here has to prove who he is, and all come at once.
+MANY = """
+[limits]
+connections = 20000
+accepts_per_second = 100000
+"""
+
+# How long the page was not ready for a person, and how long answers took, in so many milliseconds.
+STALLS = """
+    const ends = performance.now() + arguments[0];
+    return new Promise((done) => {
+        let [last, stall] = [performance.now(), 0];
+        const tick = () => {
+            const now = performance.now();
+            stall = Math.max(stall, now - last);
+            last = now;
+            if (now < ends) setTimeout(tick, 5);
+            else done([stall, ...performance.getEntriesByType('resource').filter((it) => it.name.includes('/v1/') && !it.name.includes('events'))
+                .map((it) => [it.duration, it.name.split('/').pop()]).sort((a, b) => b[0] - a[0]).slice(0, 3)]);
+        };
+        tick();
+    });"""
 
 
 def picture(world):

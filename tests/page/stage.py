@@ -144,6 +144,21 @@ class Load:
         places.stop(self.process)
 
 
+class Helper:
+    """One of our scripts, once it has said that it is ready."""
+
+    def __init__(self, script, *arguments):
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", sys.executable, str(script), *map(str, arguments)],
+                                        text=True, stdout=subprocess.PIPE)
+        said = self.process.stdout.readline().strip()
+        if said != "ready":
+            raise AssertionError(f"{script}: {said!r}")
+
+    def stop(self):
+        places.stop(self.process)
+        self.process.stdout.close()
+
+
 class Client:
     """A psql that is told what to do line by line, and so may sit in a transaction."""
 
