@@ -14,7 +14,7 @@ use super::types::{
     Precheck, PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand, WindowOrder,
     WindowTaken, WindowView, WindowViews,
 };
-use super::types::{PaceView, Statements};
+use super::types::{PaceView, RunningStatements};
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -277,11 +277,11 @@ pub trait Api: Surface + Send + Sync + 'static {
     ) -> impl Future<Output = Result<GoNoGo, ApiError>> + Send;
 
     /// What sessions with these process ids run.
-    fn statements(
+    fn running(
         &self,
         database: String,
         pids: Vec<i32>,
-    ) -> impl Future<Output = Result<Statements, ApiError>> + Send;
+    ) -> impl Future<Output = Result<RunningStatements, ApiError>> + Send;
 
     /// The last minutes of a database.
     fn pace(&self, database: String) -> impl Future<Output = Result<PaceView, ApiError>> + Send;

@@ -56,7 +56,7 @@ POST /v1/sessions/{id}/abort operator local
 GET / nobody local
 GET /dashboard/{file} nobody local
 GET /v1/databases/{db}/pace viewer local
-GET /v1/databases/{db}/statements viewer local
+GET /v1/databases/{db}/running viewer local
 ";
 
 /// What may be done on this machine by default.

@@ -54,7 +54,7 @@ pub(super) enum Endpoint {
     Page,
     PageFile,
     Pace,
-    Statements,
+    Running,
 }
 
 /// A row of the table.
@@ -397,8 +397,8 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     route(
         Method::GET,
-        "/v1/databases/{db}/statements",
-        Endpoint::Statements,
+        "/v1/databases/{db}/running",
+        Endpoint::Running,
         LOOK,
         SMALL,
     ),

@@ -296,11 +296,11 @@ where
             let pace = api.pace(one(found.parameter)?).await?;
             Ok(json(StatusCode::OK, &pace))
         }
-        Endpoint::Statements => {
+        Endpoint::Running => {
             let [pids] = query.only(["pids"])?;
             let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
-            let statements = api.statements(one(found.parameter)?, pids).await?;
-            Ok(json(StatusCode::OK, &statements))
+            let running = api.running(one(found.parameter)?, pids).await?;
+            Ok(json(StatusCode::OK, &running))
         }
         Endpoint::AcknowledgeMigration => {
             let request = match body.is_empty() {

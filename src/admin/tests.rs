@@ -16,7 +16,7 @@ use super::types::{
     ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand,
     WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
-use super::types::{PaceView, Statements};
+use super::types::{PaceView, RunningStatements};
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
 use crate::runner::account::Account;
@@ -178,8 +178,12 @@ impl Api for Fake {
         Ok(CapResult { database, cap })
     }
 
-    async fn statements(&self, _database: String, pids: Vec<i32>) -> Result<Statements, ApiError> {
-        Err(ApiError::unavailable("no_statements", format!("{pids:?}")))
+    async fn running(
+        &self,
+        _database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        Err(ApiError::unavailable("not_known", format!("{pids:?}")))
     }
 
     async fn pace(&self, database: String) -> Result<PaceView, ApiError> {

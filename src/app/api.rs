@@ -14,7 +14,7 @@ use crate::admin::types::{
     PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand, WindowOrder, WindowTaken,
     WindowView, WindowViews,
 };
-use crate::admin::types::{PaceView, Statements};
+use crate::admin::types::{PaceView, RunningStatements};
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
@@ -244,8 +244,12 @@ impl Api for AppApi {
         self.set_cap(&database, request, &caller).await
     }
 
-    async fn statements(&self, database: String, pids: Vec<i32>) -> Result<Statements, ApiError> {
-        self.app.statements(&database, &pids).await
+    async fn running(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        self.app.running(&database, &pids).await
     }
 
     async fn pace(&self, database: String) -> Result<PaceView, ApiError> {

@@ -62,7 +62,7 @@ export async function lookAtStatements(name, pids) {
   const known = pids.filter((pid) => Number.isInteger(pid));
   if (!known.length) return;
   try {
-    const answer = await get(of(name, `statements?pids=${known.slice(0, 200).join(',')}`));
+    const answer = await get(of(name, `running?pids=${known.slice(0, 200).join(',')}`));
     if (statements.size > 1000) statements = new Map();
     for (const it of answer.statements) statements.set(it.pid, it);
     changed();

@@ -14,8 +14,8 @@ mod mode;
 mod pace;
 mod precheck;
 mod read_only;
+mod running;
 mod session;
-mod statement;
 mod window;
 
 use jiff::Timestamp;
@@ -35,10 +35,10 @@ pub use mode::{
 pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
+pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
-pub use statement::{PIDS_MAX, StatementView, Statements};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::App;
 use crate::admin::ApiError;
-use crate::admin::types::{StatementView, Statements};
+use crate::admin::types::{RunningStatement, RunningStatements};
 use crate::drain::with_causes;
 
 impl App {
@@ -12,13 +12,13 @@ impl App {
     ///
     /// # Errors
     /// 503 when the server cannot be asked, or its process ids are not those that we know.
-    pub(super) async fn statements(
+    pub(super) async fn running(
         &self,
         database: &str,
         pids: &[i32],
-    ) -> Result<Statements, ApiError> {
+    ) -> Result<RunningStatements, ApiError> {
         let control = self.controller.control(database);
-        let unknown = |why| ApiError::unavailable("no_statements", why);
+        let unknown = |why| ApiError::unavailable("not_known", why);
         let ran = control.statements(database, pids).await;
         let (endpoint, ran) = ran.map_err(|error| unknown(format!("{}.", with_causes(&error))))?;
         if control.is_pooled() {
@@ -29,10 +29,10 @@ impl App {
         let sessions = self.sessions.of(database);
         let elsewhere = sessions.iter().filter(|it| it.route.endpoint != endpoint);
         let elsewhere: BTreeSet<i32> = elsewhere.filter_map(|it| it.pid()).collect();
-        let mut statements: Vec<StatementView> = ran
+        let mut statements: Vec<RunningStatement> = ran
             .into_iter()
             .filter(|it| !elsewhere.contains(&it.pid))
-            .map(|it| StatementView {
+            .map(|it| RunningStatement {
                 pid: it.pid,
                 text: it.text,
                 cut: it.cut,
@@ -42,6 +42,6 @@ impl App {
             })
             .collect();
         statements.sort_by_key(|it| it.pid);
-        Ok(Statements { statements })
+        Ok(RunningStatements { statements })
     }
 }
