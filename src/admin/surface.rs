@@ -2,7 +2,8 @@
 
 use std::future::Future;
 
-use super::api::{ApiError, Caller};
+use super::api::ApiError;
+use super::caller::Caller;
 use super::types::{Action, ActionRequest, SessionActed};
 
 /// A part of [`super::Api`], with its promises.

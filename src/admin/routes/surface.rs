@@ -6,7 +6,8 @@ use std::str::FromStr;
 use hyper::StatusCode;
 
 use super::{Query, Reply, json, parse};
-use crate::admin::api::{Api, ApiError, Caller, Databases};
+use crate::admin::api::{Api, ApiError, Databases};
+use crate::admin::caller::Caller;
 use crate::admin::types::{Action, ActionRequest, SessionsQuery};
 
 /// The longest page, and how long one is if nothing is said: a page is made and sent as a whole.
