@@ -30,6 +30,7 @@ POST /v1/databases/{db}/migrations/backups/prune migrator token
 POST /v1/databases/{db}/migrations/restore migrator token
 POST /v1/databases/{db}/migrations/repair migrator token
 POST /v1/databases/{db}/migrations/verify viewer local
+POST /v1/databases/{db}/migrations/drift migrator token
 GET /v1/databases/{db}/migrations/objects viewer local
 POST /v1/databases/{db}/migrations/objects/replay migrator token
 POST /v1/databases/{db}/migrations/unwatch migrator token
@@ -57,6 +58,8 @@ GET / nobody local
 GET /dashboard/{file} nobody local
 GET /v1/databases/{db}/pace viewer local
 GET /v1/databases/{db}/running viewer local
+GET /v1/databases/{db}/statements viewer local
+PUT /v1/databases/{db}/statements operator local
 ";
 
 /// What may be done on this machine by default.

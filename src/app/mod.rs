@@ -14,6 +14,7 @@ mod pace;
 mod precheck;
 mod running;
 mod signals;
+mod statements;
 mod surface;
 mod traffic;
 mod windows;

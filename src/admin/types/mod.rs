@@ -16,6 +16,7 @@ mod precheck;
 mod read_only;
 mod running;
 mod session;
+mod statements;
 mod window;
 
 use jiff::Timestamp;
@@ -39,6 +40,7 @@ pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
+pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,
