@@ -49,11 +49,15 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    Statements,
+    MeasureStatements,
     CancelSession,
     TerminateSession,
     AbortSession,
-    Statements,
-    MeasureStatements,
+    Page,
+    PageFile,
+    Pace,
+    Running,
 }
 
 /// A row of the table.
@@ -366,6 +370,20 @@ pub(super) const ROUTES: &[Route] = &[
         SMALL,
     ),
     route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
+        HOLD,
+        SMALL,
+    ),
+    route(
         Method::POST,
         "/v1/sessions/{id}/cancel",
         Endpoint::CancelSession,
@@ -386,18 +404,26 @@ pub(super) const ROUTES: &[Route] = &[
         HOLD,
         SMALL,
     ),
+    route(Method::GET, "/", Endpoint::Page, NOTHING, SMALL),
     route(
         Method::GET,
-        "/v1/databases/{db}/statements",
-        Endpoint::Statements,
+        "/dashboard/{file}",
+        Endpoint::PageFile,
+        NOTHING,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/pace",
+        Endpoint::Pace,
         LOOK,
         SMALL,
     ),
     route(
-        Method::PUT,
-        "/v1/databases/{db}/statements",
-        Endpoint::MeasureStatements,
-        HOLD,
+        Method::GET,
+        "/v1/databases/{db}/running",
+        Endpoint::Running,
+        LOOK,
         SMALL,
     ),
 ];
@@ -480,8 +506,12 @@ mod tests {
             found("/v1/databases/a%2Fb%20c%C3%A9/sessions"),
             sessions("a/b cé")
         );
+        assert_eq!(found("/"), Ok((Endpoint::Page, String::new())));
         for path in [
-            "/",
+            "",
+            "//",
+            "/dashboard/",
+            "/dashboard/../app.js",
             "/healthz/",
             "/v1",
             "/v1/databases//sessions",

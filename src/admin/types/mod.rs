@@ -11,8 +11,10 @@ mod events;
 mod gates;
 mod migration;
 mod mode;
+mod pace;
 mod precheck;
 mod read_only;
+mod running;
 mod session;
 mod statements;
 mod window;
@@ -31,8 +33,10 @@ pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, M
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
+pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
