@@ -42,6 +42,7 @@ pub(super) fn runner(
         validate: migrate.validate,
         thresholds: migrate.thresholds,
         triggers: migrate.triggers,
+        measures: migrate.measures,
         state_dir: Some(state_dir),
         log: migrate.log,
         hooks: migrate.hooks,

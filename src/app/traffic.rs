@@ -10,8 +10,10 @@ use crate::config::{Scope, Shared, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::HoldSpec;
+use crate::metrics::statements::Measured;
 use crate::runner::types::StepTraffic;
 use crate::runner::{self, Felt, Finish, Grant, Traffic, WindowStage};
+use crate::session::registry::Activity;
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
 use crate::window::{Controller, Granted, HoldRequest, Refused, Steering, Target, WindowRequest};
@@ -142,6 +144,24 @@ impl Traffic for Windows {
 
     fn transactions(&self, database: &str) -> Option<u64> {
         Some(self.controller.sessions().totals(database).transactions)
+    }
+
+    fn measure(&self, database: &str, lasting: Duration, one_in: u32) {
+        let gate = self.controller.gates().of(database);
+        gate.measure(lasting, one_in);
+    }
+
+    fn measured(&self, database: &str) -> Option<Measured> {
+        let gate = self.controller.gates().find(database)?;
+        gate.is_measured().then(|| gate.statements().measured())
+    }
+
+    fn longest_statement(&self, database: &str) -> Option<Duration> {
+        let sessions = self.controller.sessions().of(database);
+        let busy = sessions.iter();
+        let busy = busy.filter(|it| it.activity() == Activity::Active && it.window.is_none());
+        let ages = busy.filter_map(|it| it.statement_age());
+        Some(ages.max().unwrap_or_default())
     }
 
     fn felt(&self, grant: &Grant) -> Option<Felt> {

@@ -175,6 +175,10 @@ struct Run {
     /// For how long figures are held against migrate.triggers after it, such as 30m; at most 48h.
     #[arg(long, value_name = "TIME")]
     watch: Option<HumanDuration>,
+    /// How long what clients feel is measured before it, such as 5m, to be compared with the time after; as
+    /// configured if it is not said.
+    #[arg(long, value_name = "TIME")]
+    measure: Option<HumanDuration>,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -216,6 +220,7 @@ impl Run {
             reason: self.reason,
             by: Some(operator()),
             watch: self.watch,
+            measure: self.measure,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

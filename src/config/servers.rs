@@ -198,7 +198,7 @@ impl Check<'_> {
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
-            triggers: migrate.triggers.unwrap_or_default(),
+            triggers: self.triggers(migrate.triggers),
             measures: self.measures(migrate.measures),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, SaveObjects, Thresholds, Trigger,
-    Validate,
+    Approvals, Backup, Hook, Measures, Notify, Preflight, Retry, RunLog, SaveObjects, Thresholds,
+    Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -54,6 +54,8 @@ pub struct Options {
     pub thresholds: Thresholds,
     /// What is watched for after a run.
     pub triggers: Vec<Trigger>,
+    /// How statements are measured around a run.
+    pub measures: Measures,
     /// Where watches are kept over restarts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
@@ -84,6 +86,7 @@ impl Default for Options {
             validate: Validate::default(),
             thresholds: Thresholds::default(),
             triggers: Vec::new(),
+            measures: Measures::default(),
             state_dir: None,
             log: RunLog::default(),
             hooks: Vec::new(),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
@@ -84,6 +85,9 @@ pub struct Report {
     /// How the database was before the first file, for the watch that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// What clients felt while files ran, against how it was before; none where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 impl Report {
@@ -126,6 +130,7 @@ impl Report {
             rehearsal: None,
             breaches: Vec::new(),
             baseline: None,
+            comparison: None,
         }
     }
 }

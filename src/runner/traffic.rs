@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::types::StepTraffic;
 use crate::config::{AskedLadder, Bypass};
+use crate::metrics::statements::Measured;
 
 /// Opens and ends windows.
 pub trait Traffic: Send + Sync + 'static {
@@ -21,6 +22,21 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// How many transactions of a database have ended since the proxy began; `None` if nobody knows.
     fn transactions(&self, _database: &str) -> Option<u64> {
+        None
+    }
+
+    /// Measures the statements of a database from now on, for at least this long, those of one in so many
+    /// transactions.
+    fn measure(&self, _database: &str, _lasting: Duration, _one_in: u32) {}
+
+    /// What was measured of the statements of a database; `None` if nobody measures.
+    fn measured(&self, _database: &str) -> Option<Measured> {
+        None
+    }
+
+    /// How long the statement has run that runs longest in a database, of those that came through the
+    /// proxy; `None` if nobody knows.
+    fn longest_statement(&self, _database: &str) -> Option<Duration> {
         None
     }
 

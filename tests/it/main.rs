@@ -30,6 +30,7 @@ mod bypass_sessions;
 mod cancel_bounds;
 mod changed_results;
 mod changed_results_deaths;
+mod clients_compared;
 mod cluster_is_thrown_away;
 mod command_line;
 mod commands_alone;

@@ -92,6 +92,7 @@ pub(super) async fn migrate(
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
         watch: None,
+        measure: None,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

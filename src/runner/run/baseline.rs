@@ -34,7 +34,8 @@ impl<T: Traffic> Job<T> {
         }
         let measures = &self.options.measures;
         let database = &self.run.database;
-        self.traffic.measure(database, before + RUN, measures.one_in);
+        self.traffic
+            .measure(database, before + RUN, measures.one_in);
         Some(Instant::now())
     }
 

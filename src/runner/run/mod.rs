@@ -9,6 +9,7 @@
 //! ```
 
 mod backup;
+mod baseline;
 mod go;
 mod hooks;
 mod prepare;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use self::window::Window;
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
@@ -73,6 +75,7 @@ struct Findings {
     stay: Option<String>,
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
+    comparison: Option<Comparison>,
 }
 
 /// How a run ends.
@@ -83,9 +86,11 @@ impl<T: Traffic> Job<T> {
     pub(super) async fn perform(self) -> Report {
         let mut findings = Findings::default();
         let stop = self.run.stop();
+        let measuring = self.begin_measuring();
         match self.prepare(&stop, &mut findings).await {
             Ok((executor, plan)) => {
-                let (end, ledger) = self.execute(executor, &plan, &stop, &mut findings).await;
+                let done = self.execute(executor, &plan, measuring, &stop, &mut findings);
+                let (end, ledger) = done.await;
                 self.hooks_on_failure(end, &mut findings).await;
                 let report = self.report(end, findings);
                 self.close_books(ledger, &report).await;
@@ -103,14 +108,16 @@ impl<T: Traffic> Job<T> {
         &self,
         mut executor: Executor<'_>,
         plan: &Plan,
+        measuring: Option<Instant>,
         stop: &Stop,
         findings: &mut Findings,
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
-        if self.request.watch.is_some() {
-            let client = &executor.ledger().session().client;
-            findings.baseline = Some(Baseline::take(client).await);
+        let client = &executor.ledger().session().client;
+        let baseline = self.take_baseline(client, measuring, stop, findings);
+        if let Err(end) = baseline.await {
+            return (end, executor.into_ledger().await);
         }
         let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
@@ -160,6 +167,7 @@ impl<T: Traffic> Job<T> {
         }
         end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
+        self.compare(findings);
         end = self.hold_against_thresholds(end, findings);
         (end, executor.into_ledger().await)
     }
@@ -298,6 +306,7 @@ impl<T: Traffic> Job<T> {
             stay: _,
             breaches,
             baseline,
+            comparison,
         } = findings;
         Report {
             finished_at,
@@ -316,6 +325,7 @@ impl<T: Traffic> Job<T> {
             approvals,
             breaches,
             baseline,
+            comparison,
             ..Report::unexpected(&self.run, &self.request)
         }
     }
