@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::canary::Canaries;
 use crate::config::{Scope, Shared, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::HoldSpec;
 use crate::metrics::statements::Measured;
 use crate::runner::types::StepTraffic;
-use crate::runner::{self, Felt, Finish, Grant, Traffic, WindowStage};
+use crate::runner::{self, CanaryDoor, Felt, Finish, Grant, Traffic, WindowStage};
 use crate::session::registry::Activity;
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
@@ -21,21 +22,34 @@ use crate::window::{Controller, Granted, HoldRequest, Refused, Steering, Target,
 /// The runner's way to a window.
 #[derive(Debug)]
 pub(super) struct Windows {
-    controller: Arc<Controller>,
+    pub(super) controller: Arc<Controller>,
     config: Arc<Shared>,
     tasks: Tasks,
+    pub(super) canaries: Canaries,
     /// Windows that are lent, by their names.
     lent: Mutex<BTreeMap<String, Granted>>,
 }
 
 impl Windows {
-    pub(super) fn new(controller: Arc<Controller>, config: Arc<Shared>, tasks: Tasks) -> Windows {
+    pub(super) fn new(
+        controller: Arc<Controller>,
+        config: Arc<Shared>,
+        tasks: Tasks,
+        canaries: Canaries,
+    ) -> Windows {
         Windows {
             controller,
             config,
             tasks,
+            canaries,
             lent: Mutex::default(),
         }
+    }
+
+    /// The database of a window that is lent.
+    pub(super) fn database_of(&self, grant: &Grant) -> Option<String> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.get(&grant.id).map(|window| window.database.clone())
     }
 
     fn request(&self, asked: &runner::WindowRequest) -> WindowRequest {
@@ -172,6 +186,18 @@ impl Traffic for Windows {
             held: held as u64,
             longest_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    async fn begin_canary(
+        &self,
+        grant: &Grant,
+        scope: Option<Scope>,
+    ) -> Result<CanaryDoor, String> {
+        self.let_canary_in(grant, scope)
+    }
+
+    async fn end_canary(&self, grant: &Grant) -> bool {
+        self.put_canary_out(grant).await
     }
 
     async fn hold(&self, database: &str, why: &str) -> Result<(), String> {

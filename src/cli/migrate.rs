@@ -25,7 +25,7 @@ use super::repair::Repairing;
 use super::timing::TimingArguments;
 use super::verify::Verifying;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
-use crate::config::HumanDuration;
+use crate::config::{HumanDuration, Scope, typed_scope};
 use crate::runner::aftermath::WatchView;
 use crate::runner::source::{self, Format, PostedFile};
 use crate::runner::types::{
@@ -179,6 +179,10 @@ struct Run {
     /// configured if it is not said.
     #[arg(long, value_name = "TIME")]
     measure: Option<HumanDuration>,
+    /// Whose new connections are let in before everybody's: application=NAME, user=NAME, client=CIDR, or
+    /// several of them, parted by commas.
+    #[arg(long, value_name = "SCOPE", value_parser = typed_scope)]
+    canary: Option<Scope>,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -221,6 +225,7 @@ impl Run {
             by: Some(operator()),
             watch: self.watch,
             measure: self.measure,
+            canary: self.canary,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

@@ -200,6 +200,7 @@ impl Check<'_> {
             thresholds: self.thresholds(&migrate.thresholds),
             triggers: self.triggers(migrate.triggers),
             measures: self.measures(migrate.measures),
+            canary: self.canary(migrate.canary),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),

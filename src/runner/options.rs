@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Hook, Measures, Notify, Preflight, Retry, RunLog, SaveObjects, Thresholds,
-    Trigger, Validate,
+    Approvals, Backup, Canary, Hook, Measures, Notify, Preflight, Retry, RunLog, SaveObjects,
+    Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -56,6 +56,8 @@ pub struct Options {
     pub triggers: Vec<Trigger>,
     /// How statements are measured around a run.
     pub measures: Measures,
+    /// What is tried before traffic is let in again.
+    pub canary: Canary,
     /// Where watches are kept over restarts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
@@ -87,6 +89,7 @@ impl Default for Options {
             thresholds: Thresholds::default(),
             triggers: Vec::new(),
             measures: Measures::default(),
+            canary: Canary::default(),
             state_dir: None,
             log: RunLog::default(),
             hooks: Vec::new(),

@@ -18,7 +18,7 @@ use super::split::Statement;
 use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
 use super::watcher::{Breach, Watched};
-use crate::config::HookPhase;
+use crate::config::{HookPhase, Scope};
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,22 @@ pub struct Report {
     /// What clients felt while files ran, against how it was before; none where nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// What came of the canary, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryReport>,
+}
+
+/// What came of a canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryReport {
+    /// Who was let in; none where only the command was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How long it lasted.
+    pub lasted_ms: u64,
 }
 
 impl Report {
@@ -131,6 +147,7 @@ impl Report {
             breaches: Vec::new(),
             baseline: None,
             comparison: None,
+            canary: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::types::StepTraffic;
-use crate::config::{AskedLadder, Bypass};
+use crate::config::{AskedLadder, Bypass, Scope, Secret};
 use crate::metrics::statements::Measured;
 
 /// Opens and ends windows.
@@ -43,6 +43,24 @@ pub trait Traffic: Send + Sync + 'static {
     /// What clients feel of a window now; `None` if nobody can tell.
     fn felt(&self, _grant: &Grant) -> Option<Felt> {
         None
+    }
+
+    /// Lets one scope into the database of a window that still holds everybody else, and whoever shows the
+    /// key that it gives back.
+    ///
+    /// # Errors
+    /// When nobody can be let in, in a sentence.
+    fn begin_canary(
+        &self,
+        _grant: &Grant,
+        _scope: Option<Scope>,
+    ) -> impl Future<Output = Result<CanaryDoor, String>> + Send {
+        async { Err("nobody can be let in here".to_owned()) }
+    }
+
+    /// Ends the connections of a canary; false when one of them would not end.
+    fn end_canary(&self, _grant: &Grant) -> impl Future<Output = bool> + Send {
+        async { true }
     }
 
     /// Holds the traffic of a database until somebody has looked.
@@ -115,6 +133,15 @@ pub struct Grant {
     pub lost: watch::Receiver<Option<String>>,
     /// What the drain has to say, for the report.
     pub report: serde_json::Value,
+}
+
+/// Where the commands of a canary come in.
+#[derive(Debug)]
+pub struct CanaryDoor {
+    /// What libpq calls `PGHOST` and `PGPORT`.
+    pub address: (String, u16),
+    /// What it calls `PGOPTIONS`: with it a connection passes the closed gate.
+    pub options: Secret,
 }
 
 /// What clients feel of a window.

@@ -27,6 +27,7 @@ mod backup_made;
 mod backup_restored;
 mod boundary_model;
 mod bypass_sessions;
+mod canary;
 mod cancel_bounds;
 mod changed_results;
 mod changed_results_deaths;

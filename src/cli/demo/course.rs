@@ -93,6 +93,7 @@ pub(super) async fn migrate(
         by: Some(arguments::operator()),
         watch: None,
         measure: None,
+        canary: None,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

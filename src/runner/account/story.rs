@@ -52,6 +52,7 @@ pub(super) fn sections(account: &Account) -> Vec<Section> {
             felt(report),
         ]);
         sections.extend([checks(report), kept(report)]);
+        sections.extend(canary(report));
     }
     sections.extend(compared(account, report.as_ref()));
     for (key, title) in [("hooks", "Hooks"), ("approvals", "Approvals")] {
@@ -253,6 +254,23 @@ fn kept(report: &Report) -> Section {
         title: "Backup and restore point",
         body: vec![Body::List(lines)],
     }
+}
+
+/// What came of the canary; nothing without one.
+fn canary(report: &Report) -> Option<Section> {
+    let canary = report.canary.as_ref()?;
+    let who = match &canary.scope {
+        Some(scope) => format!("{scope} was let in before all others"),
+        None => "only its command was let in before all others".to_owned(),
+    };
+    let ended = match &canary.failure {
+        None => format!("it went well for {}", milliseconds(canary.lasted_ms)),
+        Some(failure) => failure.clone(),
+    };
+    Some(Section {
+        title: "Canary",
+        body: vec![Body::List(vec![who, ended])],
+    })
 }
 
 /// Whatever a list of the report holds, key by key.

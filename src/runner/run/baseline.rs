@@ -43,11 +43,10 @@ impl<T: Traffic> Job<T> {
     pub(super) async fn take_baseline(
         &self,
         client: &Client,
-        measuring: Option<Instant>,
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<(), End> {
-        if let Some(since) = measuring {
+        if let Some(since) = findings.measuring {
             let until = since + self.measured_before();
             let left = until.saturating_duration_since(Instant::now());
             if !left.is_zero() {

@@ -10,6 +10,7 @@
 
 mod backup;
 mod baseline;
+mod canary;
 mod go;
 mod hooks;
 mod prepare;
@@ -35,7 +36,9 @@ use super::options::Options;
 use super::plan::{Plan, Step};
 use super::preflight::Check;
 use super::record::Run;
-use super::report::{Failure, FileOutcome, FileReport, HookReport, Report, WindowReport};
+use super::report::{
+    CanaryReport, Failure, FileOutcome, FileReport, HookReport, Report, WindowReport,
+};
 use super::script::TxMode;
 use super::source::Reading;
 use super::stop::{Stop, StopReason};
@@ -76,6 +79,9 @@ struct Findings {
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
     comparison: Option<Comparison>,
+    canary: Option<CanaryReport>,
+    /// Since when statements are measured for this run.
+    measuring: Option<Instant>,
 }
 
 /// How a run ends.
@@ -86,11 +92,9 @@ impl<T: Traffic> Job<T> {
     pub(super) async fn perform(self) -> Report {
         let mut findings = Findings::default();
         let stop = self.run.stop();
-        let measuring = self.begin_measuring();
         match self.prepare(&stop, &mut findings).await {
             Ok((executor, plan)) => {
-                let done = self.execute(executor, &plan, measuring, &stop, &mut findings);
-                let (end, ledger) = done.await;
+                let (end, ledger) = self.execute(executor, &plan, &stop, &mut findings).await;
                 self.hooks_on_failure(end, &mut findings).await;
                 let report = self.report(end, findings);
                 self.close_books(ledger, &report).await;
@@ -108,14 +112,13 @@ impl<T: Traffic> Job<T> {
         &self,
         mut executor: Executor<'_>,
         plan: &Plan,
-        measuring: Option<Instant>,
         stop: &Stop,
         findings: &mut Findings,
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
         let client = &executor.ledger().session().client;
-        let baseline = self.take_baseline(client, measuring, stop, findings);
+        let baseline = self.take_baseline(client, stop, findings);
         if let Err(end) = baseline.await {
             return (end, executor.into_ledger().await);
         }
@@ -165,6 +168,7 @@ impl<T: Traffic> Job<T> {
             let after = self.hooks_within(phase, stop, window.as_ref(), findings);
             end = after.await.err().unwrap_or(end);
         }
+        end = self.canary(end, window.as_ref(), stop, findings).await;
         end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
         self.compare(findings);
@@ -307,6 +311,8 @@ impl<T: Traffic> Job<T> {
             breaches,
             baseline,
             comparison,
+            canary,
+            measuring: _,
         } = findings;
         Report {
             finished_at,
@@ -326,6 +332,7 @@ impl<T: Traffic> Job<T> {
             breaches,
             baseline,
             comparison,
+            canary,
             ..Report::unexpected(&self.run, &self.request)
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, words};
+use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, Scope, words};
 use crate::runner::aftermath;
 use crate::runner::source::{Format, PostedFile};
 use crate::runner::timing::When;
@@ -153,6 +153,9 @@ pub struct MigrationRequest {
     /// not said.
     #[serde(default)]
     pub measure: Option<HumanDuration>,
+    /// Whose new connections are let in before everybody's; as configured if it is not said.
+    #[serde(default)]
+    pub canary: Option<Scope>,
 }
 
 /// The longest timeout that Postgres takes: 24 days.
@@ -183,6 +186,9 @@ impl MigrationRequest {
         }
         if self.measure.is_some_and(|it| it.0 > aftermath::LONGEST) {
             faults.push("measure must be at most 48h".to_owned());
+        }
+        if self.canary.as_ref().is_some_and(Scope::is_whole) {
+            faults.push("canary names nobody".to_owned());
         }
         let reason = self.reason.as_deref().map(str::trim).unwrap_or_default();
         if self.force && reason.is_empty() {
