@@ -19,6 +19,7 @@ use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -175,6 +176,13 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: VerifyRequest,
     ) -> impl Future<Output = Result<VerifyReport, ApiError>> + Send;
+
+    /// Whether the schema is what the last run left; accepts it if asked to.
+    fn migration_drift(
+        &self,
+        database: String,
+        request: DriftRequest,
+    ) -> impl Future<Output = Result<DriftReport, ApiError>> + Send;
 
     /// The views, policies, grants ... that were saved before a run.
     fn saved_objects(

@@ -30,6 +30,7 @@ POST /v1/databases/{db}/migrations/backups/prune migrator token
 POST /v1/databases/{db}/migrations/restore migrator token
 POST /v1/databases/{db}/migrations/repair migrator token
 POST /v1/databases/{db}/migrations/verify viewer local
+POST /v1/databases/{db}/migrations/drift migrator token
 GET /v1/databases/{db}/migrations/objects viewer local
 POST /v1/databases/{db}/migrations/objects/replay migrator token
 POST /v1/databases/{db}/migrations/unwatch migrator token

@@ -28,6 +28,7 @@ pub(super) enum Endpoint {
     RestoreBackup,
     RepairMigration,
     VerifyMigration,
+    MigrationDrift,
     SavedObjects,
     ReplayObjects,
     MigrationReport,
@@ -213,6 +214,13 @@ pub(super) const ROUTES: &[Route] = &[
         Endpoint::VerifyMigration,
         LOOK,
         FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/drift",
+        Endpoint::MigrationDrift,
+        MIGRATE,
+        SMALL,
     ),
     route(
         Method::GET,

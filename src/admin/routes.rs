@@ -206,6 +206,11 @@ where
             let report = api.verify_migration(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
+        Endpoint::MigrationDrift => {
+            let database = one(found.parameter)?;
+            let report = api.migration_drift(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
         Endpoint::SavedObjects => {
             let [run] = query.only(["run"])?;
             let run = run.ok_or_else(|| ApiError::bad_request("Say which run: ?run=RUN."))?;

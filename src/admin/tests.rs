@@ -23,6 +23,7 @@ use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -280,6 +281,14 @@ impl Api for Fake {
         request: VerifyRequest,
     ) -> Result<VerifyReport, ApiError> {
         Err(ApiError::not_found(request.history.unwrap_or_default()))
+    }
+
+    async fn migration_drift(
+        &self,
+        _database: String,
+        request: DriftRequest,
+    ) -> Result<DriftReport, ApiError> {
+        Err(ApiError::not_found(request.reason.unwrap_or_default()))
     }
 
     async fn saved_objects(&self, _db: String, run: String) -> Result<SavedObjects, ApiError> {

@@ -26,6 +26,7 @@ use crate::runner::approvals::{
     Approval, ApprovalError, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftError, DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -333,6 +334,23 @@ impl Api for AppApi {
     ) -> Result<VerifyReport, ApiError> {
         let report = self.app.runner.verify(&database, &request).await;
         report.map_err(unanswered)
+    }
+
+    async fn migration_drift(
+        &self,
+        database: String,
+        request: DriftRequest,
+    ) -> Result<DriftReport, ApiError> {
+        self.app.may_migrate()?;
+        let report = self.app.runner.drift(&database, &request).await;
+        report.map_err(|error| {
+            let text = format!("{error}.");
+            match error {
+                DriftError::Invalid(_) => ApiError::bad_request(text),
+                DriftError::Busy(_) => ApiError::conflict("busy", text),
+                DriftError::History(_) => ApiError::unavailable("no_history", text),
+            }
+        })
     }
 
     async fn saved_objects(&self, database: String, run: String) -> Result<SavedObjects, ApiError> {

@@ -13,6 +13,7 @@ mod control;
 pub mod demo;
 mod describe;
 mod drain;
+mod drift;
 mod exit;
 mod follow;
 mod manual;

@@ -18,6 +18,7 @@ mod measures;
 mod passfile;
 mod permission;
 pub mod pgbouncer;
+mod postflight;
 mod preflight;
 mod problem;
 mod quantity;
@@ -50,6 +51,7 @@ pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use measures::Measures;
 pub use permission::{AdminRole, Permission};
+pub use postflight::{Fingerprints, Postflight, Reports};
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
@@ -70,7 +72,7 @@ pub use users::Users;
 pub use validation::Validate;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, OnDrift,
     PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify,
     WhenFull,
 };

@@ -83,6 +83,8 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.preflight.drift" Restart migrate.preflight.drift;
+    "migrate.preflight.drift_ignore" Restart migrate.preflight.drift_ignore;
     "migrate.retry.tries" Restart migrate.retry.tries;
     "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
@@ -112,6 +114,10 @@ const ROWS: &[Row] = rows! {
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
+    "migrate.postflight.fingerprints" Restart migrate.postflight.fingerprints;
+    "migrate.postflight.time" Restart migrate.postflight.time;
+    "migrate.reports.dir" Restart migrate.reports.dir;
+    "migrate.reports.keep" Restart migrate.reports.keep;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -210,6 +210,8 @@ impl Check<'_> {
             retry: self.retry(&migrate.retry),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
+            postflight: self.postflight(&migrate.postflight),
+            reports: self.reports(migrate.reports),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

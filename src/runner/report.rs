@@ -91,6 +91,13 @@ pub struct Report {
     /// What came of the canary, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryReport>,
+    /// The SHA-256 of the schema that its first file found, without pgdrain's own; none if no file was
+    /// begun or it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp_before: Option<String>,
+    /// The same of the schema that it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp_after: Option<String>,
 }
 
 /// What came of a canary.
@@ -148,6 +155,8 @@ impl Report {
             baseline: None,
             comparison: None,
             canary: None,
+            fp_before: None,
+            fp_after: None,
         }
     }
 }

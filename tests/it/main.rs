@@ -113,6 +113,7 @@ mod runner_verifies;
 mod runner_watch_after;
 mod runner_watched;
 mod saved_objects;
+mod schema_drift;
 mod scopes;
 mod servers_come_and_go;
 mod socket_activation;
