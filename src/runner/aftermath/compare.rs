@@ -211,7 +211,7 @@ mod tests {
             ("select d", 50, 900, None),
         ]);
         let comparison = Comparison::new(&before, &since);
-        let slower: Vec<_> = comparison.statements.iter();
+        let slower = comparison.statements.iter();
         let slower: Vec<_> = slower
             .map(|it| (it.text.as_str(), it.slower_percent.map(f64::round)))
             .collect();
