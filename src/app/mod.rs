@@ -1,6 +1,7 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
 mod api;
+mod canary;
 mod doors;
 mod drain;
 mod events;
@@ -47,6 +48,7 @@ use crate::tasks::workers::Workers;
 use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
+use canary::Canaries;
 use doors::{AdminSocket, Doors};
 pub use handover::Start;
 use handover::{Found, Succession, Taking};
@@ -173,7 +175,9 @@ pub async fn run(
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let standbys = watch_standbys(&config, &gates, &own, &tasks);
-    let runner = migrations::runner(&controller, &config, own, &tasks, &metrics);
+    let canaries = Canaries::new(&passes);
+    let runner = (own, canaries.clone());
+    let runner = migrations::runner(&controller, &config, runner, &tasks, &metrics);
 
     let common = Common {
         tasks: tasks.clone(),
@@ -193,6 +197,7 @@ pub async fn run(
         elsewhere: Arc::clone(&controller) as _,
     };
     let doors = Doors::new(Arc::new(host), listeners, borrowed);
+    canaries.listen_on(doors.names());
     let app = Arc::new(App {
         config,
         controller,

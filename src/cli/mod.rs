@@ -171,6 +171,8 @@ mod tests {
             "man --dir man",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
+            "migrate up shop --dir migrations --measure 5m --watch 30m",
+            "migrate up shop --dir migrations --canary application=web-canary,client=10.0.0.0/8",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \
              --wait 30s --cancel 5s --terminate 5s --fence --lock-timeout 5s --statement-timeout 1h --json",
             "migrate status shop --dir migrations --json",

@@ -7,6 +7,7 @@ mod approvals;
 mod auth;
 mod backup;
 mod bare;
+mod canary;
 mod cap;
 mod file;
 mod hold;
@@ -44,6 +45,7 @@ mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use approvals::Approvals;
+pub use canary::{Canary, typed_scope};
 pub use cap::{AskedCap, BadCap};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;

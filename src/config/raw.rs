@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::address::TcpAddress;
@@ -142,11 +143,25 @@ section! {
         validate: RawValidate,
         triggers: Option<Vec<Trigger>>,
         measures: RawMeasures,
+        canary: RawCanary,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
         postflight: RawPostflight,
         reports: RawReports,
+    }
+}
+
+section! {
+    /// `[migrate.canary]`
+    RawCanary {
+        user: Option<String>,
+        application_name: Option<String>,
+        client: Option<IpNet>,
+        command: Option<String>,
+        lasting: Option<HumanDuration>,
+        timeout: Option<HumanDuration>,
+        then: Option<Then>,
     }
 }
 

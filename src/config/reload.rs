@@ -103,6 +103,11 @@ const ROWS: &[Row] = rows! {
     "migrate.triggers" Restart migrate.triggers;
     "migrate.measures.before" Restart migrate.measures.before;
     "migrate.measures.one_in" Restart migrate.measures.one_in;
+    "migrate.canary.scope" Restart migrate.canary.scope;
+    "migrate.canary.command" Restart migrate.canary.command;
+    "migrate.canary.lasting" Restart migrate.canary.lasting;
+    "migrate.canary.timeout" Restart migrate.canary.timeout;
+    "migrate.canary.then" Restart migrate.canary.then;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::address::Host;
 use super::approvals::Approvals;
+use super::canary::Canary;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::measures::Measures;
@@ -151,6 +152,8 @@ pub struct MigrateRole {
     pub triggers: Vec<Trigger>,
     /// How statements are measured around a run.
     pub measures: Measures,
+    /// What is tried before traffic is let in again.
+    pub canary: Canary,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.

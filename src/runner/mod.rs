@@ -66,7 +66,7 @@ pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
 pub use traffic::{
-    Felt, Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage,
+    CanaryDoor, Felt, Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage,
 };
 
 use crate::metrics::Metrics;

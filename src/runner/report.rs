@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::plan::Step;
@@ -17,7 +18,7 @@ use super::split::Statement;
 use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
 use super::watcher::{Breach, Watched};
-use crate::config::HookPhase;
+use crate::config::{HookPhase, Scope};
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +85,12 @@ pub struct Report {
     /// How the database was before the first file, for the watch that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// What clients felt while files ran, against how it was before; none where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    /// What came of the canary, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryReport>,
     /// The SHA-256 of the schema that its first file found, without pgdrain's own; none if no file was
     /// begun or it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +98,19 @@ pub struct Report {
     /// The same of the schema that it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp_after: Option<String>,
+}
+
+/// What came of a canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryReport {
+    /// Who was let in; none where only the command was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How long it lasted.
+    pub lasted_ms: u64,
 }
 
 impl Report {
@@ -133,6 +153,8 @@ impl Report {
             rehearsal: None,
             breaches: Vec::new(),
             baseline: None,
+            comparison: None,
+            canary: None,
             fp_before: None,
             fp_after: None,
         }

@@ -92,6 +92,8 @@ pub(super) async fn migrate(
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
         watch: None,
+        measure: None,
+        canary: None,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

@@ -9,6 +9,8 @@
 //! ```
 
 mod backup;
+mod baseline;
+mod canary;
 mod go;
 mod hooks;
 mod prepare;
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use self::schemas::Schemas;
 use self::window::Window;
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
@@ -36,7 +39,9 @@ use super::options::Options;
 use super::plan::{Plan, Step};
 use super::preflight::Check;
 use super::record::Run;
-use super::report::{Failure, FileOutcome, FileReport, HookReport, Report, WindowReport};
+use super::report::{
+    CanaryReport, Failure, FileOutcome, FileReport, HookReport, Report, WindowReport,
+};
 use super::script::TxMode;
 use super::source::Reading;
 use super::stop::{Stop, StopReason};
@@ -76,6 +81,10 @@ struct Findings {
     stay: Option<String>,
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
+    comparison: Option<Comparison>,
+    canary: Option<CanaryReport>,
+    /// Since when statements are measured for this run.
+    measuring: Option<Instant>,
     schemas: Schemas,
 }
 
@@ -116,9 +125,10 @@ impl<T: Traffic> Job<T> {
     ) -> (End, Ledger) {
         let mut window = None;
         let mut end = (RunState::Succeeded, Exit::Success);
-        if self.request.watch.is_some() {
-            let client = &executor.ledger().session().client;
-            findings.baseline = Some(Baseline::take(client).await);
+        let client = &executor.ledger().session().client;
+        let baseline = self.take_baseline(client, stop, findings);
+        if let Err(end) = baseline.await {
+            return (end, executor.into_ledger().await);
         }
         let watcher = Watcher::start(&self.connector, &self.run).await;
         for (index, step) in plan.steps.iter().enumerate() {
@@ -172,8 +182,10 @@ impl<T: Traffic> Job<T> {
             let after = self.hooks_within(phase, stop, window.as_ref(), findings);
             end = after.await.err().unwrap_or(end);
         }
+        end = self.canary(end, window.as_ref(), stop, findings).await;
         end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
+        self.compare(findings);
         end = self.hold_against_thresholds(end, findings);
         let mut ledger = executor.into_ledger().await;
         self.keep_schemas(&mut ledger, end, findings).await;
@@ -314,6 +326,9 @@ impl<T: Traffic> Job<T> {
             stay: _,
             breaches,
             baseline,
+            comparison,
+            canary,
+            measuring: _,
             schemas,
         } = findings;
         let fingerprint =
@@ -335,6 +350,8 @@ impl<T: Traffic> Job<T> {
             approvals,
             breaches,
             baseline,
+            comparison,
+            canary,
             fp_before: fingerprint(&schemas.before),
             fp_after: fingerprint(&schemas.now),
             ..Report::unexpected(&self.run, &self.request)

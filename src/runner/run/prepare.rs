@@ -29,6 +29,7 @@ impl<T: Traffic> Job<T> {
         findings: &mut Findings,
     ) -> Result<(Executor<'_>, Plan), End> {
         self.wait_for_time(stop, findings).await?;
+        findings.measuring = self.begin_measuring();
         self.run.enter(RunState::Preflight, "preflight begins");
         let phase = HookPhase::BeforePreflight;
         self.hooks_before(phase, stop, findings).await?;
