@@ -179,6 +179,12 @@ struct Run {
     /// For how long figures are held against migrate.triggers after it, such as 30m; at most 48h.
     #[arg(long, value_name = "TIME")]
     watch: Option<HumanDuration>,
+    /// If postflight is not passed, go back by the down files, in the same window.
+    #[arg(long)]
+    down_on_failure: bool,
+    /// Analyze the tables that the files touch before anything is held.
+    #[arg(long)]
+    analyze_first: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -220,6 +226,8 @@ impl Run {
             reason: self.reason,
             by: Some(operator()),
             watch: self.watch,
+            down_on_failure: self.down_on_failure,
+            analyze_first: self.analyze_first,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::address::TcpAddress;
+use super::approvals::GateUse;
+use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
-use super::postflight::Fingerprints;
+use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::runs::Trigger;
@@ -145,6 +147,7 @@ section! {
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
+        maintenance_work_mem: Option<ByteSize>,
         postflight: RawPostflight,
         reports: RawReports,
     }
@@ -182,14 +185,27 @@ section! {
         disk_unasked: Option<ByteSize>,
         disk_free_command: Option<String>,
         rows_time: Option<HumanDuration>,
+        analyze_first: Option<bool>,
         drift: Option<OnDrift>,
         drift_ignore: Option<Vec<String>>,
+        required: Option<Vec<String>>,
+        relations: Option<Vec<String>>,
+        monitoring: Option<bool>,
+        staging: Option<Secret>,
+        backup_age: Option<DurationOrNever>,
+        commands: Option<Vec<RawCheckCommand>>,
     }
 }
 
 section! {
     /// `[migrate.postflight]`
     RawPostflight {
+        off: Option<Vec<PostflightCheck>>,
+        then: Option<Then>,
+        strict: Option<bool>,
+        locks_time: Option<HumanDuration>,
+        analyze: Option<Analyze>,
+        analyze_time: Option<HumanDuration>,
         fingerprints: Option<Fingerprints>,
         time: Option<HumanDuration>,
     }
@@ -237,6 +253,7 @@ section! {
         required: Option<bool>,
         expire: Option<HumanDuration>,
         rollback_by: Option<bool>,
+        gate: Option<GateUse>,
     }
 }
 
