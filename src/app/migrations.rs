@@ -50,6 +50,7 @@ pub(super) fn runner(
         log: migrate.log,
         hooks: migrate.hooks,
         notify: migrate.notify,
+        maintenance_work_mem: migrate.maintenance_work_mem,
         postflight: migrate.postflight,
         reports: migrate.reports,
         ..Options::default()

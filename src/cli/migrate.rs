@@ -187,6 +187,12 @@ struct Run {
     /// several of them, parted by commas.
     #[arg(long, value_name = "SCOPE", value_parser = typed_scope)]
     canary: Option<Scope>,
+    /// If postflight is not passed, go back by the down files, in the same window.
+    #[arg(long)]
+    down_on_failure: bool,
+    /// Analyze the tables that the files touch before anything is held.
+    #[arg(long)]
+    analyze_first: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -230,6 +236,8 @@ impl Run {
             watch: self.watch,
             measure: self.measure,
             canary: self.canary,
+            down_on_failure: self.down_on_failure,
+            analyze_first: self.analyze_first,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

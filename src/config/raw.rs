@@ -10,9 +10,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::address::TcpAddress;
+use super::approvals::GateUse;
+use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
-use super::postflight::Fingerprints;
+use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::runs::Trigger;
@@ -147,6 +149,7 @@ section! {
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
+        maintenance_work_mem: Option<ByteSize>,
         postflight: RawPostflight,
         reports: RawReports,
     }
@@ -197,14 +200,27 @@ section! {
         disk_unasked: Option<ByteSize>,
         disk_free_command: Option<String>,
         rows_time: Option<HumanDuration>,
+        analyze_first: Option<bool>,
         drift: Option<OnDrift>,
         drift_ignore: Option<Vec<String>>,
+        required: Option<Vec<String>>,
+        relations: Option<Vec<String>>,
+        monitoring: Option<bool>,
+        staging: Option<Secret>,
+        backup_age: Option<DurationOrNever>,
+        commands: Option<Vec<RawCheckCommand>>,
     }
 }
 
 section! {
     /// `[migrate.postflight]`
     RawPostflight {
+        off: Option<Vec<PostflightCheck>>,
+        then: Option<Then>,
+        strict: Option<bool>,
+        locks_time: Option<HumanDuration>,
+        analyze: Option<Analyze>,
+        analyze_time: Option<HumanDuration>,
         fingerprints: Option<Fingerprints>,
         time: Option<HumanDuration>,
     }
@@ -252,6 +268,7 @@ section! {
         required: Option<bool>,
         expire: Option<HumanDuration>,
         rollback_by: Option<bool>,
+        gate: Option<GateUse>,
     }
 }
 

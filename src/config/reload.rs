@@ -61,6 +61,7 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.maintenance_work_mem" Restart migrate.maintenance_work_mem;
     "migrate.save_objects" Restart migrate.save_objects;
     "migrate.validate.grants" Restart migrate.validate.grants;
     "migrate.validate.row_security" Restart migrate.validate.row_security;
@@ -83,8 +84,15 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.preflight.analyze_first" Restart migrate.preflight.analyze_first;
     "migrate.preflight.drift" Restart migrate.preflight.drift;
     "migrate.preflight.drift_ignore" Restart migrate.preflight.drift_ignore;
+    "migrate.preflight.required" Restart migrate.preflight.demands.required;
+    "migrate.preflight.relations" Restart migrate.preflight.demands.relations;
+    "migrate.preflight.monitoring" Restart migrate.preflight.demands.monitoring;
+    "migrate.preflight.staging" Restart migrate.preflight.demands.staging;
+    "migrate.preflight.backup_age" Restart migrate.preflight.demands.backup_age;
+    "migrate.preflight.commands" Restart migrate.preflight.demands.commands;
     "migrate.retry.tries" Restart migrate.retry.tries;
     "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
@@ -98,6 +106,7 @@ const ROWS: &[Row] = rows! {
     "migrate.approvals.required" Restart migrate.approvals.required;
     "migrate.approvals.expire" Restart migrate.approvals.expire;
     "migrate.approvals.rollback_by" Restart migrate.approvals.rollback_by;
+    "migrate.approvals.gate" Restart migrate.approvals.gate;
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
     "migrate.triggers" Restart migrate.triggers;
@@ -114,6 +123,12 @@ const ROWS: &[Row] = rows! {
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
+    "migrate.postflight.off" Restart migrate.postflight.off;
+    "migrate.postflight.then" Restart migrate.postflight.then;
+    "migrate.postflight.strict" Restart migrate.postflight.strict;
+    "migrate.postflight.locks_time" Restart migrate.postflight.locks_time;
+    "migrate.postflight.analyze" Restart migrate.postflight.analyze;
+    "migrate.postflight.analyze_time" Restart migrate.postflight.analyze_time;
     "migrate.postflight.fingerprints" Restart migrate.postflight.fingerprints;
     "migrate.postflight.time" Restart migrate.postflight.time;
     "migrate.reports.dir" Restart migrate.reports.dir;

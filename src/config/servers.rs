@@ -210,7 +210,8 @@ impl Check<'_> {
             retry: self.retry(&migrate.retry),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
-            postflight: self.postflight(&migrate.postflight),
+            maintenance_work_mem: self.maintenance_work_mem(migrate.maintenance_work_mem),
+            postflight: self.postflight(migrate.postflight),
             reports: self.reports(migrate.reports),
         };
         // Without a readable URL nobody can tell whether it names a user.

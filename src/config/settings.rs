@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::address::Host;
 use super::approvals::Approvals;
 use super::canary::Canary;
+use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::measures::Measures;
@@ -158,6 +159,8 @@ pub struct MigrateRole {
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.
     pub retry: Retry,
+    /// `maintenance_work_mem` of the sessions that run files, in bytes; the server's if it is not said.
+    pub maintenance_work_mem: Option<u64>,
     /// What is looked at when its files are applied.
     pub postflight: Postflight,
     /// Where reports and schemas of runs are written.
@@ -277,10 +280,14 @@ pub struct Preflight {
     pub disk_free_command: Option<String>,
     /// How long all questions to rows may take together.
     pub rows_time: Duration,
+    /// Whether the tables that files touch are analyzed first.
+    pub analyze_first: bool,
     /// What a schema does that is no longer what the last run left.
     pub drift: OnDrift,
     /// What may change between two runs: names, `*` for any characters.
     pub drift_ignore: Vec<String>,
+    /// What has to be there.
+    pub demands: Demands,
 }
 
 impl Default for Preflight {
@@ -299,8 +306,10 @@ impl Default for Preflight {
             disk_unasked: 1 << 30,
             disk_free_command: None,
             rows_time: Duration::from_secs(5),
+            analyze_first: false,
             drift: OnDrift::default(),
             drift_ignore: Vec::new(),
+            demands: Demands::default(),
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
     pub log: RunLog,
+    /// `maintenance_work_mem` of the sessions that run files, in bytes.
+    pub maintenance_work_mem: Option<u64>,
     /// What is looked at when files are applied.
     pub postflight: Postflight,
     /// Where reports and schemas are written.
@@ -98,6 +100,7 @@ impl Default for Options {
             log: RunLog::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
+            maintenance_work_mem: None,
             postflight: Postflight::default(),
             reports: Reports::default(),
             finished_runs_max: 100,

@@ -8,7 +8,9 @@ use super::aftermath::baseline::Baseline;
 use super::aftermath::compare::Comparison;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
+use super::gonogo::GoNoGo;
 use super::plan::Step;
+use super::postflight::PostflightReport;
 use super::preflight::Check;
 use super::record::Run;
 use super::rehearse::Rehearsal;
@@ -98,6 +100,15 @@ pub struct Report {
     /// The same of the schema that it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp_after: Option<String>,
+    /// The go/no-go list as it stood when it began, where `[migrate.approvals] gate` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gonogo: Option<GoNoGo>,
+    /// What was looked at when its files were applied; none if it did not come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postflight: Option<PostflightReport>,
+    /// Whether it has taken back by itself what it had applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_back: bool,
 }
 
 /// What came of a canary.
@@ -157,6 +168,9 @@ impl Report {
             canary: None,
             fp_before: None,
             fp_after: None,
+            gonogo: None,
+            postflight: None,
+            taken_back: false,
         }
     }
 }
@@ -187,6 +201,9 @@ impl fmt::Display for Report {
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
         }?;
+        if self.taken_back {
+            f.write_str("; what had been applied is taken back")?;
+        }
         match self.breaches.len() {
             0 => Ok(()),
             1 => f.write_str(", but a threshold was not kept"),

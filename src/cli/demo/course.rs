@@ -94,6 +94,8 @@ pub(super) async fn migrate(
         watch: None,
         measure: None,
         canary: None,
+        down_on_failure: false,
+        analyze_first: false,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

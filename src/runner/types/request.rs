@@ -156,6 +156,12 @@ pub struct MigrationRequest {
     /// Whose new connections are let in before everybody's; as configured if it is not said.
     #[serde(default)]
     pub canary: Option<Scope>,
+    /// Whether the run goes back by its down files, in the same window, if postflight is not passed.
+    #[serde(default)]
+    pub down_on_failure: bool,
+    /// Whether the tables that files touch are analyzed first; they are if it is configured, too.
+    #[serde(default)]
+    pub analyze_first: bool,
 }
 
 /// The longest timeout that Postgres takes: 24 days.

@@ -342,6 +342,8 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         watch: None,
         measure: None,
         canary: None,
+        down_on_failure: false,
+        analyze_first: false,
     }
 }
 
