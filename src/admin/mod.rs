@@ -6,11 +6,13 @@ mod access;
 mod api;
 mod caller;
 mod dashboard;
+mod failures;
 mod http;
 #[cfg(test)]
 mod matrix;
 mod router;
 mod routes;
+mod signed;
 pub mod sse;
 mod surface;
 #[cfg(test)]

@@ -44,7 +44,7 @@ use crate::window::steps::Command;
 
 /// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     modes: Mutex<Vec<(Databases, ModeRequest)>>,
 }
 

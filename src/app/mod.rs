@@ -1,5 +1,6 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
+mod admin;
 mod api;
 mod canary;
 mod doors;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::config::{Config, Permission, Shared, Source};
+use crate::config::{Config, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -49,7 +50,7 @@ use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
 use canary::Canaries;
-use doors::{AdminSocket, Doors};
+use doors::{AdminSockets, Doors};
 pub use handover::Start;
 use handover::{Found, Succession, Taking};
 use traffic::Windows;
@@ -77,7 +78,7 @@ struct App {
     listen: Vec<String>,
     runner: Arc<Runner<Windows>>,
     doors: Doors,
-    admin_socket: AdminSocket,
+    admin_sockets: AdminSockets,
     /// Whether another process has taken over, or is about to.
     succession: watch::Sender<Succession>,
     /// The admin HTTP, which ends when another process has taken over.
@@ -127,8 +128,12 @@ pub async fn run(
         let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
         listeners.push((bound, Arc::new(listen.clone())));
     }
-    let admin = inherited.admin(config.admin_listen).await;
-    let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
+    let mut admin = Vec::new();
+    for (at, place) in config.admin.listen.iter().enumerate() {
+        let bound = inherited.admin(place, at == 0).await;
+        let bound = bound.with_context(|| format!("admin HTTP on {place}"))?;
+        admin.push((place.clone(), bound));
+    }
     if !inherited.left().is_empty() {
         let left = inherited.left().join(", ");
         match &found {
@@ -208,7 +213,7 @@ pub async fn run(
         listen: doors.names(),
         runner: Arc::new(runner),
         doors,
-        admin_socket: AdminSocket::of(&admin).context("admin HTTP")?,
+        admin_sockets: AdminSockets::of(&admin).context("admin HTTP")?,
         succession: watch::Sender::new(Succession::Serving),
         sessions_tasks,
         workers,
@@ -227,21 +232,16 @@ pub async fn run(
     app.watch_gates();
     app.settle(left);
     app.runner.take_up_watches();
-    let admin_address = admin.local_addr().context("admin HTTP")?;
-    crate::admin::serve(
-        admin,
-        Arc::new(api::AppApi::new(Arc::clone(&app))),
-        Arc::new(crate::admin::Access::local(&Permission::ALL)),
-        &app.admin_tasks,
-    );
+    let admin_addresses = app.serve_admin(admin).context("admin HTTP")?;
     let endpoints = Endpoints {
         pid: std::process::id(),
         started_at: app.started_at,
         listen: app.listen.clone(),
-        admin: admin_address.to_string(),
+        admin: admin_addresses.first().cloned().unwrap_or_default(),
+        admin_all: admin_addresses.clone(),
     };
     endpoints.write(&state_dir).context("state directory")?;
-    tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
+    tracing::info!(listen = ?app.listen, admin = ?admin_addresses, "serving");
     app.controller.audit().tell(Event {
         outcome: Some(format!(
             "version {}, process {}",
@@ -261,7 +261,10 @@ pub async fn run(
     let succession = *app.succession.borrow();
     match succession {
         // Nobody is left to be found there.
-        Succession::Serving | Succession::HandingOver => drop(Endpoints::remove(&state_dir)),
+        Succession::Serving | Succession::HandingOver => {
+            app.remove_admin_files();
+            drop(Endpoints::remove(&state_dir));
+        }
         Succession::Former { .. } => {}
     }
     match lost {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::exit::Exit;
 use super::output::{line, note};
+use super::token::NewToken;
 use crate::config::{Source, Surroundings, pgbouncer};
 
 /// Check a configuration, or make one from PgBouncer's
@@ -19,6 +20,7 @@ pub(super) struct Config {
 #[derive(Subcommand, Debug)]
 enum Command {
     Check(Check),
+    Token(NewToken),
     FromPgbouncer(FromPgbouncer),
 }
 
@@ -48,6 +50,7 @@ impl Config {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         match self.command {
             Command::Check(check) => check.run(),
+            Command::Token(token) => token.run(),
             Command::FromPgbouncer(translation) => translation.run(),
         }
     }

@@ -31,6 +31,7 @@ mod serve;
 mod sessions;
 mod statements;
 mod timing;
+mod token;
 mod verify;
 mod window;
 
@@ -228,10 +229,7 @@ mod tests {
     fn mistakes_of_usage_have_their_own_exit_code() {
         let run = |line: &str| run(line.split(' ').map(OsString::from));
         assert_eq!(run("pgdrain --no-such-flag"), Exit::USAGE);
-        assert_eq!(
-            run("pgdrain status --admin https://127.0.0.1:1"),
-            Exit::USAGE
-        );
+        assert_eq!(run("pgdrain status --admin ftp://127.0.0.1:1"), Exit::USAGE);
         assert_eq!(run("pgdrain serve --config /nonexistent.toml"), Exit::USAGE);
         assert_eq!(run("pgdrain --version"), Exit::SUCCESS);
     }

@@ -3,6 +3,7 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod admin;
 mod approvals;
 mod auth;
 mod backup;
@@ -38,6 +39,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod upstream;
 mod users;
 mod validate;
@@ -45,8 +47,9 @@ mod validation;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
-pub use canary::{Canary, typed_scope};
+pub use admin::{Admin, AdminAddress, ClientCertificate, Token};
 pub use approvals::{Approvals, GateUse};
+pub use canary::{Canary, typed_scope};
 pub use cap::{AskedCap, BadCap};
 pub use demands::{CheckCommand, Demands, Reference};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
@@ -69,6 +72,7 @@ pub use settings::{
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
+pub use token::{TokenHash, new_token};
 pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
 pub use validation::Validate;

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::address::TcpAddress;
+use super::admin::{ClientCertificate, RawPlaces, RawToken};
 use super::approvals::GateUse;
 use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
+use super::permission::Permission;
 use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
@@ -310,7 +311,14 @@ section! {
 section! {
     /// `[admin]`
     RawAdmin {
-        listen: Option<TcpAddress>,
+        listen: Option<RawPlaces>,
+        local: Option<Vec<Permission>>,
+        hosts: Option<Vec<String>>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        client_ca: Option<PathBuf>,
+        tokens: Option<Vec<RawToken>>,
+        clients: Option<Vec<ClientCertificate>>,
     }
 }
 

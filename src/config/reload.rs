@@ -140,7 +140,12 @@ const ROWS: &[Row] = rows! {
     "auth.certificate_users" Now auth.certificate_users;
     "auth.iterations" Now auth.iterations;
     "auth.rules" Now auth.rules;
-    "admin.listen" Restart admin_listen;
+    "admin.listen" Restart admin.listen;
+    "admin.local" Now admin.local;
+    "admin.hosts" Now admin.hosts;
+    "admin.certificate" Now admin.acceptor;
+    "admin.tokens" Now admin.tokens;
+    "admin.clients" Now admin.clients;
     "hold.for" Now hold.duration;
     "hold.then" Now hold.then;
     "hold.blocked" Now hold.blocked;

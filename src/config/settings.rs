@@ -1,12 +1,12 @@
 //! The configuration as the program uses it: checked, complete, in types of its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Host;
+use super::admin::Admin;
 use super::approvals::Approvals;
 use super::canary::Canary;
 use super::demands::Demands;
@@ -59,8 +59,8 @@ pub struct Config {
     pub migrate: MigrateRole,
     /// Who gets in, and how.
     pub auth: Auth,
-    /// Where the admin HTTP listens: a loopback address.
-    pub admin_listen: SocketAddr,
+    /// Where the admin HTTP listens, and who may ask it for what.
+    pub admin: Admin,
     /// What a hold does when its command says nothing else.
     pub hold: Hold,
     /// What the read-only mode does when its command says nothing else.

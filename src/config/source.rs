@@ -18,6 +18,9 @@ const PREFIX: &str = "PGDRAIN_";
 /// sets for a service that is called pgdrain.
 const NO_KEYS: &[&str] = &[
     "PGDRAIN_ADMIN",
+    "PGDRAIN_CA_FILE",
+    "PGDRAIN_TOKEN",
+    "PGDRAIN_TOKEN_FILE",
     "PGDRAIN_CONFIG",
     "PGDRAIN_REHEARSE_ON",
     "PGDRAIN_CI_URL",

@@ -13,6 +13,7 @@ mod model;
 mod a_crash_is_a_case;
 mod aborted_in_place;
 mod aborted_in_place_races;
+mod access;
 mod admission_under_loom;
 mod approvals;
 mod audit;
