@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod caller;
+pub mod console;
 mod dashboard;
 mod failures;
 mod http;

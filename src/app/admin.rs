@@ -1,24 +1,31 @@
-//! The admin HTTP of a running proxy: everywhere it listens, it is the same.
+//! The admin HTTP of a running proxy: everywhere it listens, it is the same. The console is beside it.
 
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::Receiver;
+
 use super::App;
 use super::api::AppApi;
-use crate::admin::Access;
+use crate::admin::{Access, console};
 use crate::client::admin::{self, AdminListener};
 use crate::config::AdminAddress;
+use crate::session::console::Visitor;
 
 impl App {
-    /// Answers on all of these; returns where that is, with the ports that the system chose.
+    /// Answers on all of these, and to those who came to the console by the clients' door; returns where
+    /// that is, with the ports that the system chose.
     ///
     /// # Errors
     /// Those of the system.
     pub(super) fn serve_admin(
         self: &Arc<Self>,
         listeners: Vec<(AdminAddress, AdminListener)>,
+        visitors: Receiver<Visitor>,
     ) -> io::Result<Vec<String>> {
         let api = Arc::new(AppApi::new(Arc::clone(self)));
+        let config = Arc::clone(&self.config);
+        console::serve(visitors, Arc::clone(&api), config, &self.admin_tasks);
         // One for all, so that wrong tokens are counted together.
         let access = Arc::new(Access::of(Arc::clone(&self.config)));
         let mut names = Vec::new();

@@ -53,6 +53,7 @@ impl AppApi {
     fn database_status(&self, gate: &Gate) -> DatabaseStatus {
         let database = gate.database();
         let sessions = self.app.sessions.of(database);
+        let totals = self.app.sessions.totals(database);
         let (mode, holds) = gate.holds();
         let (held, oldest) = gate.waiting_in_database();
         let in_transaction = sessions
@@ -73,7 +74,10 @@ impl AppApi {
             held: held as u64,
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
-            transactions_total: self.app.sessions.totals(database).transactions,
+            transactions_total: totals.transactions,
+            bytes_in_total: totals.bytes_in,
+            bytes_out_total: totals.bytes_out,
+            server: self.app.server_of(database),
             fence: self.app.controller.fence_status(database),
             migration: self.app.runner.live(database),
         }

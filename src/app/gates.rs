@@ -89,6 +89,14 @@ impl AppApi {
 }
 
 impl App {
+    /// The server of a database, for people.
+    pub(super) fn server_of(&self, database: &str) -> String {
+        let target = self.config.load().target(database);
+        let hosts = target.iter().flat_map(|target| &target.upstream.hosts);
+        let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+        hosts.join(",")
+    }
+
     /// Sets the metrics of holds on some clients.
     pub(super) fn measure_scopes(&self, database: &str) {
         let gates = self.controller.gates().narrow(database);

@@ -39,6 +39,7 @@ use crate::runner::Runner;
 use crate::server::cancel::Cancels;
 use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
+use crate::session::console::Reception;
 use crate::session::life::Host;
 use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
@@ -189,6 +190,7 @@ pub async fn run(
         cancels: Cancels::new(config.load().limits.cancels),
         metrics: Arc::clone(&metrics),
     };
+    let (reception, visitors) = Reception::new();
     let host = Host {
         gates,
         sessions: Arc::clone(&sessions),
@@ -199,6 +201,7 @@ pub async fn run(
         standbys,
         disguise,
         passes,
+        reception,
         elsewhere: Arc::clone(&controller) as _,
     };
     let doors = Doors::new(Arc::new(host), listeners, borrowed);
@@ -232,7 +235,7 @@ pub async fn run(
     app.watch_gates();
     app.settle(left);
     app.runner.take_up_watches();
-    let admin_addresses = app.serve_admin(admin).context("admin HTTP")?;
+    let admin_addresses = app.serve_admin(admin, visitors).context("admin HTTP")?;
     let endpoints = Endpoints {
         pid: std::process::id(),
         started_at: app.started_at,

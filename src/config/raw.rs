@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::admin::{ClientCertificate, RawPlaces, RawToken};
 use super::approvals::GateUse;
+use super::console::RawConsoleUsers;
 use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
@@ -95,6 +96,7 @@ section! {
         tcp: RawTcp,
         log: RawLog,
         audit: RawAudit,
+        console: RawConsole,
         databases: RawDatabases,
     }
 }
@@ -391,6 +393,17 @@ section! {
     RawAudit {
         rotate_bytes: Option<ByteSize>,
         keep: Option<usize>,
+    }
+}
+
+section! {
+    /// `[console]`
+    RawConsole {
+        enabled: Option<bool>,
+        name: Option<String>,
+        aliases: Option<Vec<String>>,
+        connections: Option<usize>,
+        users: RawConsoleUsers,
     }
 }
 

@@ -173,6 +173,7 @@ const ROWS: &[Row] = rows! {
     "read_only.for" Now read_only.duration;
     "read_only.then" Now read_only.then;
     "read_only.writes" Now read_only.writes;
+    "console" Now console;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;

@@ -9,6 +9,7 @@ use super::address::Host;
 use super::admin::Admin;
 use super::approvals::Approvals;
 use super::canary::Canary;
+use super::console::Console;
 use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
@@ -73,6 +74,8 @@ pub struct Config {
     pub log: Log,
     /// How much of what was done to traffic is written down.
     pub audit: Audit,
+    /// How operators are let in by psql.
+    pub console: Console,
     /// The databases that pass, by name; when empty, all pass.
     pub databases: BTreeMap<String, Database>,
     /// Passwords that are in no setting.

@@ -218,6 +218,7 @@ fn holds_password(raw: &Raw) -> bool {
             .flatten()
             .any(|it| it.url.is_some())
         || raw.auth.query_password.is_some()
+        || raw.console.users.values().any(|user| user.has_password())
         || raw.upstream.url.as_ref().is_some_and(in_url)
         || raw
             .databases

@@ -51,6 +51,7 @@ pub(super) fn validate(
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
     let audit = check.audit(raw.audit);
+    let console = check.console(raw.console, &databases, &auth.users);
 
     match (upstream, state_dir) {
         (Some(upstream), Some(state_dir)) if check.problems.is_empty() => {
@@ -76,6 +77,7 @@ pub(super) fn validate(
                 tcp,
                 log: log(raw.log),
                 audit,
+                console,
                 databases,
                 passwords: Arc::new(passwords),
             };

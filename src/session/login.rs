@@ -92,7 +92,7 @@ impl Applicant {
     }
 
     /// Where certificates have to be those of users, whether this one is.
-    fn check_certificate(&self) -> Result<(), Failed> {
+    pub(super) fn check_certificate(&self) -> Result<(), Failed> {
         if self.listen.tls != ClientTls::VerifyFull {
             return Ok(());
         }

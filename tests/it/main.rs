@@ -36,6 +36,8 @@ mod clients_compared;
 mod cluster_is_thrown_away;
 mod command_line;
 mod commands_alone;
+mod console;
+mod console_waits;
 mod conversation_on_postgres;
 mod demo;
 mod drained_is_proved;
