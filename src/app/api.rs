@@ -18,9 +18,8 @@ use crate::admin::types::{PaceView, RunningStatements};
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
-use crate::gate::mode::{Holder, Mode};
+use crate::gate::mode::Holder;
 use crate::gate::state::{Hold, Phase};
-use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -50,7 +49,7 @@ impl AppApi {
         AppApi { app }
     }
 
-    fn database_status(&self, gate: &Gate) -> DatabaseStatus {
+    pub(super) fn database_status(&self, gate: &Gate) -> DatabaseStatus {
         let database = gate.database();
         let sessions = self.app.sessions.of(database);
         let totals = self.app.sessions.totals(database);
@@ -125,22 +124,7 @@ impl Api for AppApi {
     }
 
     async fn metrics(&self) -> String {
-        for gate in self.app.controller.gates().all() {
-            let metrics = self.app.metrics.database(gate.database());
-            let totals = self.app.sessions.totals(gate.database());
-            metrics.set_sessions(self.app.sessions.of(gate.database()).len());
-            metrics.set_held(gate.waiting_in_database().0);
-            self.app.measure_scopes(gate.database());
-            metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
-            metrics.set_mode(match gate.holds().0 {
-                Mode::Open => ModeLabel::Open,
-                Mode::ReadOnly => ModeLabel::ReadOnly,
-                Mode::Hold => ModeLabel::Hold,
-            });
-            metrics.set_transactions(totals.transactions);
-            metrics.set_bytes(totals.bytes_in, totals.bytes_out);
-        }
-        self.app.metrics.set_worker_tasks(self.app.workers.tasks());
+        self.measure();
         self.app.metrics.render()
     }
 

@@ -11,12 +11,14 @@ mod gates;
 mod handover;
 mod hold;
 mod listing;
+mod measures;
 mod migrations;
 mod pace;
 mod precheck;
 mod running;
 mod signals;
 mod statements;
+mod supervisor;
 mod surface;
 mod traffic;
 mod windows;
@@ -253,6 +255,7 @@ pub async fn run(
         )),
         ..Event::here(Kind::Started)
     });
+    supervisor::tell(supervisor::State::Ready);
 
     let lost = tokio::select! {
         () = signals.obey(&app, &source, &logging) => false,
@@ -260,6 +263,7 @@ pub async fn run(
         // Half of a proxy is none: who supervises it starts it again.
         () = app.workers.lost() => true,
     };
+    supervisor::tell(supervisor::State::Stopping);
     app.stop().await;
     let succession = *app.succession.borrow();
     match succession {

@@ -53,6 +53,7 @@ fn reload(app: &App, source: &Source, logging: &Logging) {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("the configuration was not reloaded: {error}");
+            app.metrics.reloaded(None);
             return;
         }
     };
@@ -60,6 +61,7 @@ fn reload(app: &App, source: &Source, logging: &Logging) {
         tracing::warn!("{warning}");
     }
     let changed = app.config.reload(loaded.config);
+    app.metrics.reloaded(Some(changed.restart.len()));
     let pace = super::gates::pace(&app.config.load());
     app.controller.gates().set_pace(pace);
     app.controller.audit().tell(Event {

@@ -186,6 +186,11 @@ impl Client {
         self
     }
 
+    /// Where it asks, for people.
+    pub(super) fn admin(&self) -> &str {
+        &self.admin
+    }
+
     /// Asks for something.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, Bytes::new(), Patience::Short)

@@ -1,6 +1,7 @@
 //! The command line: what each command means, and the exit code it ends with.
 
 mod account;
+mod advice;
 mod approvals;
 mod arguments;
 mod backups;
@@ -8,12 +9,14 @@ mod break_glass;
 mod cap;
 mod ci;
 mod client;
+mod colour;
 mod config;
 mod control;
 pub mod demo;
 mod describe;
 mod drain;
 mod drift;
+mod events;
 mod exit;
 mod follow;
 mod manual;
@@ -32,7 +35,9 @@ mod sessions;
 mod statements;
 mod timing;
 mod token;
+mod top;
 mod verify;
+mod watching;
 mod window;
 
 use std::ffi::OsString;
@@ -44,7 +49,7 @@ pub use exit::Exit;
 
 /// Hold Postgres traffic at transaction boundaries, drain what runs, migrate alone, reopen.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true, after_long_help = Exit::help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -55,6 +60,8 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Status(control::Status),
+    Events(events::Events),
+    Top(top::Top),
     Sessions(sessions::Sessions),
     Hold(control::Hold),
     ReadOnly(read_only::ReadOnly),
@@ -90,6 +97,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Serve(command) => command.run(),
         Command::Status(command) => wait_for(command.run()),
         Command::Sessions(command) => wait_for(command.run()),
+        Command::Events(command) => wait_for(command.run()),
+        Command::Top(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::ReadOnly(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
@@ -105,7 +114,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Man(command) => command.run(Cli::command()),
     };
     ended.unwrap_or_else(|error| {
-        output::note(&format!("error: {error:#}"));
+        output::note(&format!("{} {error:#}", colour::error()));
+        if let Some(step) = advice::next_step(&error) {
+            output::note(&format!("next: {step}"));
+        }
         Exit::USAGE
     })
 }
@@ -141,6 +153,13 @@ mod tests {
             "status",
             "status --json --admin http://127.0.0.1:1",
             "sessions shop --json",
+            "sessions shop --watch",
+            "status --watch=500ms --json",
+            "window list --watch=5s",
+            "events",
+            "events shop --follow --after 12 --json",
+            "top",
+            "top shop --every 2s",
             "sessions",
             "sessions shop --state held --user app --application web --address 10.0.0.0/8 \
              --longer-than 5s --sort held --limit 20",
@@ -222,6 +241,24 @@ mod tests {
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(error.contains(hint), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_in_the_help_and_in_the_readme() {
+        let mut help = Cli::command();
+        let help = help.render_long_help().to_string();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (Exit(code), meaning) in Exit::MEANINGS {
+            let line = format!("{code} {meaning}");
+            assert!(words(&help).contains(&line), "{line} in {help}");
+        }
+        let readme = include_str!("../../README.md");
+        for (Exit(code), _) in Exit::MEANINGS.iter().filter(|(Exit(code), _)| *code < 128) {
+            let first = |line: &str| line.split('|').nth(1).map(str::to_owned);
+            let named = |cell: String| cell.split(',').any(|it| it.trim() == code.to_string());
+            let row = readme.lines().filter_map(first).any(named);
+            assert!(row, "{code} in the README");
         }
     }
 

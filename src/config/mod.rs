@@ -12,12 +12,15 @@ mod canary;
 mod cap;
 mod console;
 mod demands;
+#[cfg(test)]
+mod documented;
 mod file;
 mod hold;
 mod hooks;
 mod limits;
 mod listen;
 mod measures;
+mod nearest;
 mod passfile;
 mod permission;
 pub mod pgbouncer;

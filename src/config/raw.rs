@@ -33,8 +33,9 @@ pub(super) trait Layer {
     /// Keeps what is set here and takes the rest from below.
     fn over(self, below: Self) -> Self;
 
-    /// Appends the dotted names of all keys, `path` being the name of this one.
-    fn keys(path: &str, into: &mut Vec<String>);
+    /// Appends the dotted names of all keys, `path` being the name of this one, and the names of their
+    /// types, which the documentation of keys is held against.
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>);
 }
 
 impl<T> Layer for Option<T> {
@@ -42,8 +43,8 @@ impl<T> Layer for Option<T> {
         self.or(below)
     }
 
-    fn keys(path: &str, into: &mut Vec<String>) {
-        into.push(path.to_owned());
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
+        into.push((path.to_owned(), std::any::type_name::<T>()));
     }
 }
 
@@ -62,7 +63,7 @@ macro_rules! section {
                 Self { $($key: self.$key.over(below.$key),)+ }
             }
 
-            fn keys(path: &str, into: &mut Vec<String>) {
+            fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
                 $(
                     // `for` is a word of Rust; the file knows nothing of that.
                     let key = stringify!($key).trim_start_matches("r#");
@@ -434,13 +435,18 @@ impl Layer for RawDatabases {
         if self.is_empty() { below } else { self }
     }
 
-    fn keys(path: &str, into: &mut Vec<String>) {
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
         RawDatabase::keys(&format!("{path}.NAME"), into);
     }
 }
 
 /// The dotted names of all keys; the names of databases stand as `NAME`.
 pub(super) fn keys() -> Vec<String> {
+    keys_and_types().into_iter().map(|(key, _)| key).collect()
+}
+
+/// The same, each with the name of its type in the program.
+pub(super) fn keys_and_types() -> Vec<(String, &'static str)> {
     let mut keys = Vec::new();
     Raw::keys("", &mut keys);
     keys

@@ -298,6 +298,24 @@ impl Shared {
     }
 }
 
+/// Whether a key of the file takes effect at a reload; of one that is only a part of what changes
+/// together, whether that does.
+#[cfg(test)]
+pub(super) fn applies_now(key: &str) -> Option<bool> {
+    let own = |row: &str| match key {
+        "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
+        key if key.starts_with("auth.query_") => row == "auth.query",
+        "tls.mode" => row == "listen",
+        "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
+        // Its hosts do not.
+        "upstream.url" => row == "upstream.url (hosts)",
+        _ => row == key,
+    };
+    let mut rows = ROWS.iter().chain(DATABASE_ROWS);
+    rows.find(|row| own(row.key))
+        .map(|row| row.applies == Applies::Now)
+}
+
 /// The keys of all rows.
 #[cfg(test)]
 pub(super) fn rows() -> impl Iterator<Item = &'static str> {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::nearest::nearest;
 use super::problem::{ConfigError, Origin, Origins, Problem};
 use super::raw::{self, Layer, Raw};
 use super::secret::Secret;
@@ -151,8 +152,13 @@ impl Layers {
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
             {
-                self.warnings
-                    .push(format!("the environment variable {name} sets no key"));
+                let variables = keys.iter().map(|(variable, _)| variable.as_str());
+                let meant = nearest(name, variables);
+                let meant = meant.map(|near| format!("; did you mean {near}?"));
+                let meant = meant.unwrap_or_default();
+                self.warnings.push(format!(
+                    "the environment variable {name} sets no key{meant}"
+                ));
             }
         }
     }
