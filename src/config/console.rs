@@ -74,8 +74,9 @@ impl Layer for RawConsoleUsers {
         if self.is_empty() { below } else { self }
     }
 
-    fn keys(path: &str, into: &mut Vec<String>) {
-        into.extend(["role", "password"].map(|key| format!("{path}.NAME.{key}")));
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
+        Option::<AdminRole>::keys(&format!("{path}.NAME.role"), into);
+        Option::<Secret>::keys(&format!("{path}.NAME.password"), into);
     }
 }
 

@@ -20,8 +20,7 @@ use crate::cli::output::{millis, millis_or_dash, plain};
 const LISTED: usize = 8;
 
 /// What the last line says.
-const KEYS: &str =
-    "↑↓ choose  h hold  r read-only  o open  drain: g gentle f firm t force  q quit";
+const KEYS: &str = "↑↓ choose  h hold  r read-only  o open  drain: g gentle f firm t force  q quit";
 
 /// How things look.
 #[derive(Clone, Copy, Debug)]
