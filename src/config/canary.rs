@@ -60,7 +60,7 @@ pub fn typed_scope(text: &str) -> Result<Scope, String> {
             _ if value.is_empty() => return Err(wrong()),
             "application" => scope.application_name = Some(value.to_owned()),
             "user" => scope.user = Some(value.to_owned()),
-            "client" => scope.client = Some(value.parse().map_err(|_| wrong())?),
+            "client" => scope.client = Some(value.parse().map_err(|_error| wrong())?),
             _ => return Err(wrong()),
         }
     }

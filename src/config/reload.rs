@@ -112,7 +112,9 @@ const ROWS: &[Row] = rows! {
     "migrate.triggers" Restart migrate.triggers;
     "migrate.measures.before" Restart migrate.measures.before;
     "migrate.measures.one_in" Restart migrate.measures.one_in;
-    "migrate.canary.scope" Restart migrate.canary.scope;
+    "migrate.canary.user" Restart migrate.canary.scope;
+    "migrate.canary.application_name" Restart migrate.canary.scope;
+    "migrate.canary.client" Restart migrate.canary.scope;
     "migrate.canary.command" Restart migrate.canary.command;
     "migrate.canary.lasting" Restart migrate.canary.lasting;
     "migrate.canary.timeout" Restart migrate.canary.timeout;

@@ -604,6 +604,8 @@ fn the_reference_shows_every_key() {
             "mode",
             "certificate",
             "key",
+            "application_name",
+            "client",
             "client_ca",
             "bypass",
             "dir",
