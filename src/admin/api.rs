@@ -7,12 +7,14 @@ use hyper::StatusCode;
 
 use super::caller::Caller;
 use super::sse::Feed;
+use super::surface::Surface;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
     ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, Sessions, StatementsView, Status, WindowCommand,
-    WindowOrder, WindowTaken, WindowView, WindowViews,
+    ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery, StatementsView, Status,
+    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use super::types::{PaceView, RunningStatements};
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -35,7 +37,7 @@ use crate::window::steps::Command;
 ///
 /// Cancel safety: a future is dropped when its caller goes away or pgdrain stops. What a call has
 /// begun must therefore go on by itself; the future only waits for news of it.
-pub trait Api: Send + Sync + 'static {
+pub trait Api: Surface + Send + Sync + 'static {
     /// Whether clients are served.
     fn ready(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
 
@@ -45,10 +47,11 @@ pub trait Api: Send + Sync + 'static {
     /// How everything is.
     fn status(&self) -> impl Future<Output = Status> + Send;
 
-    /// The sessions of a database.
+    /// The sessions of a database, as far as they are asked for.
     fn sessions(
         &self,
         databases: Databases,
+        query: SessionsQuery,
     ) -> impl Future<Output = Result<Sessions, ApiError>> + Send;
 
     /// Holds or opens; answers at once, or when the drain ended.
@@ -295,6 +298,16 @@ pub trait Api: Send + Sync + 'static {
         database: String,
         request: GoNoGoRequest,
     ) -> impl Future<Output = Result<GoNoGo, ApiError>> + Send;
+
+    /// What sessions with these process ids run.
+    fn running(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> impl Future<Output = Result<RunningStatements, ApiError>> + Send;
+
+    /// The last minutes of a database.
+    fn pace(&self, database: String) -> impl Future<Output = Result<PaceView, ApiError>> + Send;
 
     /// Takes down what is to be done about a migration that failed.
     fn decide(

@@ -51,6 +51,13 @@ GET /v1/windows/{id}/events viewer local
 POST /v1/windows/{id}/renew operator local
 POST /v1/windows/{id}/finish operator local
 POST /v1/windows/{id}/abort operator local
+POST /v1/sessions/{id}/cancel operator local
+POST /v1/sessions/{id}/terminate operator local
+POST /v1/sessions/{id}/abort operator local
+GET / nobody local
+GET /dashboard/{file} nobody local
+GET /v1/databases/{db}/pace viewer local
+GET /v1/databases/{db}/running viewer local
 GET /v1/databases/{db}/statements viewer local
 PUT /v1/databases/{db}/statements operator local
 ";

@@ -5,12 +5,14 @@
 mod access;
 mod api;
 mod caller;
+mod dashboard;
 mod http;
 #[cfg(test)]
 mod matrix;
 mod router;
 mod routes;
 pub mod sse;
+mod surface;
 #[cfg(test)]
 mod tests;
 pub mod types;
@@ -19,3 +21,4 @@ pub use access::Access;
 pub use api::{Answer, Api, ApiError, Databases};
 pub use caller::Caller;
 pub use http::serve;
+pub use surface::Surface;

@@ -51,6 +51,13 @@ pub(super) enum Endpoint {
     AbortWindow,
     Statements,
     MeasureStatements,
+    CancelSession,
+    TerminateSession,
+    AbortSession,
+    Page,
+    PageFile,
+    Pace,
+    Running,
 }
 
 /// A row of the table.
@@ -376,6 +383,49 @@ pub(super) const ROUTES: &[Route] = &[
         HOLD,
         SMALL,
     ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/cancel",
+        Endpoint::CancelSession,
+        HOLD,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/terminate",
+        Endpoint::TerminateSession,
+        HOLD,
+        SMALL,
+    ),
+    route(
+        Method::POST,
+        "/v1/sessions/{id}/abort",
+        Endpoint::AbortSession,
+        HOLD,
+        SMALL,
+    ),
+    route(Method::GET, "/", Endpoint::Page, NOTHING, SMALL),
+    route(
+        Method::GET,
+        "/dashboard/{file}",
+        Endpoint::PageFile,
+        NOTHING,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/pace",
+        Endpoint::Pace,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/running",
+        Endpoint::Running,
+        LOOK,
+        SMALL,
+    ),
 ];
 
 /// A row that was found.
@@ -456,8 +506,12 @@ mod tests {
             found("/v1/databases/a%2Fb%20c%C3%A9/sessions"),
             sessions("a/b cé")
         );
+        assert_eq!(found("/"), Ok((Endpoint::Page, String::new())));
         for path in [
-            "/",
+            "",
+            "//",
+            "/dashboard/",
+            "/dashboard/../app.js",
             "/healthz/",
             "/v1",
             "/v1/databases//sessions",

@@ -1,5 +1,7 @@
 //! From a request to its answer: the table's row, the body, the call, and what is sent back.
 
+mod surface;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::str::FromStr;
@@ -18,10 +20,12 @@ use serde::de::DeserializeOwned;
 use super::access::Access;
 use super::api::{Answer, Api, ApiError, Databases};
 use super::caller::Caller;
+use super::dashboard::{self, Asset};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
 use super::types::{
-    CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode, WindowOrder,
+    Action, CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode,
+    WindowOrder,
 };
 use crate::config::{HumanDuration, UnknownWord};
 use crate::window::steps::Command;
@@ -95,10 +99,7 @@ where
             let events = api.events(number(after)?, patience(wait)?).await;
             Ok(json(StatusCode::OK, &events))
         }
-        Endpoint::Sessions => {
-            let sessions = api.sessions(Databases::from_path(found.parameter)).await?;
-            Ok(json(StatusCode::OK, &sessions))
-        }
+        Endpoint::Sessions => surface::sessions(found.parameter, &query, api).await,
         Endpoint::SetMode => {
             let [wait] = query.only(["wait"])?;
             let (answer, status) = match wait.as_deref() {
@@ -307,6 +308,22 @@ where
             let decision = api.decide(database, parse(&body)?).await?;
             Ok(json(StatusCode::CREATED, &decision))
         }
+        Endpoint::Page => Ok(asset(dashboard::page(), &head.headers)),
+        Endpoint::PageFile => {
+            let file = dashboard::file(&found.parameter);
+            let file = file.ok_or_else(|| ApiError::not_found("The page has no such file."))?;
+            Ok(asset(file, &head.headers))
+        }
+        Endpoint::Pace => {
+            let pace = api.pace(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &pace))
+        }
+        Endpoint::Running => {
+            let [pids] = query.only(["pids"])?;
+            let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
+            let running = api.running(one(found.parameter)?, pids).await?;
+            Ok(json(StatusCode::OK, &running))
+        }
         Endpoint::AcknowledgeMigration => {
             let request = match body.is_empty() {
                 true => CancelRequest::default(),
@@ -314,6 +331,15 @@ where
             };
             let acknowledged = api.acknowledge(found.parameter, request).await?;
             Ok(json(StatusCode::OK, &acknowledged))
+        }
+        Endpoint::CancelSession => {
+            surface::act(Action::Cancel, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::TerminateSession => {
+            surface::act(Action::Terminate, &found.parameter, &body, caller, api).await
+        }
+        Endpoint::AbortSession => {
+            surface::act(Action::Abort, &found.parameter, &body, caller, api).await
         }
     }
 }
@@ -508,6 +534,15 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     *reply.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// A file of the page, unless the browser has it.
+fn asset(asset: Asset, request: &HeaderMap) -> Reply {
+    let (status, headers, text) = asset.answer(request);
+    let mut reply = Response::new(Either::Left(Full::from(text)));
+    *reply.status_mut() = status;
+    reply.headers_mut().extend(headers);
     reply
 }
 

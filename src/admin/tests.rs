@@ -1,5 +1,7 @@
 //! The admin HTTP on a real socket, with a program behind it that is made up.
 
+mod surface;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,9 +13,11 @@ use super::sse::{Feed, feed};
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
     ErrorBody, Events, Forecast, MeasureRequest, MigrationStarted, Migrations, ModeName,
-    ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery, Sessions, StatementsView,
-    Status, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
+    ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery,
+    StatementsView, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
+use super::types::{PaceView, RunningStatements};
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
 use crate::metrics::statements::Measured;
@@ -101,9 +105,17 @@ impl Api for Fake {
         }
     }
 
-    async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
+    async fn sessions(
+        &self,
+        databases: Databases,
+        query: SessionsQuery,
+    ) -> Result<Sessions, ApiError> {
         match databases {
-            Databases::One(name) if name == "shop" => Ok(Sessions { sessions: vec![] }),
+            Databases::One(name) if name == "shop" => Ok(Sessions {
+                sessions: vec![],
+                total: query.limit.unwrap_or_default() as u64,
+                next: Some(format!("{query:?}")),
+            }),
             Databases::One(_) | Databases::All => Err(ApiError::not_found("No such database.")),
         }
     }
@@ -187,6 +199,19 @@ impl Api for Fake {
             reason: String::new(),
         });
         Ok(CapResult { database, cap })
+    }
+
+    async fn running(
+        &self,
+        _database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        Err(ApiError::unavailable("not_known", format!("{pids:?}")))
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        let message = format!("Nobody has connected to {database}.");
+        Err(ApiError::not_found(message))
     }
 
     async fn start_migration(

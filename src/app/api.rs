@@ -11,9 +11,10 @@ use crate::admin::sse::Feed;
 use crate::admin::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
     Events, HoldStatus, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResults,
-    Precheck, PrecheckQuery, ReplicationKind, SessionState, SessionView, Sessions, StatementsView,
-    Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    Precheck, PrecheckQuery, Sessions, SessionsQuery, StatementsView, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use crate::admin::types::{PaceView, RunningStatements};
 use crate::admin::{Answer, Api, ApiError, Caller, Databases};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
@@ -37,9 +38,7 @@ use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::runner::{LedgerError, StartError, StatusError};
-use crate::session::registry::{Activity, Session};
 use crate::window::{Target, steps};
-use crate::wire::startup::Replication;
 
 /// Answers for a running proxy.
 pub(super) struct AppApi {
@@ -166,24 +165,12 @@ impl Api for AppApi {
         }
     }
 
-    async fn sessions(&self, databases: Databases) -> Result<Sessions, ApiError> {
-        let mut sessions = match databases {
-            Databases::All => self.app.sessions.all(),
-            Databases::One(name) => {
-                let found = self.app.sessions.of(&name);
-                // Sessions that are not held need no gate.
-                if found.is_empty() && self.app.controller.gates().find(&name).is_none() {
-                    let message =
-                        format!("Nobody has connected to a database called {name:?} yet.");
-                    return Err(ApiError::not_found(message));
-                }
-                found
-            }
-        };
-        sessions.sort_unstable_by_key(|session| session.id);
-        Ok(Sessions {
-            sessions: sessions.iter().map(|session| view(session)).collect(),
-        })
+    async fn sessions(
+        &self,
+        databases: Databases,
+        query: SessionsQuery,
+    ) -> Result<Sessions, ApiError> {
+        self.app.list_sessions(&databases, &query)
     }
 
     async fn set_mode(
@@ -256,6 +243,18 @@ impl Api for AppApi {
         caller: Caller,
     ) -> Result<CapResult, ApiError> {
         self.set_cap(&database, request, &caller).await
+    }
+
+    async fn running(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        self.app.running(&database, &pids).await
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        self.app.pace(database)
     }
 
     async fn statements(&self, database: String, most: usize) -> StatementsView {
@@ -605,42 +604,5 @@ pub(super) fn target(databases: &Databases) -> Target {
     match databases {
         Databases::All => Target::Everywhere,
         Databases::One(name) => Target::Database(name.clone()),
-    }
-}
-
-fn view(session: &Session) -> SessionView {
-    let totals = session.totals();
-    let started = session
-        .statement_age()
-        .and_then(|age| SystemTime::now().checked_sub(age));
-    SessionView {
-        id: session.id.0,
-        pid: session.pid(),
-        database: session.database.to_string(),
-        user: session.user.to_string(),
-        application_name: session.application_name.to_string(),
-        replication: session.replication.map(|kind| match kind {
-            Replication::Physical => ReplicationKind::Physical,
-            Replication::Logical => ReplicationKind::Logical,
-        }),
-        client: session.client.to_string(),
-        state: match session.activity() {
-            Activity::Idle => SessionState::Idle,
-            Activity::Active => SessionState::Active,
-            Activity::InTransaction => SessionState::InTransaction,
-            Activity::Held => SessionState::Held,
-            Activity::Closing => SessionState::Closing,
-            Activity::Aborted => SessionState::Aborted,
-            Activity::Deferred => SessionState::Deferred,
-        },
-        connected_at: Timestamp::try_from(session.connected_at).unwrap_or(Timestamp::UNIX_EPOCH),
-        transaction_age_ms: session.transaction_age().map(millis),
-        statement_started_at: started.and_then(|at| Timestamp::try_from(at).ok()),
-        held_ms: session.held_for().map(millis),
-        transactions: totals.transactions,
-        bytes_in: totals.bytes_in,
-        bytes_out: totals.bytes_out,
-        server: session.route.endpoint.to_string(),
-        window: session.window.as_deref().map(str::to_owned),
     }
 }

@@ -8,10 +8,14 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod listing;
 mod migrations;
+mod pace;
 mod precheck;
+mod running;
 mod signals;
 mod statements;
+mod surface;
 mod traffic;
 mod windows;
 

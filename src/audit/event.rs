@@ -38,6 +38,8 @@ words! {
         Fence = "fence",
         /// A session that did not come through us stands in the way.
         Bypass = "bypass",
+        /// Somebody cancelled, aborted or terminated one session.
+        Session = "session",
     }
 }
 

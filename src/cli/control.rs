@@ -1,4 +1,4 @@
-//! The commands that look and steer: status, sessions, hold, open.
+//! The commands that look and steer: status, hold, open.
 
 use std::path::PathBuf;
 
@@ -28,25 +28,6 @@ impl Status {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let status: types::Status = self.asking.client()?.get(&path(&["v1", "status"])).await?;
         self.asking.format().print(&status, describe::status)?;
-        Ok(Exit::SUCCESS)
-    }
-}
-
-/// List the sessions of a database
-#[derive(Args, Debug)]
-pub(super) struct Sessions {
-    /// The database, or '*' for all.
-    #[arg(value_name = "DB")]
-    database: String,
-    #[command(flatten)]
-    asking: Asking,
-}
-
-impl Sessions {
-    pub(super) async fn run(self) -> anyhow::Result<Exit> {
-        let path = path(&["v1", "databases", &self.database, "sessions"]);
-        let sessions: types::Sessions = self.asking.client()?.get(&path).await?;
-        self.asking.format().print(&sessions, describe::sessions)?;
         Ok(Exit::SUCCESS)
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::output::{millis, millis_or_dash, plain, table};
 use crate::admin::types::{
     Blocker, CapResult, CapStatus, Enforcement, FenceStatus, FormerView, HoldStatus, ModeName,
-    ModeResult, Obstacle, ScopeStatus, SessionView, Sessions, Status, WindowView, WindowViews,
+    ModeResult, Obstacle, ScopeStatus, Status, WindowView, WindowViews,
 };
 use crate::config::Blocked;
 use crate::runner::types::StatusReport;
@@ -182,29 +182,6 @@ pub(super) fn capped(result: &CapResult) -> String {
     let cap = result.cap.as_ref().map(cap_of);
     let cap = cap.unwrap_or_else(|| "not capped".to_owned());
     format!("{}: {cap}", plain(&result.database))
-}
-
-/// The sessions of a database.
-pub(super) fn sessions(sessions: &Sessions) -> String {
-    if sessions.sessions.is_empty() {
-        return "no sessions".to_owned();
-    }
-    let row = |session: &SessionView| {
-        [
-            pid(session.pid),
-            session.user.clone(),
-            session.application_name.clone(),
-            session.client.clone(),
-            match session.replication {
-                Some(kind) => format!("{}, {kind}", session.state),
-                None => session.state.to_string(),
-            },
-            millis_or_dash(session.held_ms.or(session.transaction_age_ms)),
-            session.transactions.to_string(),
-        ]
-    };
-    let header = ["pid", "user", "application", "client", "state", "for", "tx"];
-    table(header, sessions.sessions.iter().map(row))
 }
 
 /// Windows, the newest last.
@@ -391,7 +368,7 @@ fn clock(at: Timestamp) -> String {
 }
 
 /// A server that gave no process id has none to show.
-fn pid(pid: Option<i32>) -> String {
+pub(super) fn pid(pid: Option<i32>) -> String {
     pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())
 }
 

@@ -28,6 +28,7 @@ mod rehearse;
 mod repair;
 mod report_files;
 mod serve;
+mod sessions;
 mod statements;
 mod timing;
 mod verify;
@@ -53,7 +54,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Status(control::Status),
-    Sessions(control::Sessions),
+    Sessions(sessions::Sessions),
     Hold(control::Hold),
     ReadOnly(read_only::ReadOnly),
     Open(control::Open),
@@ -139,6 +140,12 @@ mod tests {
             "status",
             "status --json --admin http://127.0.0.1:1",
             "sessions shop --json",
+            "sessions",
+            "sessions shop --state held --user app --application web --address 10.0.0.0/8 \
+             --longer-than 5s --sort held --limit 20",
+            "sessions cancel 7 --reason slow --json",
+            "sessions terminate 7",
+            "sessions abort 7",
             "hold shop",
             "hold * --for 5m --then stay --blocked reject --ladder force --wait 30s --cancel 5s \
              --terminate 5s --bypass cancel --fence --reason maintenance --unproved --json",
@@ -200,6 +207,8 @@ mod tests {
             ("read-only shop --writes drop", "queue, reject"),
             ("read-only shop --blocked queue", "--blocked"),
             ("migrate up shop", "--dir"),
+            ("sessions shop --state asleep", "in_transaction"),
+            ("sessions cancel shop", "<ID>"),
             ("window exec shop psql", "--"),
             ("window exec shop --on-lost close -- psql", "reopen, stay"),
             ("migrate up shop --dir x --steps 0", "--steps"),

@@ -14,6 +14,7 @@ pub mod execute;
 pub mod probe;
 mod proof;
 pub mod report;
+pub mod single;
 
 pub use entering::take_readers;
 pub use proof::with_causes;

@@ -143,6 +143,12 @@ impl Sessions {
         found
     }
 
+    /// The session of this number, if it is still there.
+    pub fn by_id(&self, id: SessionId) -> Option<Arc<Session>> {
+        let found = self.sessions.get(&id)?;
+        Some(Arc::clone(found.value()))
+    }
+
     /// The sessions of one window.
     pub fn in_window(&self, window: &str) -> Vec<Arc<Session>> {
         self.such(|session| session.window.as_deref() == Some(window))

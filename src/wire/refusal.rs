@@ -52,7 +52,7 @@ pub enum Refusal {
     LateWrite,
     /// The client began the transaction as read-only, and then wrote.
     WriteInReadOnly,
-    /// The transaction sat idle, and was aborted in place by a drain.
+    /// The transaction sat idle, and was aborted in place by a drain or an operator.
     AbortedInPlace,
     /// The same as the server says of each further statement of a failed transaction.
     InFailedTransaction,
@@ -70,6 +70,8 @@ pub enum Refusal {
     HeldShuttingDown,
     /// The proxy has stopped and the session was not at a boundary in time.
     CutOff,
+    /// An operator has ended the session.
+    Terminated,
     /// As many connections are open as may.
     TooManyConnections,
     /// As many connections are open to this database as may.
@@ -276,14 +278,14 @@ impl Refusal {
                 error("25006", "cannot write in a read-only transaction").detail(NOT_EXECUTED)
             }
             Self::AbortedInPlace => error("40001", "the transaction was aborted for maintenance")
-                .detail("It had been idle while a drain waited for it.")
+                .detail("It sat idle, and was in the way of maintenance.")
                 .hint("Nothing of it was committed: run the whole transaction again."),
             Self::InFailedTransaction => error(
                 "25P02",
                 "current transaction is aborted, commands ignored until end of transaction block",
             ),
             Self::AbortFailed => fatal("57P01", "the transaction was aborted for maintenance")
-                .detail("It had been idle while a drain waited for it.")
+                .detail("It sat idle, and was in the way of maintenance.")
                 .hint("Nothing of it was committed: connect and run the whole transaction again."),
             Self::ReadOnlyStays => fatal(
                 "57P01",
@@ -305,6 +307,11 @@ impl Refusal {
                 "The transaction had not ended in time: it is rolled back, unless its end had been \
                  sent to the server.",
             ),
+            Self::Terminated => fatal(
+                "57P01",
+                "terminating connection due to administrator command",
+            )
+            .detail("What it ran is rolled back, unless its end had been sent to the server."),
             Self::TooManyConnections => fatal("53300", "sorry, too many clients already"),
             Self::Fenced => fatal(
                 "57P03",

@@ -117,6 +117,7 @@ mod saved_objects;
 mod schema_drift;
 mod scopes;
 mod servers_come_and_go;
+mod session_actions;
 mod socket_activation;
 mod statements_measured;
 mod stops_and_reloads;

@@ -4,14 +4,17 @@
 //! durations in requests are text such as `5m`. Requests refuse unknown keys, so that a misspelt one
 //! is not silently ignored; answers may grow new keys.
 
+mod action;
 mod drain;
 mod endpoints;
 mod events;
 mod gates;
 mod migration;
 mod mode;
+mod pace;
 mod precheck;
 mod read_only;
+mod running;
 mod session;
 mod statements;
 mod window;
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::window::fence::FenceStatus;
 pub use crate::window::generations::FormerView;
+pub use action::{Action, ActionRequest, Effect, SessionActed};
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
@@ -29,9 +33,13 @@ pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, M
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use read_only::{Enforcement, ReadOnlyRequest};
-pub use session::{ReplicationKind, SessionState, SessionView, Sessions};
+pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
+pub use session::{
+    ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
+};
 pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,

@@ -1,9 +1,13 @@
 //! Sessions as an operator sees them.
 
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::words;
+use crate::config::{HumanDuration, words};
 
 words! {
     /// What a session does.
@@ -37,11 +41,97 @@ words! {
     }
 }
 
+words! {
+    /// By what a list of sessions is sorted.
+    SessionSort {
+        /// By number: the oldest session first.
+        Id = "id",
+        /// The oldest transaction first; sessions outside of one behind them.
+        Transaction = "transaction",
+        /// Who has waited longest at the gate first.
+        Held = "held",
+        /// Who has ended most transactions first.
+        Transactions = "transactions",
+        /// Who has sent most first.
+        BytesIn = "bytes_in",
+        /// Who was sent most first.
+        BytesOut = "bytes_out",
+        /// By the user's name.
+        User = "user",
+        /// By `application_name`.
+        Application = "application",
+    }
+}
+
+/// Where a client is, as a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAt {
+    /// In this network.
+    Net(IpNet),
+    /// On our Unix socket.
+    Unix,
+}
+
+/// Not the name of a place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no address, no network such as 10.0.0.0/8, and not \"unix\"")]
+pub struct NotAPlace(String);
+
+impl FromStr for ClientAt {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let net = text.parse::<IpNet>();
+        net.or_else(|_no_net| text.parse::<IpAddr>().map(IpNet::from))
+            .map(Self::Net)
+            .map_err(|_no_address| NotAPlace(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for ClientAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Net(net) => net.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// Which sessions are listed, and in what order. What is not said matches every session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionsQuery {
+    /// What they do.
+    pub state: Option<SessionState>,
+    /// Their user.
+    pub user: Option<String>,
+    /// Their `application_name`.
+    pub application: Option<String>,
+    /// Where their clients are.
+    pub address: Option<ClientAt>,
+    /// Their transaction has run, or they have waited at the gate, for longer than this.
+    pub longer_than: Option<HumanDuration>,
+    /// The order; by number if that is not said.
+    pub sort: Option<SessionSort>,
+    /// How many at most; all if that is not said. The admin HTTP always says it.
+    pub limit: Option<usize>,
+    /// [`Sessions::next`] of the page before.
+    pub cursor: Option<String>,
+}
+
 /// Answer of `GET /v1/databases/{db}/sessions`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sessions {
-    /// Every session, oldest first.
+    /// Those that were asked for, in the order that was asked for.
     pub sessions: Vec<SessionView>,
+    /// How many match, on whichever page.
+    #[serde(default)]
+    pub total: u64,
+    /// What to send as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// One client and its server connection.

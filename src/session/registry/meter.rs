@@ -177,6 +177,12 @@ impl Session {
         self.running() == running && !self.meter.ended.load(Ordering::Relaxed)
     }
 
+    /// Whether the session is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.meter.ended.load(Ordering::Relaxed)
+    }
+
     /// What the server runs for it now is all that its transaction is.
     pub fn note_runs_alone(&self) {
         let running = self.running().0.saturating_add(1);
@@ -232,6 +238,18 @@ impl Session {
     #[must_use]
     pub fn statement_age(&self) -> Option<Duration> {
         self.since(&self.meter.statement_since)
+    }
+
+    /// When its transaction began, by the clock of all sessions; zero outside of one.
+    #[must_use]
+    pub fn transaction_stamp(&self) -> Stamp {
+        self.meter.transaction_since.load(Ordering::Relaxed)
+    }
+
+    /// When it began to wait at the gate, by the same clock; zero if it does not.
+    #[must_use]
+    pub fn held_stamp(&self) -> Stamp {
+        self.meter.held_since.load(Ordering::Relaxed)
     }
 
     /// How long it waits at the gate.

@@ -36,6 +36,10 @@ impl Signals {
     pub const READ_ONLY: Signals = Signals(512);
     /// Note whether what runs is one statement and all of its transaction.
     pub const SAY_ALONE: Signals = Signals(1024);
+    /// If it sits idle in a transaction, abort that in place, also while its gate is open.
+    pub const ABORT_ANYWAY: Signals = Signals(2048);
+    /// An operator ends it: now, whatever it runs.
+    pub const DISMISS: Signals = Signals(4096);
 
     /// Whether `other` is among them.
     #[must_use]

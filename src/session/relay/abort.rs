@@ -76,8 +76,8 @@ impl Door for Exempt {
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
-    /// Ends the transaction of a session that sits idle in it, behind a gate that is closed. One at
-    /// work, or in the middle of a message, is let be; so is one whose gate has opened meanwhile.
+    /// Ends the transaction of a session that sits idle in it. One at work, or in the middle of a
+    /// message, is let be.
     pub(super) fn abort_in_place(&mut self) {
         // One that throws the rest of a failed batch away is idle too.
         let idle = matches!(
@@ -87,7 +87,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         let idle = idle && self.kept.is_empty();
         // Without a transaction there is nothing to end: the server is about to refuse what it was sent.
         let inside = self.tracker.status() != Status::Idle;
-        if idle && inside && self.door.has_permit() && !self.door.is_open() && self.may_inject() {
+        if idle && inside && self.door.has_permit() && self.may_inject() {
             self.try_abort(1);
         }
     }

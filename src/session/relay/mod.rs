@@ -352,7 +352,10 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::STUCK) {
             self.free_stuck();
         }
-        if signals.contains(Signals::ABORT) {
+        if signals.contains(Signals::ABORT) && !self.door.is_open() {
+            self.abort_in_place();
+        }
+        if signals.contains(Signals::ABORT_ANYWAY) {
             self.abort_in_place();
         }
         if signals.contains(Signals::STOP) {
@@ -368,6 +371,15 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         if signals.contains(Signals::TERMINATED) && unread {
             // The end of the server lies behind what the client does not read.
             self.leave(Remains::Nothing);
+        }
+        if signals.contains(Signals::DISMISS) {
+            if unread {
+                // Last words would lie there too.
+                self.leave(Remains::Nothing);
+                self.cancel_at_once();
+            } else {
+                self.dismiss(&Refusal::Terminated, Remains::Nothing);
+            }
         }
         // A stream of changes has no boundary, and whoever reads it takes it up where it ended.
         let may_end =
