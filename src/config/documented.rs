@@ -58,10 +58,9 @@ fn reference() -> BTreeMap<String, Said> {
             if !comment.is_empty() {
                 last = sentence(&comment);
             }
-            let default = match line.starts_with('#') {
-                false => Some(format!("`{value}`")),
-                true => named_default(&comment),
-            };
+            // Where it depends on the machine, the comment says on what.
+            let written = (!line.starts_with('#')).then(|| format!("`{value}`"));
+            let default = named_default(&comment).or(written);
             let meaning = last.clone();
             said.insert(key, Said { default, meaning });
         } else if let Some(text) = line.strip_prefix("# ") {
