@@ -672,7 +672,10 @@ async fn migrations_are_started_followed_and_cancelled() {
 async fn what_cannot_be_answered_is_refused_with_a_code() {
     let server = server().await;
     let mode = "PUT /v1/databases/shop/mode";
-    assert_eq!(server.refused("GET /", "").await, code(404, "not_found"));
+    assert_eq!(
+        server.refused("GET /nothing", "").await,
+        code(404, "not_found")
+    );
     assert_eq!(
         server.refused("GET /v1/databases/x/sessions", "").await,
         code(404, "not_found")

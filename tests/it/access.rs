@@ -270,7 +270,8 @@ async fn other_machines_come_encrypted_and_show_who_they_are() {
     let ben = by(Some(&ben));
     let answer = ask(connect(&ben).await, "GET /v1/status", &[], "").await;
     assert_eq!(answer.status, 401, "{answer:?}");
-    let stranger = Authority::new("another").sign("anna", &[]);
+    let others = Authority::new("another");
+    let stranger = others.sign("anna", &[]);
     let stranger = by(Some(&stranger)).direct(addr).await;
     if let Ok(stream) = stranger {
         // With TLS 1.3 a client learns of it by its first read.
