@@ -9,10 +9,10 @@ use super::caller::Caller;
 use super::sse::Feed;
 use super::surface::Surface;
 use super::types::{
-    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
-    ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult, ModeResults,
-    Precheck, PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand, WindowOrder,
-    WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, ConfigProblem, DrainRequest,
+    ErrorBody, ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult,
+    ModeResults, ModeStates, Precheck, PrecheckQuery, Sessions, SessionsQuery, Status,
+    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
@@ -61,14 +61,14 @@ pub trait Api: Surface + Send + Sync + 'static {
         request: ModeRequest,
         answer: Answer,
         caller: Caller,
-    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+    ) -> impl Future<Output = Result<ModeResults, ModeStates, ApiError>> + Send;
 
     /// Gives the drains under way another ladder.
     fn change_drain(
         &self,
         databases: Databases,
         request: DrainRequest,
-    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
+    ) -> impl Future<Output = Result<ModeResults, ModeStates, ApiError>> + Send;
 
     /// What would stand in the way of a window.
     fn precheck(
@@ -322,6 +322,10 @@ pub struct ApiError {
     pub message: String,
     /// What was reached all the same.
     pub results: Vec<ModeResult>,
+    /// How the mode is that was to be changed.
+    pub present: Option<Box<ModeStates>>,
+    /// What is wrong with a configuration.
+    pub problems: Vec<ConfigProblem>,
 }
 
 impl ApiError {
@@ -332,6 +336,8 @@ impl ApiError {
             code,
             message: message.into(),
             results: Vec::new(),
+            present: None,
+            problems: Vec::new(),
         }
     }
 
@@ -373,6 +379,23 @@ impl ApiError {
         }
     }
 
+    /// 412 `changed`: it was to be done to another state than this.
+    pub fn changed(present: ModeStates) -> Self {
+        let message = "The mode is not the one that If-Match names: nothing was done.";
+        Self {
+            present: Some(Box::new(present)),
+            ..Self::new(StatusCode::PRECONDITION_FAILED, "changed", message)
+        }
+    }
+
+    /// 422 `invalid_config`: everything that is wrong with a configuration.
+    pub fn invalid_config(message: impl Into<String>, problems: Vec<ConfigProblem>) -> Self {
+        Self {
+            problems,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", message)
+        }
+    }
+
     pub(super) fn into_body(self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
@@ -380,6 +403,8 @@ impl ApiError {
                 message: self.message,
             },
             results: self.results,
+            present: self.present.map(|present| *present),
+            problems: self.problems,
         }
     }
 }

@@ -8,6 +8,7 @@ mod caller;
 mod http;
 #[cfg(test)]
 mod matrix;
+mod replays;
 mod router;
 mod routes;
 pub mod sse;
@@ -20,4 +21,5 @@ pub use access::Access;
 pub use api::{Answer, Api, ApiError, Databases};
 pub use caller::Caller;
 pub use http::serve;
+pub use replays::Replays;
 pub use surface::Surface;

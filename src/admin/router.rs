@@ -51,6 +51,11 @@ pub(super) enum Endpoint {
     CancelSession,
     TerminateSession,
     AbortSession,
+    Mode,
+    Config,
+    ValidateConfig,
+    ReloadConfig,
+    Document,
 }
 
 /// A row of the table.
@@ -71,6 +76,9 @@ const SMALL: usize = 64 << 10;
 /// Requests that carry all files of a directory.
 const FILES: usize = 16 << 20;
 
+/// The text of a configuration file.
+const CONFIG: usize = 1 << 20;
+
 /// What needs nothing says only whether pgdrain is there.
 const NOTHING: &[Permission] = &[];
 const LOOK: &[Permission] = &[Permission::Look];
@@ -79,6 +87,7 @@ const HOLD: &[Permission] = &[Permission::Hold];
 const HOLD_OR_OPEN: &[Permission] = &[Permission::Hold, Permission::Open];
 const MIGRATE: &[Permission] = &[Permission::Migrate];
 const APPROVE: &[Permission] = &[Permission::Approve];
+const ADMINISTER: &[Permission] = &[Permission::Administer];
 
 const fn route(
     method: Method,
@@ -376,6 +385,35 @@ pub(super) const ROUTES: &[Route] = &[
         HOLD,
         SMALL,
     ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/mode",
+        Endpoint::Mode,
+        LOOK,
+        SMALL,
+    ),
+    route(Method::GET, "/v1/config", Endpoint::Config, LOOK, SMALL),
+    route(
+        Method::POST,
+        "/v1/config/validate",
+        Endpoint::ValidateConfig,
+        ADMINISTER,
+        CONFIG,
+    ),
+    route(
+        Method::POST,
+        "/v1/config/reload",
+        Endpoint::ReloadConfig,
+        ADMINISTER,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/openapi.json",
+        Endpoint::Document,
+        NOTHING,
+        SMALL,
+    ),
 ];
 
 /// A row that was found.
@@ -474,7 +512,7 @@ mod tests {
         assert_eq!(
             miss,
             Err(Miss::Method {
-                allowed: vec![Method::PUT]
+                allowed: vec![Method::PUT, Method::GET]
             })
         );
         let miss = find(&Method::DELETE, "/v1/databases/shop/migrations");

@@ -106,7 +106,13 @@ where
             let databases = Databases::from_path(found.parameter);
             let request: ModeRequest = parse(&body)?;
             caller.may(&[request.needs()])?;
-            let results = api.set_mode(databases, request, answer, caller).await?;
+            let results = match surface::condition(&head.headers)? {
+                None => api.set_mode(databases, request, answer, caller).await?,
+                Some(condition) => {
+                    api.set_mode_if(databases, request, answer, caller, condition)
+                        .await?
+                }
+            };
             Ok(json(status, &results))
         }
         Endpoint::ChangeDrain => {
@@ -138,7 +144,9 @@ where
         }
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
-            let started = api.start_migration(database, parse(&body)?).await?;
+            let keyed = surface::keyed(&head, &caller, &body)?;
+            let start = api.start_migration(database, parse(&body)?);
+            let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
         Endpoint::MigrationStatus => {
@@ -163,7 +171,9 @@ where
         }
         Endpoint::RehearseMigration => {
             let database = one(found.parameter)?;
-            let started = api.rehearse_migration(database, parse(&body)?).await?;
+            let keyed = surface::keyed(&head, &caller, &body)?;
+            let start = api.rehearse_migration(database, parse(&body)?);
+            let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
         Endpoint::Backups => {
@@ -302,6 +312,11 @@ where
         Endpoint::AbortSession => {
             surface::act(Action::Abort, &found.parameter, &body, caller, api).await
         }
+        Endpoint::Mode => surface::mode(found.parameter, api).await,
+        Endpoint::Config => Ok(json(StatusCode::OK, &api.config().await)),
+        Endpoint::ValidateConfig => surface::validate(&body, api).await,
+        Endpoint::ReloadConfig => surface::reload(&body, caller, api).await,
+        Endpoint::Document => Ok(surface::document()),
     }
 }
 
@@ -468,7 +483,11 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 /// The answer to what cannot be done.
 pub(super) fn refuse(error: ApiError) -> Reply {
     let status = error.status;
+    let tag = error.present.as_ref().map(|present| present.tag.clone());
     let mut reply = json(status, &error.into_body());
+    if let Some(tag) = tag {
+        surface::name(&mut reply, &tag);
+    }
     if status == StatusCode::UNAUTHORIZED {
         // RFC 6750, section 3.
         let how = HeaderValue::from_static("Bearer realm=\"pgdrain\"");

@@ -14,7 +14,7 @@ use crate::admin::types::{
     PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand, WindowOrder, WindowTaken,
     WindowView, WindowViews,
 };
-use crate::admin::{Answer, Api, ApiError, Caller, Databases};
+use crate::admin::{Answer, Api, ApiError, Caller, Databases, Replays};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
@@ -41,14 +41,18 @@ use crate::window::{Target, steps};
 /// Answers for a running proxy.
 pub(super) struct AppApi {
     pub(super) app: Arc<App>,
+    pub(super) replays: Replays,
 }
 
 impl AppApi {
     pub(super) fn new(app: Arc<App>) -> AppApi {
-        AppApi { app }
+        AppApi {
+            app,
+            replays: Replays::default(),
+        }
     }
 
-    fn database_status(&self, gate: &Gate) -> DatabaseStatus {
+    fn database_status(&self, gate: &Arc<Gate>) -> DatabaseStatus {
         let database = gate.database();
         let sessions = self.app.sessions.of(database);
         let (mode, holds) = gate.holds();
@@ -60,6 +64,7 @@ impl AppApi {
         DatabaseStatus {
             database: database.to_owned(),
             mode,
+            tag: self.tag(&[Arc::clone(gate)]),
             holds: holds
                 .iter()
                 .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
@@ -115,7 +120,20 @@ impl AppApi {
 
 impl Api for AppApi {
     async fn ready(&self) -> Result<(), ApiError> {
-        Ok(())
+        let gates = self.app.controller.gates();
+        let held = || {
+            gates
+                .all()
+                .into_iter()
+                .find(|gate| gate.holds().0 == Mode::Hold)
+        };
+        match self.app.config.load().hold.ready {
+            true => Ok(()),
+            false => held().map_or(Ok(()), |gate| {
+                let message = format!("Traffic of {:?} is held.", gate.database());
+                Err(ApiError::unavailable("held", message))
+            }),
+        }
     }
 
     async fn metrics(&self) -> String {
@@ -178,39 +196,8 @@ impl Api for AppApi {
         answer: Answer,
         caller: Caller,
     ) -> Result<ModeResults, ApiError> {
-        let command = self.app.command(&databases, &request, &caller);
-        match request {
-            ModeRequest::Hold(body) => self.hold(&databases, body, answer, command).await,
-            ModeRequest::ReadOnly(body) => self.read_only(&databases, body, answer, command).await,
-            ModeRequest::Open(body) => {
-                let by = body.by.as_deref().unwrap_or("unknown");
-                tracing::info!(
-                    ?databases,
-                    force = body.force,
-                    by,
-                    reason = body.reason,
-                    "open"
-                );
-                let opened = self
-                    .app
-                    .controller
-                    .open(&target(&databases), &body.scope(), body.force)
-                    .await;
-                let opened =
-                    opened.map_err(|error| ApiError::conflict("held", format!("{error}.")));
-                self.app.tell(command, refused(&opened));
-                opened?;
-                let gates = self.app.controller.gates().all();
-                let meant = gates.iter().filter(|gate| match &databases {
-                    Databases::All => true,
-                    Databases::One(name) => gate.database() == name,
-                });
-                let results = meant.map(|gate| self.opened(gate, &body.scope()));
-                Ok(ModeResults {
-                    results: results.collect(),
-                })
-            }
-        }
+        self.change_mode(databases, request, answer, caller, None)
+            .await
     }
 
     async fn events(&self, after: u64, wait: Duration) -> Events {

@@ -279,6 +279,7 @@ section! {
         terminate: Option<HumanDuration>,
         bypass: Option<Bypass>,
         fence: Option<bool>,
+        ready: Option<bool>,
     }
 }
 
