@@ -10,9 +10,9 @@ use super::sse::Feed;
 use super::surface::Surface;
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, ConfigProblem, DrainRequest,
-    ErrorBody, ErrorDetail, Events, MigrationStarted, Migrations, ModeRequest, ModeResult,
-    ModeResults, ModeStates, Precheck, PrecheckQuery, Sessions, SessionsQuery, Status,
-    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    ErrorBody, ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest,
+    ModeResult, ModeResults, ModeStates, Precheck, PrecheckQuery, Sessions, SessionsQuery,
+    StatementsView, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
@@ -20,6 +20,7 @@ use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -90,6 +91,21 @@ pub trait Api: Surface + Send + Sync + 'static {
         request: CapRequest,
         caller: Caller,
     ) -> impl Future<Output = Result<CapResult, ApiError>> + Send;
+
+    /// What was measured of the statements of a database: those that took most time, so many at most.
+    fn statements(
+        &self,
+        database: String,
+        most: usize,
+    ) -> impl Future<Output = StatementsView> + Send;
+
+    /// Measures the statements of a database for a time, or no more.
+    fn measure_statements(
+        &self,
+        database: String,
+        request: MeasureRequest,
+        caller: Caller,
+    ) -> impl Future<Output = Result<StatementsView, ApiError>> + Send;
 
     /// Starts a migration in the proxy's process and answers at once.
     fn start_migration(
@@ -162,6 +178,13 @@ pub trait Api: Surface + Send + Sync + 'static {
         database: String,
         request: VerifyRequest,
     ) -> impl Future<Output = Result<VerifyReport, ApiError>> + Send;
+
+    /// Whether the schema is what the last run left; accepts it if asked to.
+    fn migration_drift(
+        &self,
+        database: String,
+        request: DriftRequest,
+    ) -> impl Future<Output = Result<DriftReport, ApiError>> + Send;
 
     /// The views, policies, grants ... that were saved before a run.
     fn saved_objects(

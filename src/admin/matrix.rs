@@ -30,6 +30,7 @@ POST /v1/databases/{db}/migrations/backups/prune migrator token
 POST /v1/databases/{db}/migrations/restore migrator token
 POST /v1/databases/{db}/migrations/repair migrator token
 POST /v1/databases/{db}/migrations/verify viewer local
+POST /v1/databases/{db}/migrations/drift migrator token
 GET /v1/databases/{db}/migrations/objects viewer local
 POST /v1/databases/{db}/migrations/objects/replay migrator token
 POST /v1/databases/{db}/migrations/unwatch migrator token
@@ -58,6 +59,8 @@ GET /v1/config viewer local
 POST /v1/config/validate admin token
 POST /v1/config/reload admin token
 GET /openapi.json nobody local
+GET /v1/databases/{db}/statements viewer local
+PUT /v1/databases/{db}/statements operator local
 ";
 
 /// What may be done on this machine by default.

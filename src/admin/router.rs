@@ -28,6 +28,7 @@ pub(super) enum Endpoint {
     RestoreBackup,
     RepairMigration,
     VerifyMigration,
+    MigrationDrift,
     SavedObjects,
     ReplayObjects,
     MigrationReport,
@@ -56,6 +57,8 @@ pub(super) enum Endpoint {
     ValidateConfig,
     ReloadConfig,
     Document,
+    Statements,
+    MeasureStatements,
 }
 
 /// A row of the table.
@@ -223,6 +226,13 @@ pub(super) const ROUTES: &[Route] = &[
         Endpoint::VerifyMigration,
         LOOK,
         FILES,
+    ),
+    route(
+        Method::POST,
+        "/v1/databases/{db}/migrations/drift",
+        Endpoint::MigrationDrift,
+        MIGRATE,
+        SMALL,
     ),
     route(
         Method::GET,
@@ -412,6 +422,20 @@ pub(super) const ROUTES: &[Route] = &[
         "/openapi.json",
         Endpoint::Document,
         NOTHING,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
+        HOLD,
         SMALL,
     ),
 ];

@@ -38,6 +38,9 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// The longest time that a request for news waits; the client asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// So many statements are told if it is not said.
+const STATEMENTS: usize = 20;
+
 /// Answers a request; every error is an answer too.
 pub(super) async fn handle<B>(
     request: Request<B>,
@@ -142,6 +145,20 @@ where
             let result = api.cap(database, parse(&body)?, caller).await?;
             Ok(json(StatusCode::OK, &result))
         }
+        Endpoint::Statements => {
+            let [limit] = query.only(["limit"])?;
+            let most = match limit {
+                None => STATEMENTS,
+                limit => usize::try_from(number(limit)?).unwrap_or(usize::MAX),
+            };
+            let view = api.statements(one(found.parameter)?, most).await;
+            Ok(json(StatusCode::OK, &view))
+        }
+        Endpoint::MeasureStatements => {
+            let database = one(found.parameter)?;
+            let view = api.measure_statements(database, parse(&body)?, caller);
+            Ok(json(StatusCode::OK, &view.await?))
+        }
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
             let keyed = surface::keyed(&head, &caller, &body)?;
@@ -197,6 +214,11 @@ where
         Endpoint::VerifyMigration => {
             let database = one(found.parameter)?;
             let report = api.verify_migration(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &report))
+        }
+        Endpoint::MigrationDrift => {
+            let database = one(found.parameter)?;
+            let report = api.migration_drift(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &report))
         }
         Endpoint::SavedObjects => {

@@ -13,18 +13,21 @@ use tokio::net::{TcpListener, TcpStream};
 use super::sse::{Feed, feed};
 use super::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, CapStatus, DrainRequest,
-    ErrorBody, Events, Forecast, MigrationStarted, Migrations, ModeName, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand,
-    WindowMode, WindowOrder, WindowTaken, WindowView, WindowViews,
+    ErrorBody, Events, Forecast, MeasureRequest, MigrationStarted, Migrations, ModeName,
+    ModeRequest, ModeResult, ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery,
+    StatementsView, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
+    WindowViews,
 };
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
+use crate::metrics::statements::Measured;
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
     Approval, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -163,6 +166,26 @@ impl Api for Fake {
         }
     }
 
+    async fn statements(&self, database: String, most: usize) -> StatementsView {
+        StatementsView {
+            database,
+            until: None,
+            measured: Measured {
+                units: most as u64,
+                ..Measured::default()
+            },
+        }
+    }
+
+    async fn measure_statements(
+        &self,
+        database: String,
+        _request: MeasureRequest,
+        _caller: Caller,
+    ) -> Result<StatementsView, ApiError> {
+        Ok(self.statements(database, 0).await)
+    }
+
     async fn cap(
         &self,
         database: String,
@@ -271,6 +294,14 @@ impl Api for Fake {
         request: VerifyRequest,
     ) -> Result<VerifyReport, ApiError> {
         Err(ApiError::not_found(request.history.unwrap_or_default()))
+    }
+
+    async fn migration_drift(
+        &self,
+        _database: String,
+        request: DriftRequest,
+    ) -> Result<DriftReport, ApiError> {
+        Err(ApiError::not_found(request.reason.unwrap_or_default()))
     }
 
     async fn saved_objects(&self, _db: String, run: String) -> Result<SavedObjects, ApiError> {

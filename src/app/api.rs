@@ -10,9 +10,9 @@ use super::gates::cap_status;
 use crate::admin::sse::Feed;
 use crate::admin::types::{
     Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DatabaseStatus, DrainRequest,
-    Events, HoldStatus, MigrationStarted, Migrations, ModeRequest, ModeResults, Precheck,
-    PrecheckQuery, Sessions, SessionsQuery, Status, WindowCommand, WindowOrder, WindowTaken,
-    WindowView, WindowViews,
+    Events, HoldStatus, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResults,
+    Precheck, PrecheckQuery, Sessions, SessionsQuery, StatementsView, Status, WindowCommand,
+    WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::{Answer, Api, ApiError, Caller, Databases, Replays};
 use crate::drain::report::{millis, timestamp};
@@ -26,6 +26,7 @@ use crate::runner::approvals::{
     Approval, ApprovalError, Approvals, ApproveRequest, DecideRequest, Decision, RevokeRequest,
 };
 use crate::runner::backup::{BackupError, Backups, Pruned, RestoreRequest, Restored};
+use crate::runner::drift::{DriftError, DriftReport, DriftRequest};
 use crate::runner::gonogo::{GoNoGo, GoNoGoRequest};
 use crate::runner::lint::LintReport;
 use crate::runner::plan::PlanReport;
@@ -230,6 +231,19 @@ impl Api for AppApi {
         self.set_cap(&database, request, &caller).await
     }
 
+    async fn statements(&self, database: String, most: usize) -> StatementsView {
+        self.statements_of(database, most)
+    }
+
+    async fn measure_statements(
+        &self,
+        database: String,
+        request: MeasureRequest,
+        caller: Caller,
+    ) -> Result<StatementsView, ApiError> {
+        self.set_measuring(database, request, &caller)
+    }
+
     async fn start_migration(
         &self,
         database: String,
@@ -293,6 +307,23 @@ impl Api for AppApi {
     ) -> Result<VerifyReport, ApiError> {
         let report = self.app.runner.verify(&database, &request).await;
         report.map_err(unanswered)
+    }
+
+    async fn migration_drift(
+        &self,
+        database: String,
+        request: DriftRequest,
+    ) -> Result<DriftReport, ApiError> {
+        self.app.may_migrate()?;
+        let report = self.app.runner.drift(&database, &request).await;
+        report.map_err(|error| {
+            let text = format!("{error}.");
+            match error {
+                DriftError::Invalid(_) => ApiError::bad_request(text),
+                DriftError::Busy(_) => ApiError::conflict("busy", text),
+                DriftError::History(_) => ApiError::unavailable("no_history", text),
+            }
+        })
     }
 
     async fn saved_objects(&self, database: String, run: String) -> Result<SavedObjects, ApiError> {

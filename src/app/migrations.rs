@@ -46,6 +46,8 @@ pub(super) fn runner(
         log: migrate.log,
         hooks: migrate.hooks,
         notify: migrate.notify,
+        postflight: migrate.postflight,
+        reports: migrate.reports,
         ..Options::default()
     };
     let config = Arc::clone(config);

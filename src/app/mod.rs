@@ -14,6 +14,7 @@ mod mode;
 mod precheck;
 mod reload;
 mod signals;
+mod statements;
 mod surface;
 mod traffic;
 mod windows;

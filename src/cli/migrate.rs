@@ -13,6 +13,7 @@ use super::backups::{Listing, Pruning, Restoring};
 use super::ci::Ci;
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
+use super::drift::Drifting;
 use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
@@ -62,6 +63,8 @@ enum Command {
     Repair(Repairing),
     /// Look whether the database is as it should be, and compare it with another; writes nothing
     Verify(Verifying),
+    /// Show what was changed past the migrations since the last run, and accept it
+    Drift(Drifting),
     /// List the backups that runs have made
     Backups(Listing),
     /// Remove the backups that need not be kept; never the newest
@@ -108,6 +111,7 @@ impl Migrate {
             Command::Ci(ci) => ci.run().await,
             Command::Repair(repairing) => repairing.ask().await,
             Command::Verify(verifying) => verifying.show().await,
+            Command::Drift(drifting) => drifting.show().await,
             Command::Backups(listing) => listing.show().await,
             Command::Prune(pruning) => pruning.ask().await,
             Command::Restore(restoring) => restoring.ask().await,

@@ -13,6 +13,7 @@ mod control;
 pub mod demo;
 mod describe;
 mod drain;
+mod drift;
 mod exit;
 mod follow;
 mod manual;
@@ -28,6 +29,7 @@ mod repair;
 mod report_files;
 mod serve;
 mod sessions;
+mod statements;
 mod timing;
 mod verify;
 mod window;
@@ -59,6 +61,7 @@ enum Command {
     Drain(drain::Drain),
     Precheck(drain::Precheck),
     Cap(cap::Cap),
+    Statements(statements::Statements),
     Migrate(migrate::Migrate),
     Window(window::Window),
     Config(config::Config),
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Drain(command) => wait_for(command.run()),
         Command::Precheck(command) => wait_for(command.run()),
         Command::Cap(command) => wait_for(command.run()),
+        Command::Statements(command) => wait_for(command.run()),
         Command::Migrate(command) => wait_for(command.run()),
         Command::Window(command) => wait_for(command.run()),
         Command::Config(command) => command.run(),
@@ -157,6 +161,10 @@ mod tests {
             "open * --user app",
             "cap shop 50% --for 5m --reason busy",
             "cap shop off",
+            "statements shop",
+            "statements shop --measure 10m --one-in 5",
+            "statements shop --stop --json",
+            "statements shop --limit 5",
             "config check --config pgdrain.toml",
             "config show hold --json",
             "config validate pgdrain.toml",

@@ -13,9 +13,11 @@ mod hold;
 mod hooks;
 mod limits;
 mod listen;
+mod measures;
 mod passfile;
 mod permission;
 pub mod pgbouncer;
+mod postflight;
 mod preflight;
 mod problem;
 mod quantity;
@@ -46,7 +48,9 @@ pub use approvals::Approvals;
 pub use cap::{AskedCap, BadCap};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
+pub use measures::Measures;
 pub use permission::{AdminRole, Permission};
+pub use postflight::{Fingerprints, Postflight, Reports};
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
@@ -68,7 +72,7 @@ pub use users::Users;
 pub use validation::Validate;
 pub(crate) use words::words;
 pub use words::{
-    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel,
+    AfterRestart, AuthMethod, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, OnDrift,
     PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, UnknownWord, Verify,
     WhenFull,
 };

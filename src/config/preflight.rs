@@ -42,6 +42,8 @@ impl Check<'_> {
             index_percent: raw.index_percent.unwrap_or(default.index_percent),
             disk_unasked: bytes(raw.disk_unasked, default.disk_unasked),
             disk_free_command: raw.disk_free_command,
+            drift: raw.drift.unwrap_or_default(),
+            drift_ignore: raw.drift_ignore.unwrap_or_default(),
         };
         let percent = preflight.connections_percent;
         self.within("migrate.preflight.connections_percent", percent, 1..=100);

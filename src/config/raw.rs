@@ -11,14 +11,15 @@ use serde::Deserialize;
 use super::address::TcpAddress;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
+use super::postflight::Fingerprints;
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
 use super::words::{
-    AfterRestart, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, PreflightCheck,
-    Preset, ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, OnDrift,
+    PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::wire::refusal::Sqlstate;
 
@@ -140,9 +141,20 @@ section! {
         notify: Option<Vec<RawNotify>>,
         validate: RawValidate,
         triggers: Option<Vec<Trigger>>,
+        measures: RawMeasures,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
+        postflight: RawPostflight,
+        reports: RawReports,
+    }
+}
+
+section! {
+    /// `[migrate.measures]`
+    RawMeasures {
+        before: Option<HumanDuration>,
+        one_in: Option<usize>,
     }
 }
 
@@ -170,6 +182,24 @@ section! {
         disk_unasked: Option<ByteSize>,
         disk_free_command: Option<String>,
         rows_time: Option<HumanDuration>,
+        drift: Option<OnDrift>,
+        drift_ignore: Option<Vec<String>>,
+    }
+}
+
+section! {
+    /// `[migrate.postflight]`
+    RawPostflight {
+        fingerprints: Option<Fingerprints>,
+        time: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[migrate.reports]`
+    RawReports {
+        dir: Option<PathBuf>,
+        keep: Option<usize>,
     }
 }
 

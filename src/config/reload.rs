@@ -94,6 +94,8 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.preflight.drift" Restart migrate.preflight.drift;
+    "migrate.preflight.drift_ignore" Restart migrate.preflight.drift_ignore;
     "migrate.retry.tries" Restart migrate.retry.tries;
     "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
@@ -110,12 +112,18 @@ const ROWS: &[Row] = rows! {
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
     "migrate.triggers" Restart migrate.triggers;
+    "migrate.measures.before" Restart migrate.measures.before;
+    "migrate.measures.one_in" Restart migrate.measures.one_in;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
+    "migrate.postflight.fingerprints" Restart migrate.postflight.fingerprints;
+    "migrate.postflight.time" Restart migrate.postflight.time;
+    "migrate.reports.dir" Restart migrate.reports.dir;
+    "migrate.reports.keep" Restart migrate.reports.keep;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

@@ -199,6 +199,7 @@ impl Check<'_> {
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
             triggers: migrate.triggers.unwrap_or_default(),
+            measures: self.measures(migrate.measures),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
@@ -208,6 +209,8 @@ impl Check<'_> {
             retry: self.retry(&migrate.retry),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
+            postflight: self.postflight(&migrate.postflight),
+            reports: self.reports(migrate.reports),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

@@ -10,7 +10,9 @@ use super::address::Host;
 use super::approvals::Approvals;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
+use super::measures::Measures;
 use super::passfile::Passfile;
+use super::postflight::{Postflight, Reports};
 use super::quantity::HumanDuration;
 use super::rules::{CertificateName, CertificateUser, Rule};
 use super::runs::Trigger;
@@ -20,8 +22,8 @@ use super::upstream::UrlTls;
 use super::users::Users;
 use super::validation::Validate;
 use super::words::{
-    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, PreflightCheck, Preset, ReplicationHold,
-    SaveObjects, Stateful, Then, Verify, WhenFull,
+    AfterRestart, Blocked, Bypass, LogFormat, LogLevel, OnDrift, PreflightCheck, Preset,
+    ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
 };
 use crate::tls::acceptor::Acceptor;
 use crate::tls::connector::Connector;
@@ -147,10 +149,16 @@ pub struct MigrateRole {
     pub thresholds: Thresholds,
     /// What is watched for after a run.
     pub triggers: Vec<Trigger>,
+    /// How statements are measured around a run.
+    pub measures: Measures,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.
     pub retry: Retry,
+    /// What is looked at when its files are applied.
+    pub postflight: Postflight,
+    /// Where reports and schemas of runs are written.
+    pub reports: Reports,
 }
 
 /// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends
@@ -266,6 +274,10 @@ pub struct Preflight {
     pub disk_free_command: Option<String>,
     /// How long all questions to rows may take together.
     pub rows_time: Duration,
+    /// What a schema does that is no longer what the last run left.
+    pub drift: OnDrift,
+    /// What may change between two runs: names, `*` for any characters.
+    pub drift_ignore: Vec<String>,
 }
 
 impl Default for Preflight {
@@ -284,6 +296,8 @@ impl Default for Preflight {
             disk_unasked: 1 << 30,
             disk_free_command: None,
             rows_time: Duration::from_secs(5),
+            drift: OnDrift::default(),
+            drift_ignore: Vec::new(),
         }
     }
 }

@@ -287,6 +287,18 @@ mod tests {
 }
 
 words! {
+    /// What a schema does that is no longer what the last run left.
+    #[derive(Default)]
+    OnDrift {
+        /// It stops a run, unless it is accepted or forced.
+        #[default]
+        Stop = "stop",
+        /// It is told.
+        Tell = "tell",
+    }
+}
+
+words! {
     /// A check of preflight that may be switched off.
     PreflightCheck {
         /// Roles that files name exist, and we may become them.
@@ -323,5 +335,7 @@ words! {
         Constraints = "constraints",
         /// No row without the row that it refers to.
         Orphans = "orphans",
+        /// The schema is what the last run left.
+        Drift = "drift",
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::clock;
 use crate::config::Scope;
 use crate::metrics::Metrics;
+use crate::metrics::statements::Statements;
 use crate::tasks::Tasks;
 
 /// The gate of a whole database.
@@ -25,6 +26,9 @@ pub(super) const OWN: GateNumber = GateNumber(0);
 
 /// For how many milliseconds after a hold its sessions may find that tables have changed behind it.
 const LATELY: u64 = 15 * 60 * 1000;
+
+/// The bit of [`Gate::besides`] for statements that are measured.
+const MEASURED: u64 = 1 << 63;
 
 /// The gate of one database, or of some clients in it.
 #[derive(Debug)]
@@ -45,8 +49,11 @@ pub struct Gate {
     /// Whether permits older than the read-only epoch may be among those of it.
     pub(super) shares: AtomicBool,
     made: Instant,
-    /// Until when the last hold ended of late, in milliseconds since it was made; zero is never.
-    opened_until: AtomicU64,
+    /// What a transaction has to do besides: until when the last hold ended of late, in milliseconds since
+    /// the gate was made, and [`MEASURED`]. Zero is nothing, and all that a transaction looks at.
+    besides: AtomicU64,
+    /// What clients feel of the statements that pass.
+    statements: Statements,
     /// Told when the last permit comes back to the closed gate, or the last older one to another.
     pub(super) quiet: Notify,
     /// Counts changes of the holds and of the cap.
@@ -113,7 +120,8 @@ impl Gate {
             wants_read_only: AtomicBool::new(false),
             shares: AtomicBool::new(false),
             made: clock::now(),
-            opened_until: AtomicU64::new(0),
+            besides: AtomicU64::new(0),
+            statements: Statements::default(),
             quiet: Notify::new(),
             changes: watch::Sender::new(0),
             busiest: Mutex::default(),
@@ -205,31 +213,68 @@ impl Gate {
         self.admission.is_open()
     }
 
-    /// Whether a hold has ended of late, behind which tables may have changed.
+    /// Whether there is anything to [look at](Gate::opened_lately) or to [measure](Gate::is_measured).
     #[inline]
-    pub fn opened_lately(&self) -> bool {
-        match self.opened_until.load(Ordering::Relaxed) {
-            0 => false,
-            until => self.is_before(until),
-        }
+    pub fn has_besides(&self) -> bool {
+        self.besides.load(Ordering::Relaxed) != 0
     }
 
-    fn is_before(&self, until: u64) -> bool {
+    /// Whether a hold has ended of late, behind which tables may have changed.
+    pub fn opened_lately(&self) -> bool {
+        let until = self.besides.load(Ordering::Relaxed) & !MEASURED;
         let before = self.age() < until;
-        if !before {
+        if until != 0 && !before {
             // Unless another hold has ended meanwhile.
-            let relaxed = Ordering::Relaxed;
-            let _ = self
-                .opened_until
-                .compare_exchange(until, 0, relaxed, relaxed);
+            self.change_besides(|now| {
+                if now & !MEASURED == until {
+                    now & MEASURED
+                } else {
+                    now
+                }
+            });
         }
         before
     }
 
     /// A hold has ended; to be called before anybody is let in.
     pub(super) fn note_opening(&self) {
-        let until = self.age().saturating_add(LATELY);
-        self.opened_until.store(until, Ordering::Relaxed);
+        let until = self.age().saturating_add(LATELY) & !MEASURED;
+        self.change_besides(|now| now & MEASURED | until);
+    }
+
+    /// Measures statements from now on, for this long at least, those of one in so many transactions.
+    pub fn measure(&self, lasting: Duration, one_in: u32) {
+        self.statements.measure(lasting, one_in);
+        if self.statements.is_on() {
+            self.change_besides(|now| now | MEASURED);
+        }
+    }
+
+    /// Whether statements are measured; where that has ended, nobody is asked again.
+    pub fn is_measured(&self) -> bool {
+        let wanted = self.besides.load(Ordering::Relaxed) & MEASURED != 0;
+        let goes_on = wanted && self.statements.is_on();
+        if wanted && !goes_on {
+            self.change_besides(|now| now & !MEASURED);
+            if self.statements.is_on() {
+                // It was begun anew in this instant.
+                self.change_besides(|now| now | MEASURED);
+            }
+        }
+        goes_on
+    }
+
+    /// What was measured.
+    pub fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    fn change_besides(&self, change: impl Fn(u64) -> u64) {
+        let relaxed = Ordering::Relaxed;
+        let changed = self
+            .besides
+            .fetch_update(relaxed, relaxed, |now| Some(change(now)));
+        debug_assert!(changed.is_ok(), "it always changes");
     }
 
     /// In milliseconds.

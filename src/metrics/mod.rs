@@ -5,6 +5,7 @@
 
 mod migrations;
 pub mod names;
+pub mod statements;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

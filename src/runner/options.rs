@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Hook, Notify, Preflight, Retry, RunLog, SaveObjects, Thresholds, Trigger,
-    Validate,
+    Approvals, Backup, Hook, Notify, Postflight, Preflight, Reports, Retry, RunLog, SaveObjects,
+    Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -58,6 +58,10 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
     pub log: RunLog,
+    /// What is looked at when files are applied.
+    pub postflight: Postflight,
+    /// Where reports and schemas are written.
+    pub reports: Reports,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -88,6 +92,8 @@ impl Default for Options {
             log: RunLog::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
+            postflight: Postflight::default(),
+            reports: Reports::default(),
             finished_runs_max: 100,
         }
     }

@@ -84,6 +84,13 @@ pub struct Report {
     /// How the database was before the first file, for the watch that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// The SHA-256 of the schema that its first file found, without pgdrain's own; none if no file was
+    /// begun or it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp_before: Option<String>,
+    /// The same of the schema that it left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp_after: Option<String>,
 }
 
 impl Report {
@@ -126,6 +133,8 @@ impl Report {
             rehearsal: None,
             breaches: Vec::new(),
             baseline: None,
+            fp_before: None,
+            fp_after: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The same checks whenever it is asked: what the history has, what the catalogs have, and the schema as
 //! a list of lines, so that two environments can be compared by their reports alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -105,7 +106,7 @@ impl<T: Traffic> Runner<T> {
             checks.push(of_catalog(session, "indexes", INDEXES, "no index is invalid").await);
             let well = "every constraint holds for all rows";
             checks.push(of_catalog(session, "constraints", CONSTRAINTS, well).await);
-            let schema = backup::schema(&session.client).await;
+            let schema = backup::schema(&session.client, SCHEMA_TIME).await;
             Ok::<_, LedgerError>((checks, schema))
         };
         let looked = looked.await;
@@ -213,6 +214,7 @@ pub(super) const SCHEMA_TIME: Duration = Duration::from_secs(60);
 /// those with `+` in the second.
 pub fn differences(first: &[String], second: &[String]) -> Vec<String> {
     let only = |of: &[String], other: &[String], mark: char| -> Vec<(String, char)> {
+        let other: BTreeSet<&String> = other.iter().collect();
         let missing = of.iter().filter(|it| !other.contains(it));
         missing.map(|it| (it.clone(), mark)).collect()
     };
@@ -225,7 +227,7 @@ pub fn differences(first: &[String], second: &[String]) -> Vec<String> {
     shown.collect()
 }
 
-/// Asks a session for the schema; see [`VerifyReport::schema`].
+/// The lines of a schema but those about pgdrain's own.
 pub(super) fn without_own(mut lines: Vec<String>) -> Vec<String> {
     lines.retain(|line| {
         let name = line.split('\t').nth(1).unwrap_or_default();
@@ -235,9 +237,10 @@ pub(super) fn without_own(mut lines: Vec<String>) -> Vec<String> {
 }
 
 /// The session's limits while the schema is read: it waits for nobody for long.
-pub(super) async fn limit(client: &Client) -> Result<(), tokio_postgres::Error> {
-    let time = SCHEMA_TIME.as_secs();
-    let sql = format!("set local lock_timeout = '5s'; set local statement_timeout = '{time}s'");
+pub(super) async fn limit(client: &Client, time: Duration) -> Result<(), tokio_postgres::Error> {
+    // Zero would be without limit.
+    let time = time.as_millis().max(1);
+    let sql = format!("set local lock_timeout = '5s'; set local statement_timeout = '{time}ms'");
     client.batch_execute(&sql).await
 }
 

@@ -10,6 +10,7 @@ pub mod inbox;
 mod injected;
 pub mod life;
 mod login;
+mod measure;
 mod parked;
 pub mod passes;
 mod places;

@@ -6,15 +6,21 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::message;
+
+/// How far away the next timer of a worker is at the most, see `beat`. Looking twice a second for nothing
+/// takes no share of a core that can be measured.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// One of the threads, for what is to be started there.
 #[derive(Clone, Debug)]
@@ -128,7 +134,7 @@ impl Drop for Workers {
 
 /// The life of a thread. A task's panic does not get here, it ends the task alone.
 fn work(runtime: Runtime, stop: &CancellationToken, lost: &CancellationToken, _runs: Sender<()>) {
-    let worked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(stop.cancelled())));
+    let worked = catch_unwind(AssertUnwindSafe(|| runtime.block_on(beat(stop))));
     // Names may still be looked up, which nobody waits for.
     runtime.shutdown_background();
     if let Err(panic) = worked {
@@ -139,6 +145,21 @@ fn work(runtime: Runtime, stop: &CancellationToken, lost: &CancellationToken, _r
             "a worker thread panicked and its sessions ended"
         );
         lost.cancel();
+    }
+}
+
+/// Waits for the stop, with a timer beside it that is due before nearly all others. tokio wakes its driver,
+/// by a write to a file, for each timer that is due before all others, also from the thread that is about to
+/// look at it anyway; every login and every ending connection has such timers.
+async fn beat(stop: &CancellationToken) {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stopped = pin!(stop.cancelled());
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            _ = beat.tick() => {}
+        }
     }
 }
 

@@ -81,6 +81,12 @@ impl Scanner {
         Scanner::up_to(FROM_SERVER_MAX)
     }
 
+    /// One for the same direction, in front of a message.
+    #[must_use]
+    pub fn anew(&self) -> Scanner {
+        Scanner::up_to(self.max)
+    }
+
     fn up_to(max: u32) -> Scanner {
         Scanner {
             header: [0; HEADER_LEN],

@@ -260,14 +260,48 @@ async fn the_primary_is_found_among_hosts_and_over_a_socket() {
     assert_end(&view, RunState::Succeeded, 0);
 }
 
+/// All that the tables are: columns, constraints, indexes, triggers, functions, who may do what.
+const LAYOUT: &str = "
+    select string_agg(line, E'\n' order by line collate \"C\") from (
+        select format('column %s.%s %s %s %s', a.attrelid::regclass, a.attname,
+                      format_type(a.atttypid, a.atttypmod), a.attnotnull,
+                      pg_get_expr(d.adbin, d.adrelid)) as line
+        from pg_attribute a join pg_class c on c.oid = a.attrelid
+        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+        where c.relnamespace = 'pgdrain'::regnamespace and c.relkind = 'r'
+          and a.attnum > 0 and not a.attisdropped
+        union all
+        select format('constraint %s on %s: %s', conname, conrelid::regclass,
+                      pg_get_constraintdef(oid))
+        from pg_constraint where connamespace = 'pgdrain'::regnamespace
+        union all
+        select pg_get_indexdef(indexrelid) from pg_index
+        join pg_class c on c.oid = indrelid where c.relnamespace = 'pgdrain'::regnamespace
+        union all
+        select pg_get_triggerdef(t.oid) from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = 'pgdrain'::regnamespace and not tgisinternal
+        union all
+        select pg_get_functiondef(oid) || proacl::text from pg_proc
+        where pronamespace = 'pgdrain'::regnamespace
+        union all
+        select format('grants %s %s %s', relname, relowner::regrole, relacl) from pg_class
+        where relnamespace = 'pgdrain'::regnamespace
+        union all
+        select format('grants %s', nspacl) from pg_namespace where nspname = 'pgdrain') as lines";
+
 /// The first tables let no run ask for read-only traffic.
 #[tokio::test]
 async fn the_tables_of_an_older_pgdrain_are_brought_up_to_date_by_the_next_run() {
     let site = Site::start().await;
     let files = three();
     assert_end(&site.up(&files[..2]).await, RunState::Succeeded, 0);
+    let fresh = site.ask(LAYOUT).await;
     site.sql(
-        "alter table pgdrain.run drop constraint run_traffic_check, \
+        "alter table pgdrain.run drop column fp_before, drop column fp_after; \
+         alter table pgdrain.migration drop column fp_before, drop column fp_after; \
+         drop table pgdrain.schema_dump; \
+         alter table pgdrain.run drop constraint run_traffic_check, \
              add constraint run_traffic_check check (traffic in ('auto', 'open', 'exclusive')); \
          alter table pgdrain.migration drop constraint migration_tx_mode_check, \
              add constraint migration_tx_mode_check check (tx_mode in ('file', 'none')), \
@@ -290,7 +324,9 @@ async fn the_tables_of_an_older_pgdrain_are_brought_up_to_date_by_the_next_run()
     assert_eq!(site.row(1).await, "applied up 2/2");
     assert_eq!(site.row(3).await, "applied up 1/1");
     let layouts = "select string_agg(version::text, ' ' order by version) from pgdrain.layout";
-    assert_eq!(site.ask(layouts).await, "1 2 3 4 5 6 7 8");
+    assert_eq!(site.ask(layouts).await, "1 2 3 4 5 6 7 8 9");
+    // What was brought up to date is what is made anew.
+    assert_eq!(site.ask(LAYOUT).await, fresh);
     let traffic = "select string_agg(traffic, ' ' order by started_at) from pgdrain.run";
     assert_eq!(site.ask(traffic).await, "auto read_only");
 }

@@ -16,6 +16,7 @@ mod precheck;
 mod present;
 mod read_only;
 mod session;
+mod statements;
 mod window;
 
 use jiff::Timestamp;
@@ -39,6 +40,7 @@ pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
+pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,

@@ -12,13 +12,16 @@ use crate::runner::connect::{Connector, Session};
 use crate::runner::source::Sha256;
 use crate::runner::verify;
 
-/// One view for all that follows, and texts that do not depend on who asks: settings of the role and
-/// of the database are not in a dump. `row_security = off` fails where rows would be hidden.
-const BEGIN: &str = "\
+/// A view is kept for as long as it takes.
+const PATIENT: &str = "\
     set statement_timeout = 0; \
     set lock_timeout = '1min'; \
     set idle_in_transaction_session_timeout = 0; \
-    set idle_session_timeout = 0; \
+    set idle_session_timeout = 0";
+
+/// One view for all that follows, and texts that do not depend on who asks: settings of the role and
+/// of the database are not in a dump. `row_security = off` fails where rows would be hidden.
+const BEGIN: &str = "\
     begin isolation level repeatable read, read only; \
     set local search_path = ''; \
     set local row_security = off; \
@@ -116,6 +119,7 @@ impl Snapshot {
 }
 
 async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
+    client.batch_execute(PATIENT).await?;
     client.batch_execute(BEGIN).await?;
     let row = client.query_one(FACTS, &[]).await?;
     let at: &str = row.get(1);
@@ -131,15 +135,23 @@ async fn facts(client: &Client) -> Result<Facts, tokio_postgres::Error> {
     })
 }
 
-/// The schema of a database without pgdrain's own, a line for each of its parts. Waits for nobody for
-/// long: what changes a table keeps its definition from being read.
+/// The schema of a database without pgdrain's own, a line for each of its parts, sorted by bytes. Takes at most
+/// `time`, and waits for nobody for long: what changes a table keeps its definition from being read. The
+/// session's settings stay as they are.
 pub(in crate::runner) async fn schema(
     client: &Client,
+    time: Duration,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    client.batch_execute(BEGIN).await?;
-    verify::limit(client).await?;
-    let rows = client.query(include_str!("fingerprint.sql"), &[]).await?;
-    client.batch_execute("rollback").await?;
+    let read = async {
+        client.batch_execute(BEGIN).await?;
+        verify::limit(client, time).await?;
+        client.query(include_str!("fingerprint.sql"), &[]).await
+    };
+    let read = read.await;
+    // Also after an error inside of it: the session may be the one that keeps the books.
+    let ended = client.batch_execute("rollback").await;
+    let rows = read?;
+    ended?;
     Ok(verify::without_own(
         rows.iter().map(|row| row.get(0)).collect(),
     ))
@@ -170,6 +182,7 @@ impl Contents {
     pub(in crate::runner) async fn of_restored(
         client: &Client,
     ) -> Result<Self, tokio_postgres::Error> {
+        client.batch_execute(PATIENT).await?;
         client.batch_execute(BEGIN).await?;
         Self::of(client).await
     }

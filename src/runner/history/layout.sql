@@ -1,10 +1,12 @@
--- State of the migration runner, layout 5. Created under the migration lock, in one transaction.
+-- State of the migration runner, layout 9. Created under the migration lock, in one transaction.
 create table pgdrain.layout (
     version      int primary key,
     installed_at timestamptz not null default clock_timestamp()
 );
 
--- A run of up or down files. At most one is unfinished: its owner holds the migration lock.
+-- A run of up or down files. At most one is unfinished: its owner holds the migration lock. fp_before is
+-- the SHA-256 of the schema without pgdrain's own, from the first file on; fp_after is missing where
+-- nobody could look.
 create table pgdrain.run (
     run_id       uuid primary key,
     direction    text not null check (direction in ('up', 'down')),
@@ -15,7 +17,9 @@ create table pgdrain.run (
     started_at   timestamptz not null default clock_timestamp(),
     finished_at  timestamptz,
     exit_code    smallint,
-    report       jsonb
+    report       jsonb,
+    fp_before    bytea check (octet_length(fp_before) = 32),
+    fp_after     bytea check (octet_length(fp_after) = 32)
 );
 create unique index run_one_unfinished on pgdrain.run ((true)) where finished_at is null;
 
@@ -23,7 +27,8 @@ create unique index run_one_unfinished on pgdrain.run ((true)) where finished_at
 -- ended when nobody was left to hear the answer. Outside of a transaction statements_done is written by each
 -- statement's own transaction (counted), but for the one named by alone, which the server takes in none.
 -- down_run is the text of the down file run last; up_done says how many statements of the up file
--- were there when a way back began from a file that was not whole.
+-- were there when a way back began from a file that was not whole. fp_before and fp_after are of the
+-- file that ran last.
 create table pgdrain.migration (
     source           text not null,
     version          text not null,
@@ -53,6 +58,8 @@ create table pgdrain.migration (
     applied_by       text not null default session_user,
     started_at       timestamptz not null default clock_timestamp(),
     finished_at      timestamptz,
+    fp_before        bytea check (octet_length(fp_before) = 32),
+    fp_after         bytea check (octet_length(fp_after) = 32),
     primary key (source, version)
 );
 
@@ -163,4 +170,11 @@ create table pgdrain.saved_object (
     unique (run_id, kind, name)
 );
 
-insert into pgdrain.layout (version) values (8);
+-- The schemas of the last runs, a line for each part.
+create table pgdrain.schema_dump (
+    fingerprint bytea primary key check (octet_length(fingerprint) = 32),
+    seen_at     timestamptz not null default clock_timestamp(),
+    lines       text[] not null
+);
+
+insert into pgdrain.layout (version) values (9);

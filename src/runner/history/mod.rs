@@ -170,6 +170,7 @@ impl Ledger {
             include_str!("layout_6.sql"),
             include_str!("layout_7.sql"),
             include_str!("layout_8.sql"),
+            include_str!("layout_9.sql"),
         ];
         // Layout 1 has all of them before it.
         let there = version.and_then(|it| usize::try_from(it - 1).ok());

@@ -13,6 +13,7 @@ mod connections;
 mod constraints;
 mod dirty;
 mod disk;
+mod drift;
 mod extensions;
 mod files;
 mod free;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Check, CheckOutcome, Findings};
+use crate::runner::report::Report;
 use crate::runner::types::{Direction, Exit};
 
 /// Answer of `POST /v1/databases/{db}/migrations/preflight`, and the content of
@@ -45,6 +46,25 @@ impl PreflightReport {
             exit_code: exit.code(),
             files: steps.map(|it| it.file.clone()).collect(),
             checks: found.checks,
+        }
+    }
+
+    /// What a run's own preflight has found.
+    pub(in crate::runner) fn of_run(report: &Report) -> Self {
+        let passed = report.checks.iter().all(Check::is_passed);
+        let exit = match passed {
+            true => Exit::Success,
+            false => Exit::Preflight,
+        };
+        Self {
+            database: report.database.clone(),
+            direction: report.direction,
+            at: report.finished_at,
+            pgdrain: env!("CARGO_PKG_VERSION").to_owned(),
+            passed,
+            exit_code: exit.code(),
+            files: report.files.iter().map(|it| it.file.clone()).collect(),
+            checks: report.checks.clone(),
         }
     }
 

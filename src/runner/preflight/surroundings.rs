@@ -5,7 +5,7 @@ use tokio_postgres::Error;
 use super::ground::{Ground, Work};
 use super::{
     Check, Plan, Session, Subject, archiver, autovacuum, backups, blocking_locks, connections,
-    constraints, disk, extensions, idle_in_transaction, indexes, long_transactions, orphans,
+    constraints, disk, drift, extensions, idle_in_transaction, indexes, long_transactions, orphans,
     owners, ownership, prepared_transactions, replication, slots,
 };
 use crate::config::{Preflight, PreflightCheck};
@@ -61,6 +61,7 @@ pub(super) async fn examine(
         made(limits, Name::Replication, replication::check(&ground)).await,
         made(limits, Name::Slots, slots::check(&ground)).await,
         made(limits, Name::Archiver, archiver::check(&ground)).await,
+        made(limits, Name::Drift, drift::check(&ground)).await,
     ];
     match plan {
         Some(plan) => checks.extend(about_files(&ground, subject, plan).await),

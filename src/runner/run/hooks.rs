@@ -126,7 +126,7 @@ impl<T: Traffic> Job<T> {
     }
 
     /// What ends a hook that has to run although the run was cancelled: the end of the process alone.
-    fn last_words(&self) -> Stop {
+    pub(super) fn last_words(&self) -> Stop {
         Stop::new(self.stopping.clone())
     }
 

@@ -12,6 +12,7 @@ mod backup;
 mod go;
 mod hooks;
 mod prepare;
+mod schemas;
 mod waiting;
 mod window;
 
@@ -21,11 +22,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::schemas::Schemas;
 use self::window::Window;
 use super::aftermath::baseline::Baseline;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
+use super::drift::Schema;
 use super::execute::{Ending, Executor, millis};
 use super::gauges;
 use super::history::Ledger;
@@ -73,6 +76,7 @@ struct Findings {
     stay: Option<String>,
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
+    schemas: Schemas,
 }
 
 /// How a run ends.
@@ -87,13 +91,17 @@ impl<T: Traffic> Job<T> {
             Ok((executor, plan)) => {
                 let (end, ledger) = self.execute(executor, &plan, &stop, &mut findings).await;
                 self.hooks_on_failure(end, &mut findings).await;
+                let schemas = findings.schemas.clone();
                 let report = self.report(end, findings);
                 self.close_books(ledger, &report).await;
+                self.keep_files(&report, &schemas).await;
                 report
             }
             Err(end) => {
                 self.hooks_on_failure(end, &mut findings).await;
-                self.report(end, findings)
+                let report = self.report(end, findings);
+                self.keep_files(&report, &Schemas::default()).await;
+                report
             }
         }
     }
@@ -134,6 +142,7 @@ impl<T: Traffic> Job<T> {
             }
             if index == 0 {
                 self.mark(&executor, findings).await;
+                self.schema_before(&executor, stop, findings).await;
             }
             self.tell_start(step, index, plan.steps.len());
             let begun = Instant::now();
@@ -146,8 +155,13 @@ impl<T: Traffic> Job<T> {
                 ..file_report(step, &ending, millis(begun.elapsed()))
             });
             match self.judge(step, ending, findings) {
-                Ok(()) => {}
+                Ok(()) => {
+                    let alone = plan.steps.len() == 1;
+                    self.schema_behind(&executor, (step, alone), &stop, findings)
+                        .await;
+                }
                 Err(bad) => {
+                    Self::schema_is_unknown(findings);
                     end = bad;
                     break;
                 }
@@ -161,7 +175,9 @@ impl<T: Traffic> Job<T> {
         end = self.reopen(end, &mut window, findings).await;
         watcher.end().await;
         end = self.hold_against_thresholds(end, findings);
-        (end, executor.into_ledger().await)
+        let mut ledger = executor.into_ledger().await;
+        self.keep_schemas(&mut ledger, end, findings).await;
+        (end, ledger)
     }
 
     /// Opens a window, with the hooks around that.
@@ -298,7 +314,10 @@ impl<T: Traffic> Job<T> {
             stay: _,
             breaches,
             baseline,
+            schemas,
         } = findings;
+        let fingerprint =
+            |of: &Option<Arc<Schema>>| of.as_ref().map(|it| it.fingerprint.to_string());
         Report {
             finished_at,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(0),
@@ -316,6 +335,8 @@ impl<T: Traffic> Job<T> {
             approvals,
             breaches,
             baseline,
+            fp_before: fingerprint(&schemas.before),
+            fp_after: fingerprint(&schemas.now),
             ..Report::unexpected(&self.run, &self.request)
         }
     }

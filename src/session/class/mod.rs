@@ -5,10 +5,11 @@
 //! what slips through, because its sessions are read-only; rules, triggers and functions that write
 //! are seen by no lexer. So the rules err towards *write* wherever they err.
 //!
-//! Nothing here allocates or recurses, and every byte is looked at a bounded number of times.
+//! Nothing here but [`normal`] allocates, nothing recurses, and every byte is looked at a bounded number of times.
 
 mod functions;
 mod lexer;
+mod normal;
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "whatever is not named here is a write"
@@ -25,6 +26,8 @@ mod unit;
 mod tests;
 
 use self::unit::Unit;
+
+pub use self::normal::{Normal, normal};
 
 /// What a query string amounts to: the text of one Query, or of a Parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -160,10 +160,15 @@ impl GateDoor {
         }
     }
 
-    /// Whether a hold on the database has ended of late.
+    /// Whether there is more to do than to pass on what the client sends; see [`super::besides`].
     #[inline]
-    pub(super) fn opened_lately(&self) -> bool {
-        self.gate.opened_lately()
+    pub(super) fn has_besides(&self) -> bool {
+        self.gate.has_besides()
+    }
+
+    /// The gate of the database.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Whether all gates are open to anybody.

@@ -8,6 +8,7 @@ use super::door::GateDoor;
 use super::held::Server;
 use super::leaving::Remains;
 use super::{Backlog, End, KEPT_MAX, Phase, Relay, SCRATCH, Step, Tracker, read_scratch};
+use crate::session::measure::Listener;
 use crate::session::registry::{Activity, Session};
 use crate::session::scan::{Door, Nonsense, Seen, ServerScan};
 use crate::tls::stream::Socket;
@@ -31,9 +32,10 @@ pub(super) struct Down<'a, C> {
     session: &'a Session,
     to_client: &'a mut Backlog,
     tracker: &'a mut Tracker,
-    door: &'a mut GateDoor,
+    pub(super) door: &'a mut GateDoor,
     scan: &'a mut ServerScan,
     phase: &'a mut Phase,
+    pub(super) listener: &'a mut Option<Box<Listener>>,
 }
 
 impl<C: Socket> Down<'_, C> {
@@ -48,6 +50,9 @@ impl<C: Socket> Down<'_, C> {
             self.session.answered();
         }
         self.leave_at_boundary();
+        if self.listener.is_some() {
+            self.listen(bytes);
+        }
         let passed = passed(self.phase, bytes, seen);
         let written = match &mut self.door.enforced {
             None => self.to_client.write_through(self.client, cx, passed),
@@ -126,6 +131,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             door: &mut self.door,
             scan: &mut self.server_scan,
             phase: &mut self.phase,
+            listener: &mut self.listener,
         };
         (&mut self.server, down)
     }
@@ -194,6 +200,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             End::ServerClosed
         };
         let step = self.close(end, None);
+        if end == End::ServerClosed {
+            self.session.note_server_ended();
+        }
         // However long the client takes to read the last words.
         self.session.leave_window();
         if self.door.has_permit() {

@@ -21,6 +21,7 @@ mod again;
 mod ask;
 mod away;
 mod backlog;
+mod besides;
 mod deferred;
 mod door;
 mod down;
@@ -57,6 +58,7 @@ use self::inject::Injection;
 use self::leaving::{Leaving, Remains};
 use self::stalled::Stalled;
 use self::stuck::Unread;
+use super::measure::Listener;
 use super::registry::{Activity, Running, Session, Signals};
 use super::scan::{ClientScan, Discard, Door, ServerScan};
 use super::transaction::Tracker;
@@ -185,6 +187,8 @@ pub struct Relay<C, S> {
     waker: Option<Waker>,
     /// How its reads get to a standby, if they may.
     away: Option<Box<Away<S>>>,
+    /// While statements are measured, who hears them.
+    listener: Option<Box<Listener>>,
 }
 
 impl<C: Socket, S: Socket> Relay<C, S> {
@@ -230,6 +234,7 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             look: None,
             waker: None,
             away: None,
+            listener: None,
         };
         if let Err(nonsense) = read {
             relay.server_misbehaved(nonsense.bad);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::again::Again;
+use super::besides::Besides;
 use super::leaving::Remains;
 use super::{KEPT_MAX, Phase, Relay, SCRATCH, Step, read_scratch};
 use crate::session::registry::Activity;
@@ -118,7 +118,8 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         } = self;
         let tracker = &mut self.tracker;
         let (door, scan, kept) = (&mut self.door, &mut self.client_scan, &mut self.kept);
-        let (again, most) = (&mut self.again, self.config.hold.bytes_per_client);
+        let (again, listener) = (&mut self.again, &mut self.listener);
+        let most = self.config.hold.bytes_per_client;
         let read = read_scratch(client, cx, limit, |bytes, cx| {
             session.count_in(bytes.len());
             if bytes.is_empty() {
@@ -130,15 +131,16 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             let mut good = Ok(0);
             if flows {
                 let before = (door.has_permit(), tracker.is_busy());
-                let alone =
-                    door.opened_lately() && tracker.at_boundary() && scan.at_message_start();
+                let besides = door
+                    .has_besides()
+                    .then(|| Besides::before(door, tracker, scan, session));
                 let taken = scan.take(tracker, door, bytes);
                 good = taken.map(|taken| taken.bytes);
-                if alone && good == Ok(bytes.len()) {
-                    *again = Again::of(bytes, most);
-                }
                 note_start(session, before, (door.has_permit(), tracker.is_busy()));
                 let now = good.unwrap_or_else(|nonsense| nonsense.after);
+                if let Some(besides) = besides {
+                    besides.after((door, session), (again, listener), (bytes, now), most);
+                }
                 // An error of the server's socket shows again, and better, when it is read.
                 let _ = to_server.write_through(server, cx, &bytes[..now]);
             }
@@ -184,22 +186,28 @@ impl<C: Socket, S: Socket> Relay<C, S> {
         bytes: &[u8],
     ) -> Result<Pause, BadLength> {
         let before = (self.door.has_permit(), self.tracker.is_busy());
-        let alone = self.door.opened_lately()
-            && self.tracker.at_boundary()
-            && self.client_scan.at_message_start();
+        let besides = self
+            .door
+            .has_besides()
+            .then(|| Besides::before(&self.door, &self.tracker, &self.client_scan, &self.session));
         let taken = self
             .client_scan
             .take(&mut self.tracker, &mut self.door, bytes);
         let after = (self.door.has_permit(), self.tracker.is_busy());
         note_start(&self.session, before, after);
         let now = taken.map_or_else(|nonsense| nonsense.after, |taken| taken.bytes);
+        if let Some(besides) = besides {
+            besides.after(
+                (&self.door, &self.session),
+                (&mut self.again, &mut self.listener),
+                (bytes, now),
+                self.config.hold.bytes_per_client,
+            );
+        }
         let (now, later) = bytes.split_at(now);
         // As above: a broken server shows when it is read.
         let _ = self.to_server.write_through(&mut self.server, cx, now);
         let taken = taken.map_err(|nonsense| nonsense.bad)?;
-        if alone && later.is_empty() {
-            self.again = Again::of(now, self.config.hold.bytes_per_client);
-        }
         self.kept.extend_from_slice(later);
         Ok(taken.pause)
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgdrain::config::{AskedLadder, Host, HumanDuration, UrlTls};
+use pgdrain::config::{AskedLadder, Host, HumanDuration, OnDrift, Preflight, UrlTls};
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
@@ -303,6 +303,11 @@ pub(crate) fn options() -> Options {
         settle_wait: Duration::from_secs(30),
         // Most tests are about the way up.
         down_required: false,
+        // They put things right between two runs by themselves.
+        preflight: Preflight {
+            drift: OnDrift::Tell,
+            ..Preflight::default()
+        },
         ..Options::default()
     }
 }

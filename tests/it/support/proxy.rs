@@ -88,10 +88,13 @@ impl Proxy {
             upstream: (!upstream.is_empty()).then(|| upstream.to_owned()),
             args: Vec::new(),
             // Most tests of migrations are about the way up.
-            env: vec![(
-                "PGDRAIN_MIGRATE_DOWN_REQUIRED".to_owned(),
-                "false".to_owned(),
-            )],
+            env: [
+                ("PGDRAIN_MIGRATE_DOWN_REQUIRED", "false"),
+                // And they put things right between two runs by themselves.
+                ("PGDRAIN_MIGRATE_PREFLIGHT_DRIFT", "tell"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
             listens_as_configured: false,
             dir: tempfile::tempdir().expect("a temporary directory"),
             running: None,
