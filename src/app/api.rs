@@ -37,6 +37,7 @@ use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::runner::{LedgerError, StartError, StatusError};
+use crate::session::registry::Tally;
 use crate::window::{Target, steps};
 
 /// Answers for a running proxy.
@@ -53,15 +54,10 @@ impl AppApi {
         }
     }
 
-    fn database_status(&self, gate: &Arc<Gate>) -> DatabaseStatus {
+    fn database_status(&self, gate: &Arc<Gate>, tally: Tally) -> DatabaseStatus {
         let database = gate.database();
-        let sessions = self.app.sessions.of(database);
         let (mode, holds) = gate.holds();
         let (held, oldest) = gate.waiting_in_database();
-        let in_transaction = sessions
-            .iter()
-            .filter(|session| session.transaction_age().is_some())
-            .count();
         DatabaseStatus {
             database: database.to_owned(),
             mode,
@@ -72,12 +68,12 @@ impl AppApi {
                 .collect(),
             scopes: self.scopes(database),
             cap: gate.capped().map(|cap| cap_status(&cap)),
-            sessions: sessions.len() as u64,
-            in_transaction: in_transaction as u64,
+            sessions: tally.sessions as u64,
+            in_transaction: tally.in_transaction as u64,
             held: held as u64,
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
-            transactions_total: self.app.sessions.totals(database).transactions,
+            transactions_total: tally.totals.transactions,
             fence: self.app.controller.fence_status(database),
             migration: self.app.runner.live(database),
         }
@@ -166,6 +162,7 @@ impl Api for AppApi {
             .map(ToString::to_string)
             .collect();
         let gates = self.app.controller.gates().all();
+        let tallies = self.app.sessions.tallies();
         let uptime = Timestamp::now().duration_since(self.app.started_at);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -176,7 +173,10 @@ impl Api for AppApi {
             state_dir: config.state_dir.display().to_string(),
             databases: gates
                 .iter()
-                .map(|gate| self.database_status(gate))
+                .map(|gate| {
+                    let tally = tallies.get(gate.database()).copied().unwrap_or_default();
+                    self.database_status(gate, tally)
+                })
                 .collect(),
             former: self.app.controller.generations().former(),
         }
