@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
+.PHONY: help setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -19,6 +19,11 @@ demo: build ## Hold, drain, migrate and reopen on a throw-away Postgres (ARGS=--
 
 test: setup ## Run every test (TEST_TIMEOUT=seconds, ARGS=name of a test)
 	.ci/test $(ARGS)
+
+page: setup ## Drive the dashboard in a headless Chromium (ARGS=part of a name, or --screenshot docs/dashboard.png)
+	@.ci/setup chromium chromedriver=chromium-driver
+	cargo build --locked --bin pgdrain
+	python3 tests/page/run.py $(ARGS)
 
 sim: ## Simulate by seeds, a million or as many as fit (SEEDS=number, SIM_TIME=seconds, FIRST=seed)
 	cargo test --locked --test sim faults

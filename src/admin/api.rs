@@ -14,6 +14,7 @@ use super::types::{
     ModeResult, ModeResults, ModeStates, Precheck, PrecheckQuery, Sessions, SessionsQuery,
     StatementsView, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use super::types::{PaceView, RunningStatements};
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -297,6 +298,16 @@ pub trait Api: Surface + Send + Sync + 'static {
         database: String,
         request: GoNoGoRequest,
     ) -> impl Future<Output = Result<GoNoGo, ApiError>> + Send;
+
+    /// What sessions with these process ids run.
+    fn running(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> impl Future<Output = Result<RunningStatements, ApiError>> + Send;
+
+    /// The last minutes of a database.
+    fn pace(&self, database: String) -> impl Future<Output = Result<PaceView, ApiError>> + Send;
 
     /// Takes down what is to be done about a migration that failed.
     fn decide(

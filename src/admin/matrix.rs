@@ -59,6 +59,10 @@ GET /v1/config viewer local
 POST /v1/config/validate admin token
 POST /v1/config/reload admin token
 GET /openapi.json nobody local
+GET / nobody local
+GET /dashboard/{file} nobody local
+GET /v1/databases/{db}/pace viewer local
+GET /v1/databases/{db}/running viewer local
 GET /v1/databases/{db}/statements viewer local
 PUT /v1/databases/{db}/statements operator local
 ";

@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod caller;
+mod dashboard;
 mod http;
 #[cfg(test)]
 mod matrix;

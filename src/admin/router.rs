@@ -49,16 +49,20 @@ pub(super) enum Endpoint {
     RenewWindow,
     FinishWindow,
     AbortWindow,
+    Statements,
+    MeasureStatements,
     CancelSession,
     TerminateSession,
     AbortSession,
+    Page,
+    PageFile,
+    Pace,
+    Running,
     Mode,
     Config,
     ValidateConfig,
     ReloadConfig,
     Document,
-    Statements,
-    MeasureStatements,
 }
 
 /// A row of the table.
@@ -375,6 +379,20 @@ pub(super) const ROUTES: &[Route] = &[
         SMALL,
     ),
     route(
+        Method::GET,
+        "/v1/databases/{db}/statements",
+        Endpoint::Statements,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::PUT,
+        "/v1/databases/{db}/statements",
+        Endpoint::MeasureStatements,
+        HOLD,
+        SMALL,
+    ),
+    route(
         Method::POST,
         "/v1/sessions/{id}/cancel",
         Endpoint::CancelSession,
@@ -393,6 +411,28 @@ pub(super) const ROUTES: &[Route] = &[
         "/v1/sessions/{id}/abort",
         Endpoint::AbortSession,
         HOLD,
+        SMALL,
+    ),
+    route(Method::GET, "/", Endpoint::Page, NOTHING, SMALL),
+    route(
+        Method::GET,
+        "/dashboard/{file}",
+        Endpoint::PageFile,
+        NOTHING,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/pace",
+        Endpoint::Pace,
+        LOOK,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/running",
+        Endpoint::Running,
+        LOOK,
         SMALL,
     ),
     route(
@@ -422,20 +462,6 @@ pub(super) const ROUTES: &[Route] = &[
         "/openapi.json",
         Endpoint::Document,
         NOTHING,
-        SMALL,
-    ),
-    route(
-        Method::GET,
-        "/v1/databases/{db}/statements",
-        Endpoint::Statements,
-        LOOK,
-        SMALL,
-    ),
-    route(
-        Method::PUT,
-        "/v1/databases/{db}/statements",
-        Endpoint::MeasureStatements,
-        HOLD,
         SMALL,
     ),
 ];
@@ -518,8 +544,12 @@ mod tests {
             found("/v1/databases/a%2Fb%20c%C3%A9/sessions"),
             sessions("a/b cé")
         );
+        assert_eq!(found("/"), Ok((Endpoint::Page, String::new())));
         for path in [
-            "/",
+            "",
+            "//",
+            "/dashboard/",
+            "/dashboard/../app.js",
             "/healthz/",
             "/v1",
             "/v1/databases//sessions",

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use super::access::Access;
 use super::api::{Answer, Api, ApiError, Databases};
 use super::caller::Caller;
+use super::dashboard::{self, Asset};
 use super::router::{self, Endpoint, Found, Miss};
 use super::sse::Feed;
 use super::types::{
@@ -317,6 +318,22 @@ where
             let decision = api.decide(database, parse(&body)?).await?;
             Ok(json(StatusCode::CREATED, &decision))
         }
+        Endpoint::Page => Ok(asset(dashboard::page(), &head.headers)),
+        Endpoint::PageFile => {
+            let file = dashboard::file(&found.parameter);
+            let file = file.ok_or_else(|| ApiError::not_found("The page has no such file."))?;
+            Ok(asset(file, &head.headers))
+        }
+        Endpoint::Pace => {
+            let pace = api.pace(one(found.parameter)?).await?;
+            Ok(json(StatusCode::OK, &pace))
+        }
+        Endpoint::Running => {
+            let [pids] = query.only(["pids"])?;
+            let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
+            let running = api.running(one(found.parameter)?, pids).await?;
+            Ok(json(StatusCode::OK, &running))
+        }
         Endpoint::AcknowledgeMigration => {
             let request = match body.is_empty() {
                 true => CancelRequest::default(),
@@ -536,6 +553,15 @@ fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
     *reply.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    reply
+}
+
+/// A file of the page, unless the browser has it.
+fn asset(asset: Asset, request: &HeaderMap) -> Reply {
+    let (status, headers, text) = asset.answer(request);
+    let mut reply = Response::new(Either::Left(Full::from(text)));
+    *reply.status_mut() = status;
+    reply.headers_mut().extend(headers);
     reply
 }
 

@@ -18,6 +18,7 @@ use super::types::{
     StatementsView, Status, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
     WindowViews,
 };
+use super::types::{PaceView, RunningStatements};
 use super::*;
 use crate::config::{Bypass, Permission, Preset};
 use crate::metrics::statements::Measured;
@@ -200,6 +201,19 @@ impl Api for Fake {
             reason: String::new(),
         });
         Ok(CapResult { database, cap })
+    }
+
+    async fn running(
+        &self,
+        _database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        Err(ApiError::unavailable("not_known", format!("{pids:?}")))
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        let message = format!("Nobody has connected to {database}.");
+        Err(ApiError::not_found(message))
     }
 
     async fn start_migration(

@@ -14,6 +14,7 @@ use crate::admin::types::{
     Precheck, PrecheckQuery, Sessions, SessionsQuery, StatementsView, Status, WindowCommand,
     WindowOrder, WindowTaken, WindowView, WindowViews,
 };
+use crate::admin::types::{PaceView, RunningStatements};
 use crate::admin::{Answer, Api, ApiError, Caller, Databases, Replays};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
@@ -229,6 +230,18 @@ impl Api for AppApi {
         caller: Caller,
     ) -> Result<CapResult, ApiError> {
         self.set_cap(&database, request, &caller).await
+    }
+
+    async fn running(
+        &self,
+        database: String,
+        pids: Vec<i32>,
+    ) -> Result<RunningStatements, ApiError> {
+        self.app.running(&database, &pids).await
+    }
+
+    async fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        self.app.pace(database)
     }
 
     async fn statements(&self, database: String, most: usize) -> StatementsView {

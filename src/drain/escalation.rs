@@ -97,6 +97,11 @@ impl Ladder {
         self.time_of(Step::Autocommit).unwrap_or(Duration::ZERO)
     }
 
+    /// Its steps with their times, in their order.
+    pub fn steps(&self) -> impl Iterator<Item = (Step, Duration)> {
+        self.steps.iter().copied()
+    }
+
     /// Whether this step is one of it.
     #[must_use]
     pub fn has(&self, step: Step) -> bool {
@@ -210,6 +215,18 @@ impl Escalation {
     #[must_use]
     pub fn step(&self) -> Step {
         self.step
+    }
+
+    /// When that step is over, if the drain is not before.
+    #[must_use]
+    pub fn step_ends(&self) -> Instant {
+        self.ends
+    }
+
+    /// The ladder as it is now.
+    #[must_use]
+    pub fn ladder(&self) -> &Ladder {
+        &self.ladder
     }
 
     /// Whether this step has been reached, and is one of the ladder as it is now: what it does is

@@ -24,6 +24,9 @@ use crate::session::registry::{Session, Sessions, Signals};
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(200);
 
+/// How soon it is told again who is in the way while nothing else happens: people read that and choose.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a drain is about.
 #[derive(Debug)]
 pub struct Drain {
@@ -104,7 +107,7 @@ impl Drain {
                 probe: probe.now(clock::now()),
             };
             let verdict = escalation.observe(seen, clock::now());
-            progress.send_modify(|report| report.step = escalation.step());
+            progress.send_modify(|report| report.stands(&escalation));
             match verdict {
                 Verdict::Drained => return self.drained(progress, look.reads.as_ref()),
                 Verdict::Probe => probe = self.try_a_write().await,
@@ -134,6 +137,7 @@ impl Drain {
                 }
                 Verdict::CloseForAll => self.gate.end_first_stage(),
                 Verdict::LookAgain(at) if permits > 0 => {
+                    let at = at.min(clock::now() + TELL_AGAIN);
                     self.wait(at, permits, &mut ladder).await;
                 }
                 Verdict::LookAgain(at) => {
@@ -312,7 +316,7 @@ impl Drain {
         }
         let last = self.gate.emptied_at().map(timestamp);
         progress.send_modify(|report| {
-            report.step = escalation.step();
+            report.stands(escalation);
             report.in_the_way = in_the_way;
             report.last_permit_released_at = last;
             add_new(&mut report.freed, freed);
@@ -349,6 +353,7 @@ impl Drain {
         progress.send_modify(|report| {
             report.outcome = outcome;
             report.detail = detail;
+            report.step_ends_at = None;
         });
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::escalation::Step;
+use super::escalation::{Escalation, Step};
 use crate::clock;
 use crate::config::words;
 use crate::server::control::{Backend, Obstacle};
@@ -37,6 +37,12 @@ pub struct DrainReport {
     pub outcome: Outcome,
     /// The step of the ladder it is on, or ended on.
     pub step: Step,
+    /// The steps of its ladder as it is now, each with its time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ladder: Vec<Rung>,
+    /// When the step it is on is over; absent once the drain has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_ends_at: Option<Timestamp>,
     /// When the gate was closed.
     pub held_at: Timestamp,
     /// When the last transaction that was inside ended; absent while some are, or if none was.
@@ -92,6 +98,8 @@ impl DrainReport {
         DrainReport {
             outcome: Outcome::Draining,
             step: Step::Wait,
+            ladder: Vec::new(),
+            step_ends_at: None,
             held_at,
             last_permit_released_at: None,
             drained_at: None,
@@ -111,11 +119,36 @@ impl DrainReport {
             detail: "waiting for transactions to end".into(),
         }
     }
+
+    /// Takes over how the ladder stands.
+    pub(super) fn stands(&mut self, escalation: &Escalation) {
+        self.step = escalation.step();
+        let rungs = escalation.ladder().steps();
+        self.ladder = rungs
+            .map(|(step, time)| Rung {
+                step,
+                for_ms: millis(time),
+            })
+            .collect();
+        self.step_ends_at = Some(at(escalation.step_ends()));
+    }
+}
+
+/// One step of a ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// What is done.
+    pub step: Step,
+    /// For how long at most.
+    pub for_ms: u64,
 }
 
 /// Somebody in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocker {
+    /// Its session's number; absent of those that did not come through us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
     /// The server's process id.
     pub pid: Option<i32>,
     /// The user.
@@ -172,6 +205,7 @@ impl From<&Session> for Blocker {
             .statement_age()
             .and_then(|age| SystemTime::now().checked_sub(age));
         Blocker {
+            session: Some(session.id.0),
             pid: session.pid(),
             user: session.user.to_string(),
             application_name: session.application_name.to_string(),
@@ -188,6 +222,7 @@ impl From<&Session> for Blocker {
 impl From<&Backend> for Blocker {
     fn from(backend: &Backend) -> Blocker {
         Blocker {
+            session: None,
             pid: Some(backend.pid),
             user: backend.user.clone(),
             application_name: backend.application_name.clone(),
@@ -206,6 +241,14 @@ impl From<&Backend> for Blocker {
 /// Whole milliseconds.
 pub fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same of one that may lie ahead.
+fn at(moment: Instant) -> Timestamp {
+    let ahead = moment.saturating_duration_since(clock::now());
+    let ahead = jiff::SignedDuration::try_from(ahead).unwrap_or(jiff::SignedDuration::MAX);
+    let then = timestamp(moment.min(clock::now()));
+    then.checked_add(ahead).unwrap_or(Timestamp::MAX)
 }
 
 /// The wall clock's time of a moment of the steady clock.

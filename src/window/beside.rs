@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::controller::Controller;
+use super::pace::{AtGate, Course};
 use crate::server::control::{ControlError, OtherProxy};
 
 impl Controller {
@@ -33,12 +34,21 @@ impl Controller {
         control.others(database).await.ok()?.into_iter().next()
     }
 
+    /// What was seen of a database in the last minutes.
+    pub fn course(&self, database: &str) -> Course {
+        self.pace.course(database)
+    }
+
     /// Looks how long transactions run.
     pub fn look_at_pace(&self, now: Instant) {
         let gates = self.gates.all();
-        let databases = gates
-            .iter()
-            .map(|gate| (gate.database().to_owned(), gate.permits() > 0));
+        let databases = gates.iter().map(|gate| {
+            let seen = AtGate {
+                running: gate.permits(),
+                waiting: gate.waiting_in_database().0 as u64,
+            };
+            (gate.database().to_owned(), seen)
+        });
         self.pace.look(&self.sessions, &databases.collect(), now);
     }
 }

@@ -25,8 +25,30 @@ const COUNT_EVERY: usize = 10;
 struct Look {
     at: Instant,
     longest: Duration,
+    /// What the gate shows.
+    seen: AtGate,
     /// Those that had ended, if they were counted.
     transactions: Option<u64>,
+}
+
+/// What the gate of a database shows at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AtGate {
+    /// Transactions that run.
+    pub running: u32,
+    /// Clients that wait.
+    pub waiting: u64,
+}
+
+/// The looks at one database, oldest first, [`EVERY`] apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Course {
+    /// How long the oldest transaction ran.
+    pub longest: Vec<Duration>,
+    /// What the gate showed.
+    pub seen: Vec<AtGate>,
+    /// How many transactions had ended since the start; none where they were not counted.
+    pub transactions: Vec<Option<u64>>,
 }
 
 /// The last minutes of every database.
@@ -44,7 +66,7 @@ struct Looks {
 
 impl Looks {
     /// Whether transactions are counted at this look: now and then, and of a new database each time.
-    fn count(&self, databases: &BTreeMap<String, bool>) -> bool {
+    fn count(&self, databases: &BTreeMap<String, AtGate>) -> bool {
         let is_new = |database| {
             self.of
                 .get(database)
@@ -77,9 +99,9 @@ pub struct Expected {
 }
 
 impl Pace {
-    /// Looks at the sessions of these databases, and forgets all others. With each comes whether any
-    /// transaction is under way in it: where none is, no session is asked for how long.
-    pub fn look(&self, sessions: &Sessions, databases: &BTreeMap<String, bool>, now: Instant) {
+    /// Looks at the sessions of these databases, and forgets all others. With each comes what its gate shows:
+    /// where no transaction is under way, no session is asked for how long.
+    pub fn look(&self, sessions: &Sessions, databases: &BTreeMap<String, AtGate>, now: Instant) {
         let mut looks = self.looks();
         let count = looks.count(databases);
         let found = find(sessions, databases, count);
@@ -87,7 +109,7 @@ impl Pace {
         looks
             .of
             .retain(|database, _| databases.contains_key(database));
-        for database in databases.keys() {
+        for (database, seen) in databases {
             let Found {
                 longest,
                 transactions,
@@ -99,8 +121,22 @@ impl Pace {
             of.push_back(Look {
                 at: now,
                 longest,
+                seen: *seen,
                 transactions: count.then_some(transactions),
             });
+        }
+    }
+
+    /// What was seen in the last minutes; nothing of a database that nobody has looked at.
+    pub fn course(&self, database: &str) -> Course {
+        let looks = self.looks();
+        let Some(looks) = looks.of.get(database) else {
+            return Course::default();
+        };
+        Course {
+            longest: looks.iter().map(|look| look.longest).collect(),
+            seen: looks.iter().map(|look| look.seen).collect(),
+            transactions: looks.iter().map(|look| look.transactions).collect(),
         }
     }
 
@@ -144,10 +180,12 @@ impl Pace {
 /// How long the oldest transaction of each database runs, and how many have ended if they are counted.
 fn find<'a>(
     sessions: &Sessions,
-    databases: &'a BTreeMap<String, bool>,
+    databases: &'a BTreeMap<String, AtGate>,
     count: bool,
 ) -> BTreeMap<&'a str, Found> {
-    let asked = databases.iter().filter(|(_, busy)| count || **busy);
+    let asked = databases
+        .iter()
+        .filter(|(_, seen)| count || seen.running > 0);
     let mut found: BTreeMap<&str, Found> = asked
         .map(|(database, _)| {
             let ended = sessions.ended_in(database).transactions;
@@ -186,6 +224,7 @@ mod tests {
         let looks = (0..10u32).map(|n| Look {
             at: start + n * EVERY,
             longest: n * Duration::from_millis(100),
+            seen: AtGate::default(),
             transactions: (n % 9 == 0).then_some(u64::from(n) * 50),
         });
         pace.looks().of.insert("shop".into(), looks.collect());
@@ -203,11 +242,21 @@ mod tests {
     fn no_more_than_the_last_minutes_are_kept() {
         let (pace, sessions) = (Pace::default(), Sessions::default());
         let start = Instant::now();
-        let quiet = BTreeMap::from([("shop".to_owned(), false)]);
+        let seen = AtGate {
+            running: 0,
+            waiting: 7,
+        };
+        let quiet = BTreeMap::from([("shop".to_owned(), seen)]);
         for n in 0..2 * u32::try_from(KEPT).expect("small") {
             pace.look(&sessions, &quiet, start + n * EVERY);
         }
         assert_eq!(pace.expected("shop").looks, KEPT);
+        let course = pace.course("shop");
+        assert_eq!(course.seen, vec![seen; KEPT]);
+        assert_eq!(course.longest.len(), KEPT);
+        let counted = course.transactions.iter().flatten().count();
+        assert_eq!(counted, KEPT / COUNT_EVERY, "one look of ten counts");
+        assert_eq!(pace.course("till"), Course::default());
         pace.look(&sessions, &BTreeMap::new(), start);
         assert_eq!(pace.expected("shop").looks, 0);
     }

@@ -212,7 +212,10 @@ async fn the_command_says_what_the_client_gets() {
     let listed = proxy.run(&["sessions", "--state", "in_transaction"]).await;
     assert_eq!(listed.code, Some(0), "{listed:?}");
     assert!(
-        listed.stdout.lines().any(|line| line.starts_with(&number)),
+        listed
+            .stdout
+            .lines()
+            .any(|line| line.trim_start().starts_with(&number)),
         "{listed:?}"
     );
     let refused = proxy.run(&["sessions", "cancel", &number]).await;
@@ -306,6 +309,8 @@ async fn sessions_are_filtered_sorted_and_paged() {
         assert_eq!(rest.get("next"), None);
         let other = format!("/v1/databases/{DB}/sessions?sort=held&cursor={next}");
         proxy.admin().get(&other).await.expect(400);
+        drop(gone);
+        until_gone(&proxy, number).await;
         sessions.insert(0, proxy.session(DB).await);
     }
     proxy

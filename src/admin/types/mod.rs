@@ -12,9 +12,11 @@ mod events;
 mod gates;
 mod migration;
 mod mode;
+mod pace;
 mod precheck;
 mod present;
 mod read_only;
+mod running;
 mod session;
 mod statements;
 mod window;
@@ -34,9 +36,11 @@ pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, M
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
 };
+pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
 pub use present::{IfMatch, ModeState, ModeStates};
 pub use read_only::{Enforcement, ReadOnlyRequest};
+pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };

@@ -6,6 +6,7 @@ mod locks;
 mod obstacles;
 mod reading;
 mod rights;
+mod statements;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ pub use locks::{CLASS, OtherProxy};
 pub use obstacles::{Obstacle, ObstacleKind};
 pub use reading::{BeginReadOnly, Running};
 pub use rights::{Rights, SessionTimeout};
+pub use statements::Ran;
 
 use self::backends::BACKENDS;
 use self::obstacles::OBSTACLES;

@@ -11,7 +11,7 @@ use super::{StillServed, former_lives};
 use crate::audit::{Event, Kind};
 use crate::config::Scope;
 use crate::drain::escalation::Ladder;
-use crate::drain::report::{DrainReport, Outcome};
+use crate::drain::report::{Blocker, DrainReport, Outcome};
 use crate::gate::Gate;
 use crate::gate::cap::CapSpec;
 use crate::gate::mode::Holder;
@@ -325,14 +325,21 @@ fn both(ours: DrainReport, theirs: &Theirs, pid: Option<u32>) -> DrainReport {
         both.last_permit_released_at = both
             .last_permit_released_at
             .max(theirs.last_permit_released_at);
-        both.waited_for.extend(theirs.waited_for.iter().cloned());
-        both.cancelled.extend(theirs.cancelled.iter().cloned());
-        both.aborted.extend(theirs.aborted.iter().cloned());
-        both.terminated.extend(theirs.terminated.iter().cloned());
-        both.in_the_way.extend(theirs.in_the_way.iter().cloned());
-        both.pending.extend(theirs.pending.iter().cloned());
-        both.not_enforced
-            .extend(theirs.not_enforced.iter().cloned());
+        for (here, there) in [
+            (&mut both.waited_for, &theirs.waited_for),
+            (&mut both.cancelled, &theirs.cancelled),
+            (&mut both.aborted, &theirs.aborted),
+            (&mut both.terminated, &theirs.terminated),
+            (&mut both.in_the_way, &theirs.in_the_way),
+            (&mut both.pending, &theirs.pending),
+            (&mut both.not_enforced, &theirs.not_enforced),
+        ] {
+            // Its numbers of sessions are not ours.
+            here.extend(there.iter().map(|blocker| Blocker {
+                session: None,
+                ..blocker.clone()
+            }));
+        }
         both.enforced = match (both.enforced, theirs.enforced) {
             (Some(here), Some(there)) => Some(here + there),
             (here, there) => here.or(there),

@@ -1,0 +1,71 @@
+// Four figures, each with its last minutes.
+
+import { spark } from './draw.js';
+import { many, number, rate, span } from './format.js';
+import { state } from './state.js';
+import { h } from './view.js';
+
+/** How many points a line has; more than a phone can show would be lost. */
+const POINTS = 100;
+
+/** The section of figures of a database. */
+export function figures(database) {
+  const pace = state.pace?.database === database.database ? state.pace : null;
+  const series = pace ? read(pace) : null;
+  const speed = state.rate?.database === database.database ? state.rate.value : series?.lastSpeed ?? null;
+  const mean = series && speed ? (series.meanRunning / speed) * 1000 : null;
+  const minutes = pace ? span(pace.running.length * pace.every_ms) : '';
+  const longest = pace?.longest_ms.at(-1) ?? null;
+  return h('section', { class: 'figures', key: 'figures', 'aria-label': 'Figures' },
+    tile('Transactions', speed === null ? '–' : rate(speed), 'a second', series?.speed, `Transactions a second in the last ${minutes}`),
+    tile('In a transaction', number(database.in_transaction), `of ${many(database.sessions, 'client')}`, series?.running, `Transactions at once in the last ${minutes}`),
+    tile('Longest transaction', span(longest), mean === null ? 'now' : `mean about ${span(mean)}`, series?.longest, `The longest transaction in the last ${minutes}`),
+    tile('Waiting', number(database.held), database.held ? `the oldest for ${span(database.oldest_wait_ms)}` : 'nobody waits', series?.waiting, `Clients waiting in the last ${minutes}`));
+}
+
+function tile(name, value, more, values, label) {
+  return h('div', { class: 'tile', key: name },
+    h('h3', null, name), h('p', { class: 'value' }, value), h('p', { class: 'hint' }, more), spark(values ?? [], label));
+}
+
+function read(pace) {
+  const speed = speeds(pace);
+  const last = pace.running.slice(-30);
+  return {
+    speed: thin(speed, POINTS),
+    running: thin(pace.running, POINTS),
+    longest: thin(pace.longest_ms, POINTS),
+    waiting: thin(pace.waiting, POINTS),
+    lastSpeed: speed.at(-1) ?? null,
+    // How many are inside is how often one comes times how long it stays (Little's law).
+    meanRunning: last.length ? last.reduce((sum, it) => sum + it, 0) / last.length : 0,
+  };
+}
+
+/** Transactions a second, from totals that are counted now and then. */
+export function speeds({ transactions, every_ms: every }) {
+  const out = transactions.map(() => null);
+  let before = -1;
+  transactions.forEach((total, at) => {
+    if (total === null) return;
+    if (before >= 0) {
+      const speed = Math.max(0, total - transactions[before]) / (((at - before) * every) / 1000);
+      for (let i = before + 1; i <= at; i += 1) out[i] = speed;
+    }
+    before = at;
+  });
+  // What came behind the last count is not known yet; it went on as before, as far as anybody can tell.
+  for (let i = before + 1; before > 0 && i < out.length; i += 1) out[i] = out[before];
+  return out;
+}
+
+/** At most so many values: each is the largest of those it stands for. */
+export function thin(values, points) {
+  if (values.length <= points) return values;
+  const out = [];
+  for (let i = 0; i < points; i += 1) {
+    const part = values.slice(Math.floor((i * values.length) / points), Math.floor(((i + 1) * values.length) / points)).filter((it) => it !== null);
+    out.push(part.length ? Math.max(...part) : null);
+  }
+  return out;
+}

@@ -1,0 +1,26 @@
+//! Answers how the last minutes of a database were.
+
+use super::App;
+use crate::admin::ApiError;
+use crate::admin::types::PaceView;
+use crate::drain::report::millis;
+use crate::window::pace;
+
+impl App {
+    /// What was seen of a database in the last minutes.
+    pub(super) fn pace(&self, database: String) -> Result<PaceView, ApiError> {
+        if self.controller.gates().find(&database).is_none() {
+            let message = format!("Nobody has connected to a database called {database:?} yet.");
+            return Err(ApiError::not_found(message));
+        }
+        let course = self.controller.course(&database);
+        Ok(PaceView {
+            database,
+            every_ms: millis(pace::EVERY),
+            running: course.seen.iter().map(|it| it.running).collect(),
+            longest_ms: course.longest.into_iter().map(millis).collect(),
+            waiting: course.seen.iter().map(|it| it.waiting).collect(),
+            transactions: course.transactions,
+        })
+    }
+}
