@@ -60,8 +60,9 @@ impl AppApi {
         let order = self.app.mode_order.lock().await;
         let held = match self.is_as_meant(databases, command.condition.as_ref()) {
             Ok(()) => {
-                let held = self.app.controller.hold(&target(databases), request);
-                held.await.map_err(|error| {
+                let target = target(databases);
+                let held = self.app.controller.hold(&target, request).await;
+                held.map_err(|error| {
                     tracing::error!(error = &error as &dyn std::error::Error, "not held");
                     let causes = anyhow::Error::new(error);
                     let message = format!("Nothing was held: {causes:#}.");

@@ -3,6 +3,8 @@
 //! Two operators who see the same state and both change it would undo each other's work. Whoever sends
 //! the name of the state that he saw is told when it is another one by now, and nothing is done.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::api::{AppApi, refused, target};
@@ -35,15 +37,12 @@ impl AppApi {
                     reason = body.reason,
                     "open"
                 );
+                let (whom, scope) = (target(&databases), body.scope());
                 let order = self.app.mode_order.lock().await;
                 let opened = match self.is_as_meant(&databases, command.condition.as_ref()) {
                     Ok(()) => {
-                        let controller = &self.app.controller;
-                        let opened =
-                            controller.open(&target(&databases), &body.scope(), body.force);
-                        opened
-                            .await
-                            .map_err(|error| ApiError::conflict("held", format!("{error}.")))
+                        let opened = self.app.controller.open(&whom, &scope, body.force).await;
+                        opened.map_err(|error| ApiError::conflict("held", format!("{error}.")))
                     }
                     Err(changed) => Err(changed),
                 };
@@ -51,7 +50,7 @@ impl AppApi {
                 self.app.tell(command, refused(&opened));
                 opened?;
                 let meant = self.meant(&databases);
-                let results = meant.iter().map(|gate| self.opened(gate, &body.scope()));
+                let results = meant.iter().map(|gate| self.opened(gate, &scope));
                 Ok(ModeResults {
                     results: results.collect(),
                 })
@@ -89,7 +88,7 @@ impl AppApi {
         }
     }
 
-    fn meant(&self, databases: &Databases) -> Vec<std::sync::Arc<Gate>> {
+    fn meant(&self, databases: &Databases) -> Vec<Arc<Gate>> {
         let gates = self.app.controller.gates();
         match databases {
             Databases::All => gates.all(),
@@ -97,7 +96,7 @@ impl AppApi {
         }
     }
 
-    fn states(&self, gates: &[std::sync::Arc<Gate>]) -> ModeStates {
+    fn states(&self, gates: &[Arc<Gate>]) -> ModeStates {
         let state = |gate: &Gate| {
             let (mode, holds) = gate.holds();
             let holds = holds.iter();
@@ -118,7 +117,7 @@ impl AppApi {
 
     /// Names the modes and holds of these gates and of those for some of their clients. Numbers of holds
     /// begin anew with the process, whose start is therefore in it.
-    pub(super) fn tag(&self, gates: &[std::sync::Arc<Gate>]) -> String {
+    pub(super) fn tag(&self, gates: &[Arc<Gate>]) -> String {
         let mut hash = Sha256::new();
         let mut add = |text: String| {
             hash.update((text.len() as u64).to_be_bytes());

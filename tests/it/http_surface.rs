@@ -58,8 +58,8 @@ async fn of_two_operators_who_saw_the_same_one_is_told_that_it_has_changed() {
 
     let seen = tag(&proxy).await;
     let (first, second) = tokio::join!(
-        with(&proxy, &line, ("if-match", &seen), &hold),
-        with(&proxy, &line, ("if-match", &seen), &hold),
+        with(&proxy, &line, ("if-match", seen.as_str()), &hold),
+        with(&proxy, &line, ("if-match", seen.as_str()), &hold),
     );
     let mut statuses = [first.status, second.status];
     statuses.sort_unstable();
@@ -79,11 +79,11 @@ async fn of_two_operators_who_saw_the_same_one_is_told_that_it_has_changed() {
         seen
     );
     let narrow = json!({"mode": "hold", "for": "60s", "user": "nobody"});
-    with(&proxy, &line, ("if-match", &seen), &narrow)
+    with(&proxy, &line, ("if-match", seen.as_str()), &narrow)
         .await
         .expect(202);
     let open = json!({"mode": "open"});
-    with(&proxy, &line, ("if-match", &seen), &open)
+    with(&proxy, &line, ("if-match", seen.as_str()), &open)
         .await
         .expect(412);
     assert_eq!(proxy.status(DB).await["mode"], "hold");
@@ -95,7 +95,7 @@ async fn of_two_operators_who_saw_the_same_one_is_told_that_it_has_changed() {
         ),
         seen
     );
-    with(&proxy, &line, ("if-match", &seen), &open)
+    with(&proxy, &line, ("if-match", seen.as_str()), &open)
         .await
         .expect(202);
     assert_eq!(proxy.status(DB).await["mode"], "open");
