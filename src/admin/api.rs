@@ -63,14 +63,14 @@ pub trait Api: Surface + Send + Sync + 'static {
         request: ModeRequest,
         answer: Answer,
         caller: Caller,
-    ) -> impl Future<Output = Result<ModeResults, ModeStates, ApiError>> + Send;
+    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
 
     /// Gives the drains under way another ladder.
     fn change_drain(
         &self,
         databases: Databases,
         request: DrainRequest,
-    ) -> impl Future<Output = Result<ModeResults, ModeStates, ApiError>> + Send;
+    ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
 
     /// What would stand in the way of a window.
     fn precheck(
