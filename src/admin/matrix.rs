@@ -62,6 +62,11 @@ POST /v1/windows/{id}/abort operator local
 POST /v1/sessions/{id}/cancel operator local
 POST /v1/sessions/{id}/terminate operator local
 POST /v1/sessions/{id}/abort operator local
+GET /v1/databases/{db}/mode viewer local
+GET /v1/config viewer local
+POST /v1/config/validate admin token
+POST /v1/config/reload admin token
+GET /openapi.json nobody local
 GET / nobody local
 GET /dashboard/{file} nobody local
 GET /v1/databases/{db}/pace viewer local

@@ -11,6 +11,7 @@ mod failures;
 mod http;
 #[cfg(test)]
 mod matrix;
+mod replays;
 mod router;
 mod routes;
 mod signed;
@@ -24,4 +25,5 @@ pub use access::Access;
 pub use api::{Answer, Api, ApiError, Databases};
 pub use caller::Caller;
 pub use http::serve;
+pub use replays::Replays;
 pub use surface::Surface;

@@ -135,7 +135,13 @@ where
             let databases = Databases::from_path(found.parameter);
             let request: ModeRequest = signed(&body, &caller)?;
             caller.may(&[request.needs()])?;
-            let results = api.set_mode(databases, request, answer, caller).await?;
+            let results = match surface::condition(&head.headers)? {
+                None => api.set_mode(databases, request, answer, caller).await?,
+                Some(condition) => {
+                    api.set_mode_if(databases, request, answer, caller, condition)
+                        .await?
+                }
+            };
             Ok(json(status, &results))
         }
         Endpoint::ChangeDrain => {
@@ -181,9 +187,9 @@ where
         }
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
-            let started = api
-                .start_migration(database, signed(&body, &caller)?)
-                .await?;
+            let keyed = surface::keyed(&head, &caller, &body)?;
+            let start = api.start_migration(database, signed(&body, &caller)?);
+            let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
         Endpoint::MigrationStatus => {
@@ -208,9 +214,9 @@ where
         }
         Endpoint::RehearseMigration => {
             let database = one(found.parameter)?;
-            let started = api
-                .rehearse_migration(database, signed(&body, &caller)?)
-                .await?;
+            let keyed = surface::keyed(&head, &caller, &body)?;
+            let start = api.rehearse_migration(database, signed(&body, &caller)?);
+            let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
         Endpoint::Backups => {
@@ -372,6 +378,11 @@ where
         Endpoint::AbortSession => {
             surface::act(Action::Abort, &found.parameter, &body, caller, api).await
         }
+        Endpoint::Mode => surface::mode(found.parameter, api).await,
+        Endpoint::Config => Ok(json(StatusCode::OK, &api.config().await)),
+        Endpoint::ValidateConfig => surface::validate(&body, api).await,
+        Endpoint::ReloadConfig => surface::reload(&body, caller, api).await,
+        Endpoint::Document => Ok(surface::document()),
     }
 }
 
@@ -538,7 +549,11 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 /// The answer to what cannot be done.
 pub(super) fn refuse(error: ApiError) -> Reply {
     let (status, code) = (error.status, error.code);
+    let tag = error.present.as_ref().map(|present| present.tag.clone());
     let mut reply = json(status, &error.into_body());
+    if let Some(tag) = tag {
+        surface::name(&mut reply, &tag);
+    }
     if status == StatusCode::UNAUTHORIZED {
         // RFC 6750, section 3.
         let how = HeaderValue::from_static("Bearer realm=\"pgdrain\"");

@@ -1,5 +1,6 @@
 //! The admin HTTP on a real socket, with a program behind it that is made up.
 
+mod document;
 mod surface;
 
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ use crate::window::steps::Command;
 #[derive(Default)]
 pub(super) struct Fake {
     modes: Mutex<Vec<(Databases, ModeRequest)>>,
+    replays: Replays,
 }
 
 impl Fake {

@@ -1,5 +1,6 @@
 //! The numbers of the status, as metrics: what `GET /metrics` says is what `GET /v1/status` says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::AppApi;
@@ -11,6 +12,7 @@ use crate::gate::Gate;
 use crate::gate::mode::Mode;
 use crate::gate::state::Phase;
 use crate::metrics::{DatabaseFigures, HoldFigures, ModeLabel, ProcessFigures};
+use crate::session::registry::Tally;
 
 impl AppApi {
     /// Sets everything that is not counted as it happens.
@@ -29,17 +31,19 @@ impl AppApi {
             held_limit: config.hold.clients_max,
         });
         let windows = app.windows(&Databases::All).windows;
+        let tallies = app.sessions.tallies();
         for gate in app.controller.gates().all() {
-            self.measure_database(&gate, &windows);
+            let tally = tallies.get(gate.database()).copied().unwrap_or_default();
+            self.measure_database(&gate, tally, &windows);
         }
         app.metrics.set_worker_tasks(app.workers.tasks());
     }
 
-    fn measure_database(&self, gate: &Gate, windows: &[WindowView]) {
+    fn measure_database(&self, gate: &Arc<Gate>, tally: Tally, windows: &[WindowView]) {
         let database = gate.database();
-        let status = self.database_status(gate);
+        let status = self.database_status(gate, tally);
         let metrics = self.app.metrics.database(database);
-        let totals = self.app.sessions.totals(database);
+        let totals = tally.totals;
         metrics.set_sessions(whole(status.sessions));
         metrics.set_held(whole(status.held));
         metrics.set_permits(whole(status.permits));

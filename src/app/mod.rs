@@ -13,8 +13,10 @@ mod hold;
 mod listing;
 mod measures;
 mod migrations;
+mod mode;
 mod pace;
 mod precheck;
+mod reload;
 mod running;
 mod signals;
 mod statements;
@@ -92,6 +94,9 @@ struct App {
     workers: Arc<Workers>,
     /// The rest, beside the workers.
     tasks: Tasks,
+    reloader: reload::Reloader,
+    /// Whoever changes a mode by a command holds it, from the look at what there is to the change.
+    mode_order: tokio::sync::Mutex<()>,
 }
 
 /// Serves until a signal says stop; returns when everything has ended. `source` is read again on
@@ -224,6 +229,8 @@ pub async fn run(
         workers,
         admin_tasks: Tasks::at_home(),
         tasks,
+        reloader: reload::Reloader { source, logging },
+        mode_order: tokio::sync::Mutex::default(),
     });
     app.open_doors();
     if let Found::Willing(taking) = found {
@@ -258,7 +265,7 @@ pub async fn run(
     supervisor::tell(supervisor::State::Ready);
 
     let lost = tokio::select! {
-        () = signals.obey(&app, &source, &logging) => false,
+        () = signals.obey(&app) => false,
         () = app.outlive() => false,
         // Half of a proxy is none: who supervises it starts it again.
         () = app.workers.lost() => true,

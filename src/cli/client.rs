@@ -209,6 +209,16 @@ impl Client {
         self.ask(method, path, body.into(), patience).await
     }
 
+    /// Sends a text.
+    pub(super) async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        text: String,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, text.into(), Patience::Short)
+            .await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -37,6 +37,7 @@ mod scope;
 mod secret;
 mod servers;
 mod settings;
+mod shown;
 mod source;
 mod stored;
 mod surroundings;
@@ -74,6 +75,7 @@ pub use settings::{
     Limits, Log, MigrateRole, Passwords, Preflight, ReadUpstream, Reopen, Retry, Role, RunLog,
     Target, Thresholds, Tls, Upstream,
 };
+pub use shown::{Shown, shown};
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;

@@ -352,6 +352,7 @@ section! {
         terminate: Option<HumanDuration>,
         bypass: Option<Bypass>,
         fence: Option<bool>,
+        ready: Option<bool>,
     }
 }
 

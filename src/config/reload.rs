@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::settings::{Config, Database};
+use super::settings::{Config, Database, Upstream};
 
 /// When a changed key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,22 @@ enum Applies {
     Restart,
 }
 
-/// One key: when it applies, whether two configurations agree on it, and how to keep the old one.
-struct Row {
-    key: &'static str,
+/// One key: when it applies, whether two configurations agree on it, how to keep the old one, and how it
+/// is shown.
+pub(super) struct Row {
+    pub(super) key: &'static str,
     applies: Applies,
     same: fn(&Config, &Config) -> bool,
     keep: fn(&mut Config, &Config),
+    /// By `Debug`, which hides secrets.
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Row {
+    /// Whether a reload can change it.
+    pub(super) fn reloads(&self) -> bool {
+        self.applies == Applies::Now
+    }
 }
 
 /// Declares rows by the path of each key's field.
@@ -31,6 +41,7 @@ macro_rules! rows {
             applies: Applies::$applies,
             same: |a, b| a.$($field).+ == b.$($field).+,
             keep: |new, old| new.$($field).+ = old.$($field).+.clone(),
+            show: |config| format!("{:?}", config.$($field).+),
         },)+]
     };
 }
@@ -172,6 +183,7 @@ const ROWS: &[Row] = rows! {
     "hold.terminate" Now hold.ladder.terminate;
     "hold.bypass" Now hold.bypass;
     "hold.fence" Now hold.fence;
+    "hold.ready" Now hold.ready;
     "read_only.for" Now read_only.duration;
     "read_only.then" Now read_only.then;
     "read_only.writes" Now read_only.writes;
@@ -203,6 +215,7 @@ const DATABASE_ROWS: &[Row] = &[
         applies: Applies::Now,
         same: |a, b| a.databases.keys().eq(b.databases.keys()),
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| format!("{:?}", config.databases.keys().collect::<Vec<_>>()),
     },
     Row {
         key: "databases.NAME.upstream",
@@ -215,6 +228,7 @@ const DATABASE_ROWS: &[Row] = &[
                 }
             }
         },
+        show: |config| each(config, |it| Some(hosts(it.upstream.as_ref()?))),
     },
     Row {
         key: "databases.NAME.read_upstream",
@@ -224,6 +238,7 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| servers(here) == servers(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| each(config, |it| Some(hosts(&it.read.as_ref()?.upstream))),
     },
     Row {
         key: "databases.NAME.read_lag_max",
@@ -233,6 +248,11 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| lag(here) == lag(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| {
+            each(config, |it| {
+                Some(format!("{:?}", it.read.as_ref()?.lag_max))
+            })
+        },
     },
     Row {
         key: "databases.NAME.read_stateful",
@@ -242,6 +262,7 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| stateful(here) == stateful(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| each(config, |it| Some(it.read.as_ref()?.stateful.to_string())),
     },
 ];
 
@@ -250,6 +271,22 @@ fn differ(a: &Config, b: &Config, same: impl Fn(&Database, &Database) -> bool) -
     let listed = a.databases.iter();
     let mut both = listed.filter_map(|(name, here)| Some((here, b.databases.get(name)?)));
     both.any(|(here, there)| !same(here, there))
+}
+
+/// What the listed databases that have one say of a key.
+fn each(config: &Config, value: impl Fn(&Database) -> Option<String>) -> String {
+    let listed = config.databases.iter();
+    let said = listed.filter_map(|(name, it)| Some(format!("{name:?}: {}", value(it)?)));
+    match said.collect::<Vec<_>>() {
+        none if none.is_empty() => "None".to_owned(),
+        said => said.join(", "),
+    }
+}
+
+/// The hosts of a server, without what gives access to it.
+fn hosts(upstream: &Upstream) -> String {
+    let hosts: Vec<_> = upstream.hosts.iter().map(ToString::to_string).collect();
+    hosts.join(",")
 }
 
 /// The configuration in use, shared by all parts of the program.
@@ -281,22 +318,15 @@ impl Shared {
     /// Takes over what can change while running. What cannot keeps its old value, so that
     /// [`Shared::load`] always tells what is in use and the next reload reports it again.
     pub fn reload(&self, mut new: Config) -> Reloaded {
-        let old = self.load();
-        let mut changed = Reloaded::default();
-        for row in ROWS.iter().chain(DATABASE_ROWS) {
-            if (row.same)(&old, &new) {
-                continue;
-            }
-            match row.applies {
-                Applies::Now => changed.now.push(row.key),
-                Applies::Restart => {
-                    (row.keep)(&mut new, &old);
-                    changed.restart.push(row.key);
-                }
-            }
-        }
+        let changed = keep_what_stays(&self.load(), &mut new);
         self.0.store(Arc::new(new));
         changed
+    }
+
+    /// What a reload with it would say. Changes nothing.
+    #[must_use]
+    pub fn would_change(&self, new: &Config) -> Reloaded {
+        keep_what_stays(&self.load(), &mut new.clone())
     }
 }
 
@@ -313,13 +343,29 @@ pub(super) fn applies_now(key: &str) -> Option<bool> {
         "upstream.url" => row == "upstream.url (hosts)",
         _ => row == key,
     };
-    let mut rows = ROWS.iter().chain(DATABASE_ROWS);
-    rows.find(|row| own(row.key))
+    rows().find(|row| own(row.key))
         .map(|row| row.applies == Applies::Now)
 }
 
-/// The keys of all rows.
-#[cfg(test)]
-pub(super) fn rows() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().chain(DATABASE_ROWS).map(|row| row.key)
+/// Puts the old value of what cannot change while running into the new configuration.
+fn keep_what_stays(old: &Config, new: &mut Config) -> Reloaded {
+    let mut changed = Reloaded::default();
+    for row in rows() {
+        if (row.same)(old, new) {
+            continue;
+        }
+        match row.applies {
+            Applies::Now => changed.now.push(row.key),
+            Applies::Restart => {
+                (row.keep)(new, old);
+                changed.restart.push(row.key);
+            }
+        }
+    }
+    changed
+}
+
+/// All rows.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(DATABASE_ROWS)
 }

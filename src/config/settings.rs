@@ -393,6 +393,8 @@ pub struct Hold {
     pub bypass: Option<Bypass>,
     /// Whether the server keeps new sessions out of the database too.
     pub fence: bool,
+    /// Whether `/readyz` says that clients are served while it lasts.
+    pub ready: bool,
 }
 
 impl Hold {

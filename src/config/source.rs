@@ -87,6 +87,20 @@ impl Source {
         if let Some(path) = &self.file {
             layers.file(path)?;
         }
+        self.finish(layers, around)
+    }
+
+    /// The same with this text in place of the file's.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn load_text(&self, text: &str, around: &Surroundings) -> Result<Loaded, ConfigError> {
+        let mut layers = Layers::default();
+        layers.text(text);
+        self.finish(layers, around)
+    }
+
+    fn finish(&self, mut layers: Layers, around: &Surroundings) -> Result<Loaded, ConfigError> {
         layers.environment(around);
         for flag in &self.flags {
             layers.set(flag.key, flag.value.expose(), Origin::Flag(flag.name));
@@ -120,18 +134,23 @@ impl Layers {
             .map_err(unreadable)?
             .permissions()
             .mode();
-        let reading = file::read(&text);
-        if mode & 0o007 != 0 && holds_password(&reading.raw) {
+        self.text(&text);
+        if mode & 0o007 != 0 && holds_password(&self.raw) {
             self.warnings.push(format!(
                 "{} holds a password and every user of this machine can read it; use chmod o= or \
                  a password_file",
                 path.display()
             ));
         }
+        Ok(())
+    }
+
+    /// The lowest layer.
+    fn text(&mut self, text: &str) {
+        let reading = file::read(text);
         self.raw = reading.raw;
         self.origins = reading.origins;
         self.problems = reading.problems;
-        Ok(())
     }
 
     fn environment(&mut self, around: &Surroundings) {

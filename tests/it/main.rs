@@ -59,6 +59,7 @@ mod holds_at_boundaries;
 mod hooks;
 mod hostile_input;
 mod hostile_load;
+mod http_surface;
 mod known_state_batches;
 mod known_state_everywhere;
 mod known_state_followed;

@@ -251,6 +251,11 @@ impl Proxy {
         Wire::login(self.addr(), "postgres", database).await
     }
 
+    /// The file of one that was started with a configuration.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.dir.path().join("pgdrain.toml")
+    }
+
     /// The state directory.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
