@@ -18,7 +18,7 @@ use crate::admin::types::{PaceView, RunningStatements};
 use crate::admin::{Answer, Api, ApiError, Caller, Databases, Replays};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
-use crate::gate::mode::Holder;
+use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;

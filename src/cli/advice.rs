@@ -71,6 +71,8 @@ mod tests {
         let body = ErrorBody {
             error,
             results: Vec::new(),
+            present: None,
+            problems: Vec::new(),
         };
         ClientError::Refused {
             status: hyper::StatusCode::CONFLICT,

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::postflight::Fingerprints;
+use super::approvals::GateUse;
+use super::permission::{AdminRole, Permission};
+use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::words::{
     AfterRestart, Blocked, Bypass, ClientTls, CountRows, LogFormat, LogLevel, OnDrift,
     PreflightCheck, Preset, ReplicationHold, SaveObjects, Stateful, Then, Verify, WhenFull,
@@ -110,10 +112,11 @@ fn kind(name: &str) -> String {
         return match last(inner) {
             "String" => "list of texts".to_owned(),
             "PreflightCheck" => format!("list of {}", words(PreflightCheck::WORDS)),
+            "PostflightCheck" => format!("list of {}", words(PostflightCheck::WORDS)),
+            "Permission" => format!("list of {}", words(Permission::WORDS)),
             "RawListen" => "list of addresses or tables".to_owned(),
-            "RawHook" | "RawNotify" | "RawRule" | "Exempt" | "Trigger" | "CertificateUser" => {
-                "list of tables".to_owned()
-            }
+            "RawHook" | "RawNotify" | "RawRule" | "Exempt" | "Trigger" | "CertificateUser"
+            | "RawCheckCommand" | "RawToken" | "ClientCertificate" => "list of tables".to_owned(),
             other => panic!("a list of {other} is not documented"),
         };
     }
@@ -129,6 +132,11 @@ fn kind(name: &str) -> String {
         "Secret" => "text, secret".to_owned(),
         "TcpAddress" => "`\"IP:PORT\"`".to_owned(),
         "Sqlstate" => "SQLSTATE".to_owned(),
+        "IpNet" => "address or network".to_owned(),
+        "RawPlaces" => "address, or list of them".to_owned(),
+        "AdminRole" => words(AdminRole::WORDS),
+        "Analyze" => words(Analyze::WORDS),
+        "GateUse" => words(GateUse::WORDS),
         "AfterRestart" => words(AfterRestart::WORDS),
         "Blocked" => words(Blocked::WORDS),
         "Bypass" => words(Bypass::WORDS),

@@ -343,7 +343,8 @@ pub(super) fn applies_now(key: &str) -> Option<bool> {
         "upstream.url" => row == "upstream.url (hosts)",
         _ => row == key,
     };
-    rows().find(|row| own(row.key))
+    rows()
+        .find(|row| own(row.key))
         .map(|row| row.applies == Applies::Now)
 }
 
