@@ -449,7 +449,7 @@ impl ApiError {
                 message: self.message,
             },
             results: self.results,
-            present: self.present.map(|present| *present),
+            present: self.present,
             problems: self.problems,
         }
     }

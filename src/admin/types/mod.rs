@@ -128,7 +128,7 @@ pub struct ErrorBody {
     pub results: Vec<ModeResult>,
     /// How the mode is that was to be changed; only where it is another one than `If-Match` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub present: Option<ModeStates>,
+    pub present: Option<Box<ModeStates>>,
     /// What is wrong with a configuration; only where one was to be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<ConfigProblem>,
