@@ -113,7 +113,7 @@ impl Check<'_> {
                 Some(relation) => relations.push(relation),
                 None => self.wrong(
                     "migrate.preflight.relations",
-                    &format!("\"{text}\" is not of the form child(column) -> parent(column)"),
+                    format!("\"{text}\" is not of the form child(column) -> parent(column)"),
                 ),
             }
         }

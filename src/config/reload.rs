@@ -338,6 +338,8 @@ pub(super) fn applies_now(key: &str) -> Option<bool> {
         "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
         key if key.starts_with("auth.query_") => row == "auth.query",
         "tls.mode" => row == "listen",
+        "admin.key" | "admin.client_ca" => row == "admin.certificate",
+        key if key.starts_with("console.") => row == "console",
         "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
         // Its hosts do not.
         "upstream.url" => row == "upstream.url (hosts)",

@@ -23,12 +23,18 @@ const HIDDEN: &[&str] = &[
     "tls",
     "upstream.url (tls)",
     "migrate.preflight.disk_free_command",
+    "migrate.preflight.staging",
+    "migrate.preflight.commands",
+    "migrate.canary.command",
     "migrate.backup.command",
     "migrate.hooks",
     "migrate.notify",
     "auth.users_file",
     "auth.query",
     "auth.server_passfile",
+    "admin.certificate",
+    "admin.tokens",
+    "console",
     "PGPASSWORD, PGPASSFILE",
 ];
 
@@ -86,6 +92,7 @@ mod tests {
 
     /// In every place where a secret may be written, one that is easy to find.
     const SECRETS: &str = r#"
+        state_dir = "/var/lib/pgdrain"
         [upstream]
         url = "postgres://app:HUNTER@db.example:5433/shop"
         [control]
@@ -101,6 +108,13 @@ mod tests {
         url = "https://example.com/HUNTER"
         [migrate.preflight]
         disk_free_command = "echo HUNTER"
+        staging = "postgres://app:HUNTER@staging.example/shop"
+        commands = [{ name = "drift", command = "echo HUNTER" }]
+        [migrate.canary]
+        application_name = "canary"
+        command = "curl https://HUNTER@example.com"
+        [console.users]
+        anna = { role = "operator", password = "HUNTER" }
         [auth]
         query = "SELECT passwd FROM pg_shadow WHERE usename = $1"
         query_user = "asker"

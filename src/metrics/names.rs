@@ -73,7 +73,8 @@ names! {
         "Transactions that ended."
         is "databases[].transactions_total";
     BYTES = "pgdrain_bytes_total" Counter Bytes ["database", "direction"]
-        "Bytes relayed, from clients (in) and to them (out).";
+        "Bytes relayed, from clients (in) and to them (out)."
+        is "databases[].bytes_in_total", "databases[].bytes_out_total";
     REFUSALS = "pgdrain_refusals_total" Counter Count ["sqlstate"]
         "Errors that clients got from pgdrain itself.";
     LIMITED = "pgdrain_limited_total" Counter Count ["limit"]

@@ -4,6 +4,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use pgdrain::tasks::Tasks;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -21,7 +22,7 @@ async fn with(proxy: &Proxy, line: &str, header: (&str, &str), body: &Value) -> 
     let stream = TcpStream::connect(addr).await.expect("it listens");
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.expect("HTTP");
-    let connection = tokio::spawn(connection);
+    let connection = Tasks::new().spawn("connection", connection);
     let request = Request::builder()
         .method(method)
         .uri(path)

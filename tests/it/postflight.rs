@@ -12,6 +12,7 @@ use pgdrain::runner::approvals::DecideRequest;
 use pgdrain::runner::preflight::Check;
 use pgdrain::runner::source::PostedFile;
 use pgdrain::runner::types::{EventKind, RunState, RunView};
+use pgdrain::tasks::Tasks;
 
 use crate::support::migrations::{DATABASE, Site, assert_end, failure, file, options, texts};
 use crate::support::poll::{SOON, until};
@@ -304,7 +305,9 @@ async fn whoever_is_left_waiting_for_a_lock_is_named() {
     let held = holder.batch_execute("begin; lock table x in access exclusive mode");
     held.await.expect("a lock");
     let waiter = site.postgres.connect(DATABASE).await;
-    let waits = tokio::spawn(async move { waiter.batch_execute("begin; lock table x").await });
+    let waits = Tasks::new().spawn("waiter", async move {
+        waiter.batch_execute("begin; lock table x").await
+    });
     until("somebody who waits", SOON, async || {
         site.ask("select count(*) from pg_locks where not granted")
             .await

@@ -106,7 +106,11 @@ impl Document {
                         match says {
                             Value::Bool(false) => return Err(format!("{key} is not known")),
                             Value::Bool(true) => {}
-                            schema => self.fits(value, schema)?,
+                            Value::Null
+                            | Value::Number(_)
+                            | Value::String(_)
+                            | Value::Array(_)
+                            | Value::Object(_) => self.fits(value, says)?,
                         }
                     }
                 }
