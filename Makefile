@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills
+.PHONY: help monitoring packaging setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -44,6 +44,12 @@ lint: ## Check format and lints
 docs: ## Build the documentation of every item, private ones too
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
 
+monitoring: ## Check the examples for Prometheus and Grafana, and that each alert fires when it should
+	@.ci/monitoring
+
+packaging: ## Check the examples for systemd, Kubernetes and Compose, and the Dockerfile, by the tools of each
+	@.ci/packaging
+
 bench: setup ## Run the benchmarks (ARGS=part of a name)
 	cargo bench --locked --bench hot_path --bench round_trip -- $(ARGS)
 
@@ -72,6 +78,10 @@ kills: setup ## Kill the command, the runner's backend, the proxy and Postgres a
 loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump, 20 minutes (QUICK=1: two; ARGS=--rounds 7)
 	loadtest/setup
 	$${CARGO_TARGET_DIR:-target}/loadtest/venv/bin/python loadtest/run.py $(ARGS)
+
+schemathesis: setup ## Ask the admin HTTP whatever its OpenAPI document allows, two minutes (SCHEMATHESIS_TIME=seconds, SCHEMATHESIS_SEED=number)
+	matrix/http/setup
+	python3 matrix/http/run.py $(ARGS)
 
 callgrind: ## Count the instructions of a transaction (BOUND=number fails above it; ARGS=--no-workers needs no Postgres)
 	@.ci/setup valgrind

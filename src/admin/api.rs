@@ -9,10 +9,10 @@ use super::caller::Caller;
 use super::sse::Feed;
 use super::surface::Surface;
 use super::types::{
-    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, DrainRequest, ErrorBody,
-    ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest, ModeResult,
-    ModeResults, Precheck, PrecheckQuery, Sessions, SessionsQuery, StatementsView, Status,
-    WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
+    Acknowledged, CancelRequest, Cancelling, CapRequest, CapResult, ConfigProblem, DrainRequest,
+    ErrorBody, ErrorDetail, Events, MeasureRequest, MigrationStarted, Migrations, ModeRequest,
+    ModeResult, ModeResults, ModeStates, Precheck, PrecheckQuery, Sessions, SessionsQuery,
+    StatementsView, Status, WindowCommand, WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use super::types::{PaceView, RunningStatements};
 use crate::runner::account::Account;
@@ -317,6 +317,9 @@ pub trait Api: Surface + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Decision, ApiError>> + Send;
 }
 
+/// The code of that error.
+pub(super) const TOO_MANY_FAILURES: &str = "too_many_failures";
+
 /// Which databases a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Databases {
@@ -356,6 +359,10 @@ pub struct ApiError {
     pub message: String,
     /// What was reached all the same.
     pub results: Vec<ModeResult>,
+    /// How the mode is that was to be changed.
+    pub present: Option<Box<ModeStates>>,
+    /// What is wrong with a configuration.
+    pub problems: Vec<ConfigProblem>,
 }
 
 impl ApiError {
@@ -366,6 +373,8 @@ impl ApiError {
             code,
             message: message.into(),
             results: Vec::new(),
+            present: None,
+            problems: Vec::new(),
         }
     }
 
@@ -382,6 +391,15 @@ impl ApiError {
     /// 403: who asks may not do this.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 429: who asks was wrong too often about who it is.
+    pub fn too_many_failures() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            TOO_MANY_FAILURES,
+            "Too many tokens from this address were wrong; wait a minute.",
+        )
     }
 
     /// 404: there is no such thing.
@@ -407,6 +425,23 @@ impl ApiError {
         }
     }
 
+    /// 412 `changed`: it was to be done to another state than this.
+    pub fn changed(present: ModeStates) -> Self {
+        let message = "The mode is not the one that If-Match names: nothing was done.";
+        Self {
+            present: Some(Box::new(present)),
+            ..Self::new(StatusCode::PRECONDITION_FAILED, "changed", message)
+        }
+    }
+
+    /// 422 `invalid_config`: everything that is wrong with a configuration.
+    pub fn invalid_config(message: impl Into<String>, problems: Vec<ConfigProblem>) -> Self {
+        Self {
+            problems,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", message)
+        }
+    }
+
     pub(super) fn into_body(self) -> ErrorBody {
         ErrorBody {
             error: ErrorDetail {
@@ -414,6 +449,8 @@ impl ApiError {
                 message: self.message,
             },
             results: self.results,
+            present: self.present.map(|present| *present),
+            problems: self.problems,
         }
     }
 }

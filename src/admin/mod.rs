@@ -5,12 +5,16 @@
 mod access;
 mod api;
 mod caller;
+pub mod console;
 mod dashboard;
+mod failures;
 mod http;
 #[cfg(test)]
 mod matrix;
+mod replays;
 mod router;
 mod routes;
+mod signed;
 pub mod sse;
 mod surface;
 #[cfg(test)]
@@ -21,4 +25,5 @@ pub use access::Access;
 pub use api::{Answer, Api, ApiError, Databases};
 pub use caller::Caller;
 pub use http::serve;
+pub use replays::Replays;
 pub use surface::Surface;

@@ -58,6 +58,11 @@ pub(super) enum Endpoint {
     PageFile,
     Pace,
     Running,
+    Mode,
+    Config,
+    ValidateConfig,
+    ReloadConfig,
+    Document,
 }
 
 /// A row of the table.
@@ -78,6 +83,9 @@ const SMALL: usize = 64 << 10;
 /// Requests that carry all files of a directory.
 const FILES: usize = 16 << 20;
 
+/// The text of a configuration file.
+const CONFIG: usize = 1 << 20;
+
 /// What needs nothing says only whether pgdrain is there.
 const NOTHING: &[Permission] = &[];
 const LOOK: &[Permission] = &[Permission::Look];
@@ -86,6 +94,7 @@ const HOLD: &[Permission] = &[Permission::Hold];
 const HOLD_OR_OPEN: &[Permission] = &[Permission::Hold, Permission::Open];
 const MIGRATE: &[Permission] = &[Permission::Migrate];
 const APPROVE: &[Permission] = &[Permission::Approve];
+const ADMINISTER: &[Permission] = &[Permission::Administer];
 
 const fn route(
     method: Method,
@@ -426,6 +435,35 @@ pub(super) const ROUTES: &[Route] = &[
         LOOK,
         SMALL,
     ),
+    route(
+        Method::GET,
+        "/v1/databases/{db}/mode",
+        Endpoint::Mode,
+        LOOK,
+        SMALL,
+    ),
+    route(Method::GET, "/v1/config", Endpoint::Config, LOOK, SMALL),
+    route(
+        Method::POST,
+        "/v1/config/validate",
+        Endpoint::ValidateConfig,
+        ADMINISTER,
+        CONFIG,
+    ),
+    route(
+        Method::POST,
+        "/v1/config/reload",
+        Endpoint::ReloadConfig,
+        ADMINISTER,
+        SMALL,
+    ),
+    route(
+        Method::GET,
+        "/openapi.json",
+        Endpoint::Document,
+        NOTHING,
+        SMALL,
+    ),
 ];
 
 /// A row that was found.
@@ -528,7 +566,7 @@ mod tests {
         assert_eq!(
             miss,
             Err(Miss::Method {
-                allowed: vec![Method::PUT]
+                allowed: vec![Method::PUT, Method::GET]
             })
         );
         let miss = find(&Method::DELETE, "/v1/databases/shop/migrations");

@@ -1,5 +1,6 @@
 //! The admin HTTP on a real socket, with a program behind it that is made up.
 
+mod document;
 mod surface;
 
 use std::net::SocketAddr;
@@ -44,8 +45,9 @@ use crate::window::steps::Command;
 
 /// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     modes: Mutex<Vec<(Databases, ModeRequest)>>,
+    replays: Replays,
 }
 
 impl Fake {

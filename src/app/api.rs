@@ -15,12 +15,11 @@ use crate::admin::types::{
     WindowOrder, WindowTaken, WindowView, WindowViews,
 };
 use crate::admin::types::{PaceView, RunningStatements};
-use crate::admin::{Answer, Api, ApiError, Caller, Databases};
+use crate::admin::{Answer, Api, ApiError, Caller, Databases, Replays};
 use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
-use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -38,42 +37,46 @@ use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
 use crate::runner::{LedgerError, StartError, StatusError};
+use crate::session::registry::Tally;
 use crate::window::{Target, steps};
 
 /// Answers for a running proxy.
 pub(super) struct AppApi {
     pub(super) app: Arc<App>,
+    pub(super) replays: Replays,
 }
 
 impl AppApi {
     pub(super) fn new(app: Arc<App>) -> AppApi {
-        AppApi { app }
+        AppApi {
+            app,
+            replays: Replays::default(),
+        }
     }
 
-    fn database_status(&self, gate: &Gate) -> DatabaseStatus {
+    pub(super) fn database_status(&self, gate: &Arc<Gate>, tally: Tally) -> DatabaseStatus {
         let database = gate.database();
-        let sessions = self.app.sessions.of(database);
         let (mode, holds) = gate.holds();
         let (held, oldest) = gate.waiting_in_database();
-        let in_transaction = sessions
-            .iter()
-            .filter(|session| session.transaction_age().is_some())
-            .count();
         DatabaseStatus {
             database: database.to_owned(),
             mode,
+            tag: self.tag(&[Arc::clone(gate)]),
             holds: holds
                 .iter()
                 .map(|(holder, hold)| self.hold_status(gate, *holder, hold))
                 .collect(),
             scopes: self.scopes(database),
             cap: gate.capped().map(|cap| cap_status(&cap)),
-            sessions: sessions.len() as u64,
-            in_transaction: in_transaction as u64,
+            sessions: tally.sessions as u64,
+            in_transaction: tally.in_transaction as u64,
             held: held as u64,
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
-            transactions_total: self.app.sessions.totals(database).transactions,
+            transactions_total: tally.totals.transactions,
+            bytes_in_total: tally.totals.bytes_in,
+            bytes_out_total: tally.totals.bytes_out,
+            server: self.app.server_of(database),
             fence: self.app.controller.fence_status(database),
             migration: self.app.runner.live(database),
         }
@@ -117,26 +120,24 @@ impl AppApi {
 
 impl Api for AppApi {
     async fn ready(&self) -> Result<(), ApiError> {
-        Ok(())
+        let gates = self.app.controller.gates();
+        let held = || {
+            gates
+                .all()
+                .into_iter()
+                .find(|gate| gate.holds().0 == Mode::Hold)
+        };
+        match self.app.config.load().hold.ready {
+            true => Ok(()),
+            false => held().map_or(Ok(()), |gate| {
+                let message = format!("Traffic of {:?} is held.", gate.database());
+                Err(ApiError::unavailable("held", message))
+            }),
+        }
     }
 
     async fn metrics(&self) -> String {
-        for gate in self.app.controller.gates().all() {
-            let metrics = self.app.metrics.database(gate.database());
-            let totals = self.app.sessions.totals(gate.database());
-            metrics.set_sessions(self.app.sessions.of(gate.database()).len());
-            metrics.set_held(gate.waiting_in_database().0);
-            self.app.measure_scopes(gate.database());
-            metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
-            metrics.set_mode(match gate.holds().0 {
-                Mode::Open => ModeLabel::Open,
-                Mode::ReadOnly => ModeLabel::ReadOnly,
-                Mode::Hold => ModeLabel::Hold,
-            });
-            metrics.set_transactions(totals.transactions);
-            metrics.set_bytes(totals.bytes_in, totals.bytes_out);
-        }
-        self.app.metrics.set_worker_tasks(self.app.workers.tasks());
+        self.measure();
         self.app.metrics.render()
     }
 
@@ -149,6 +150,7 @@ impl Api for AppApi {
             .map(ToString::to_string)
             .collect();
         let gates = self.app.controller.gates().all();
+        let tallies = self.app.sessions.tallies();
         let uptime = Timestamp::now().duration_since(self.app.started_at);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -159,7 +161,10 @@ impl Api for AppApi {
             state_dir: config.state_dir.display().to_string(),
             databases: gates
                 .iter()
-                .map(|gate| self.database_status(gate))
+                .map(|gate| {
+                    let tally = tallies.get(gate.database()).copied().unwrap_or_default();
+                    self.database_status(gate, tally)
+                })
                 .collect(),
             former: self.app.controller.generations().former(),
         }
@@ -180,39 +185,8 @@ impl Api for AppApi {
         answer: Answer,
         caller: Caller,
     ) -> Result<ModeResults, ApiError> {
-        let command = self.app.command(&databases, &request, &caller);
-        match request {
-            ModeRequest::Hold(body) => self.hold(&databases, body, answer, command).await,
-            ModeRequest::ReadOnly(body) => self.read_only(&databases, body, answer, command).await,
-            ModeRequest::Open(body) => {
-                let by = body.by.as_deref().unwrap_or("unknown");
-                tracing::info!(
-                    ?databases,
-                    force = body.force,
-                    by,
-                    reason = body.reason,
-                    "open"
-                );
-                let opened = self
-                    .app
-                    .controller
-                    .open(&target(&databases), &body.scope(), body.force)
-                    .await;
-                let opened =
-                    opened.map_err(|error| ApiError::conflict("held", format!("{error}.")));
-                self.app.tell(command, refused(&opened));
-                opened?;
-                let gates = self.app.controller.gates().all();
-                let meant = gates.iter().filter(|gate| match &databases {
-                    Databases::All => true,
-                    Databases::One(name) => gate.database() == name,
-                });
-                let results = meant.map(|gate| self.opened(gate, &body.scope()));
-                Ok(ModeResults {
-                    results: results.collect(),
-                })
-            }
-        }
+        self.change_mode(databases, request, answer, caller, None)
+            .await
     }
 
     async fn events(&self, after: u64, wait: Duration) -> Events {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::admin::sse::{Feed, Feeder, Gone, feed};
-use crate::admin::types::{Events, ModeRequest};
+use crate::admin::types::{Events, IfMatch, ModeRequest};
 use crate::admin::{Caller, Databases};
 use crate::audit::{Event, Kind};
 use crate::config::Scope;
@@ -62,6 +62,8 @@ pub(super) struct Command {
     scope: Scope,
     before: Vec<(String, Mode)>,
     event: Event,
+    /// Of which state it was meant, if of one.
+    pub(super) condition: Option<IfMatch>,
 }
 
 impl App {
@@ -71,6 +73,7 @@ impl App {
         databases: &Databases,
         request: &ModeRequest,
         caller: &Caller,
+        condition: Option<IfMatch>,
     ) -> Command {
         let (kind, by, reason, scope) = match request {
             ModeRequest::Hold(body) => (Kind::Hold, &body.by, &body.reason, body.scope()),
@@ -81,6 +84,7 @@ impl App {
             databases: databases.clone(),
             scope,
             before: self.modes(databases),
+            condition,
             event: Event {
                 by: by.clone(),
                 from: Some(caller.from.clone()),
@@ -97,6 +101,7 @@ impl App {
             scope,
             before,
             event,
+            condition: _,
         } = command;
         let mut outcome =
             refused.map_or_else(|| "done".to_owned(), |why| format!("refused: {why}"));

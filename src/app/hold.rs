@@ -57,12 +57,21 @@ impl AppApi {
         request: HoldRequest,
         command: Command,
     ) -> Result<Vec<Draining>, ApiError> {
-        let held = self.app.controller.hold(&target(databases), request).await;
-        let held = held.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "not held");
-            let causes = anyhow::Error::new(error);
-            ApiError::unavailable("journal_failed", format!("Nothing was held: {causes:#}."))
-        });
+        let order = self.app.mode_order.lock().await;
+        let held = match self.is_as_meant(databases, command.condition.as_ref()) {
+            Ok(()) => {
+                let target = target(databases);
+                let held = self.app.controller.hold(&target, request).await;
+                held.map_err(|error| {
+                    tracing::error!(error = &error as &dyn std::error::Error, "not held");
+                    let causes = anyhow::Error::new(error);
+                    let message = format!("Nothing was held: {causes:#}.");
+                    ApiError::unavailable("journal_failed", message)
+                })
+            }
+            Err(changed) => Err(changed),
+        };
+        drop(order);
         self.app.tell(command, refused(&held));
         held
     }

@@ -7,9 +7,6 @@ use rustix::process::Signal as FileSize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::App;
-use crate::audit::{Event, Kind};
-use crate::config::{Source, Surroundings};
-use crate::logging::Logging;
 
 /// The signals that are listened for; installed before anything is opened, so that none of them
 /// ends the process half-way.
@@ -35,42 +32,14 @@ impl Signals {
 
     /// Obeys until told to stop: SIGTERM and SIGINT stop, SIGHUP reads the configuration again,
     /// SIGUSR2 reopens everything by force.
-    pub(super) async fn obey(mut self, app: &Arc<App>, source: &Source, logging: &Logging) {
+    pub(super) async fn obey(mut self, app: &Arc<App>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(app, source, logging),
+                _ = self.hangup.recv() => app.reload_on_signal(),
                 _ = self.user2.recv() => app.controller.break_glass(),
             }
         }
     }
-}
-
-/// A file that cannot be read changes nothing.
-fn reload(app: &App, source: &Source, logging: &Logging) {
-    let loaded = match source.load(&Surroundings::of_process()) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            tracing::error!("the configuration was not reloaded: {error}");
-            return;
-        }
-    };
-    for warning in loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let changed = app.config.reload(loaded.config);
-    let pace = super::gates::pace(&app.config.load());
-    app.controller.gates().set_pace(pace);
-    app.controller.audit().tell(Event {
-        from: Some("signal".into()),
-        outcome: Some(format!(
-            "{} settings changed, {} will at a restart",
-            changed.now.len(),
-            changed.restart.len()
-        )),
-        ..Event::here(Kind::Reload)
-    });
-    logging.set_level(app.config.load().log.level.into());
-    tracing::info!(now = ?changed.now, at_restart = ?changed.restart, "configuration reloaded");
 }

@@ -1,11 +1,16 @@
-//! What an operator does to one session: found, done, told, and written down.
+//! What an operator does to one session: found, done, told, and written down; and what else the admin HTTP
+//! asks besides.
 
 use std::sync::Arc;
 
 use super::api::AppApi;
 use super::listing::state_of;
-use crate::admin::types::{Action, ActionRequest, Effect, SessionActed};
-use crate::admin::{ApiError, Caller, Surface};
+use super::reload::problems;
+use crate::admin::types::{
+    Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch, ModeRequest,
+    ModeResults, ModeStates, SessionActed,
+};
+use crate::admin::{Answer, ApiError, Caller, Databases, Replays, Surface};
 use crate::audit::{Event, Kind};
 use crate::drain::single::{self, NotDone};
 use crate::session::registry::{Activity, Session, SessionId};
@@ -44,6 +49,51 @@ impl Surface for AppApi {
         });
         let lost = |_| ApiError::unavailable("stopping", "pgdrain is stopping.");
         acting.await.map_err(lost)?
+    }
+
+    async fn mode(&self, databases: Databases) -> Result<ModeStates, ApiError> {
+        self.mode_states(&databases)
+    }
+
+    async fn set_mode_if(
+        &self,
+        databases: Databases,
+        request: ModeRequest,
+        answer: Answer,
+        caller: Caller,
+        condition: IfMatch,
+    ) -> Result<ModeResults, ApiError> {
+        self.change_mode(databases, request, answer, caller, Some(condition))
+            .await
+    }
+
+    async fn config(&self) -> ConfigView {
+        self.app.config_view()
+    }
+
+    async fn validate_config(&self, text: String) -> ConfigChecked {
+        self.app.check_config(&text)
+    }
+
+    async fn reload_config(
+        &self,
+        request: ActionRequest,
+        caller: Caller,
+    ) -> Result<ConfigReloaded, ApiError> {
+        let asked = Event {
+            by: caller.signs(request.by),
+            from: Some(caller.from),
+            reason: request.reason,
+            ..Event::here(Kind::Reload)
+        };
+        self.app.reload(asked).map_err(|error| {
+            let message = "The configuration cannot be used: nothing was changed.";
+            ApiError::invalid_config(message, problems(&error))
+        })
+    }
+
+    fn replays(&self) -> &Replays {
+        &self.replays
     }
 }
 

@@ -53,6 +53,7 @@ impl Check<'_> {
             },
             bypass: raw.bypass,
             fence: raw.fence.unwrap_or(false),
+            ready: raw.ready.unwrap_or(true),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::settings::{Config, Database};
+use super::settings::{Config, Database, Upstream};
 
 /// When a changed key takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,22 @@ enum Applies {
     Restart,
 }
 
-/// One key: when it applies, whether two configurations agree on it, and how to keep the old one.
-struct Row {
-    key: &'static str,
+/// One key: when it applies, whether two configurations agree on it, how to keep the old one, and how it
+/// is shown.
+pub(super) struct Row {
+    pub(super) key: &'static str,
     applies: Applies,
     same: fn(&Config, &Config) -> bool,
     keep: fn(&mut Config, &Config),
+    /// By `Debug`, which hides secrets.
+    pub(super) show: fn(&Config) -> String,
+}
+
+impl Row {
+    /// Whether a reload can change it.
+    pub(super) fn reloads(&self) -> bool {
+        self.applies == Applies::Now
+    }
 }
 
 /// Declares rows by the path of each key's field.
@@ -31,6 +41,7 @@ macro_rules! rows {
             applies: Applies::$applies,
             same: |a, b| a.$($field).+ == b.$($field).+,
             keep: |new, old| new.$($field).+ = old.$($field).+.clone(),
+            show: |config| format!("{:?}", config.$($field).+),
         },)+]
     };
 }
@@ -61,6 +72,7 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.maintenance_work_mem" Restart migrate.maintenance_work_mem;
     "migrate.save_objects" Restart migrate.save_objects;
     "migrate.validate.grants" Restart migrate.validate.grants;
     "migrate.validate.row_security" Restart migrate.validate.row_security;
@@ -83,8 +95,15 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.preflight.analyze_first" Restart migrate.preflight.analyze_first;
     "migrate.preflight.drift" Restart migrate.preflight.drift;
     "migrate.preflight.drift_ignore" Restart migrate.preflight.drift_ignore;
+    "migrate.preflight.required" Restart migrate.preflight.demands.required;
+    "migrate.preflight.relations" Restart migrate.preflight.demands.relations;
+    "migrate.preflight.monitoring" Restart migrate.preflight.demands.monitoring;
+    "migrate.preflight.staging" Restart migrate.preflight.demands.staging;
+    "migrate.preflight.backup_age" Restart migrate.preflight.demands.backup_age;
+    "migrate.preflight.commands" Restart migrate.preflight.demands.commands;
     "migrate.retry.tries" Restart migrate.retry.tries;
     "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
@@ -98,17 +117,31 @@ const ROWS: &[Row] = rows! {
     "migrate.approvals.required" Restart migrate.approvals.required;
     "migrate.approvals.expire" Restart migrate.approvals.expire;
     "migrate.approvals.rollback_by" Restart migrate.approvals.rollback_by;
+    "migrate.approvals.gate" Restart migrate.approvals.gate;
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
     "migrate.triggers" Restart migrate.triggers;
     "migrate.measures.before" Restart migrate.measures.before;
     "migrate.measures.one_in" Restart migrate.measures.one_in;
+    "migrate.canary.user" Restart migrate.canary.scope;
+    "migrate.canary.application_name" Restart migrate.canary.scope;
+    "migrate.canary.client" Restart migrate.canary.scope;
+    "migrate.canary.command" Restart migrate.canary.command;
+    "migrate.canary.lasting" Restart migrate.canary.lasting;
+    "migrate.canary.timeout" Restart migrate.canary.timeout;
+    "migrate.canary.then" Restart migrate.canary.then;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
+    "migrate.postflight.off" Restart migrate.postflight.off;
+    "migrate.postflight.then" Restart migrate.postflight.then;
+    "migrate.postflight.strict" Restart migrate.postflight.strict;
+    "migrate.postflight.locks_time" Restart migrate.postflight.locks_time;
+    "migrate.postflight.analyze" Restart migrate.postflight.analyze;
+    "migrate.postflight.analyze_time" Restart migrate.postflight.analyze_time;
     "migrate.postflight.fingerprints" Restart migrate.postflight.fingerprints;
     "migrate.postflight.time" Restart migrate.postflight.time;
     "migrate.reports.dir" Restart migrate.reports.dir;
@@ -120,7 +153,12 @@ const ROWS: &[Row] = rows! {
     "auth.certificate_users" Now auth.certificate_users;
     "auth.iterations" Now auth.iterations;
     "auth.rules" Now auth.rules;
-    "admin.listen" Restart admin_listen;
+    "admin.listen" Restart admin.listen;
+    "admin.local" Now admin.local;
+    "admin.hosts" Now admin.hosts;
+    "admin.certificate" Now admin.acceptor;
+    "admin.tokens" Now admin.tokens;
+    "admin.clients" Now admin.clients;
     "hold.for" Now hold.duration;
     "hold.then" Now hold.then;
     "hold.blocked" Now hold.blocked;
@@ -145,9 +183,11 @@ const ROWS: &[Row] = rows! {
     "hold.terminate" Now hold.ladder.terminate;
     "hold.bypass" Now hold.bypass;
     "hold.fence" Now hold.fence;
+    "hold.ready" Now hold.ready;
     "read_only.for" Now read_only.duration;
     "read_only.then" Now read_only.then;
     "read_only.writes" Now read_only.writes;
+    "console" Now console;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;
@@ -175,6 +215,7 @@ const DATABASE_ROWS: &[Row] = &[
         applies: Applies::Now,
         same: |a, b| a.databases.keys().eq(b.databases.keys()),
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| format!("{:?}", config.databases.keys().collect::<Vec<_>>()),
     },
     Row {
         key: "databases.NAME.upstream",
@@ -187,6 +228,7 @@ const DATABASE_ROWS: &[Row] = &[
                 }
             }
         },
+        show: |config| each(config, |it| Some(hosts(it.upstream.as_ref()?))),
     },
     Row {
         key: "databases.NAME.read_upstream",
@@ -196,6 +238,7 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| servers(here) == servers(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| each(config, |it| Some(hosts(&it.read.as_ref()?.upstream))),
     },
     Row {
         key: "databases.NAME.read_lag_max",
@@ -205,6 +248,11 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| lag(here) == lag(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| {
+            each(config, |it| {
+                Some(format!("{:?}", it.read.as_ref()?.lag_max))
+            })
+        },
     },
     Row {
         key: "databases.NAME.read_stateful",
@@ -214,6 +262,7 @@ const DATABASE_ROWS: &[Row] = &[
             !differ(a, b, |here, there| stateful(here) == stateful(there))
         },
         keep: |new, old| new.databases = old.databases.clone(),
+        show: |config| each(config, |it| Some(it.read.as_ref()?.stateful.to_string())),
     },
 ];
 
@@ -222,6 +271,22 @@ fn differ(a: &Config, b: &Config, same: impl Fn(&Database, &Database) -> bool) -
     let listed = a.databases.iter();
     let mut both = listed.filter_map(|(name, here)| Some((here, b.databases.get(name)?)));
     both.any(|(here, there)| !same(here, there))
+}
+
+/// What the listed databases that have one say of a key.
+fn each(config: &Config, value: impl Fn(&Database) -> Option<String>) -> String {
+    let listed = config.databases.iter();
+    let said = listed.filter_map(|(name, it)| Some(format!("{name:?}: {}", value(it)?)));
+    match said.collect::<Vec<_>>() {
+        none if none.is_empty() => "None".to_owned(),
+        said => said.join(", "),
+    }
+}
+
+/// The hosts of a server, without what gives access to it.
+fn hosts(upstream: &Upstream) -> String {
+    let hosts: Vec<_> = upstream.hosts.iter().map(ToString::to_string).collect();
+    hosts.join(",")
 }
 
 /// The configuration in use, shared by all parts of the program.
@@ -253,27 +318,55 @@ impl Shared {
     /// Takes over what can change while running. What cannot keeps its old value, so that
     /// [`Shared::load`] always tells what is in use and the next reload reports it again.
     pub fn reload(&self, mut new: Config) -> Reloaded {
-        let old = self.load();
-        let mut changed = Reloaded::default();
-        for row in ROWS.iter().chain(DATABASE_ROWS) {
-            if (row.same)(&old, &new) {
-                continue;
-            }
-            match row.applies {
-                Applies::Now => changed.now.push(row.key),
-                Applies::Restart => {
-                    (row.keep)(&mut new, &old);
-                    changed.restart.push(row.key);
-                }
-            }
-        }
+        let changed = keep_what_stays(&self.load(), &mut new);
         self.0.store(Arc::new(new));
         changed
     }
+
+    /// What a reload with it would say. Changes nothing.
+    #[must_use]
+    pub fn would_change(&self, new: &Config) -> Reloaded {
+        keep_what_stays(&self.load(), &mut new.clone())
+    }
 }
 
-/// The keys of all rows.
+/// Whether a key of the file takes effect at a reload; of one that is only a part of what changes
+/// together, whether that does.
 #[cfg(test)]
-pub(super) fn rows() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().chain(DATABASE_ROWS).map(|row| row.key)
+pub(super) fn applies_now(key: &str) -> Option<bool> {
+    let own = |row: &str| match key {
+        "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
+        key if key.starts_with("auth.query_") => row == "auth.query",
+        "tls.mode" => row == "listen",
+        "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
+        // Its hosts do not.
+        "upstream.url" => row == "upstream.url (hosts)",
+        _ => row == key,
+    };
+    rows()
+        .find(|row| own(row.key))
+        .map(|row| row.applies == Applies::Now)
+}
+
+/// Puts the old value of what cannot change while running into the new configuration.
+fn keep_what_stays(old: &Config, new: &mut Config) -> Reloaded {
+    let mut changed = Reloaded::default();
+    for row in rows() {
+        if (row.same)(old, new) {
+            continue;
+        }
+        match row.applies {
+            Applies::Now => changed.now.push(row.key),
+            Applies::Restart => {
+                (row.keep)(new, old);
+                changed.restart.push(row.key);
+            }
+        }
+    }
+    changed
+}
+
+/// All rows.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(DATABASE_ROWS)
 }

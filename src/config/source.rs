@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::nearest::nearest;
 use super::problem::{ConfigError, Origin, Origins, Problem};
 use super::raw::{self, Layer, Raw};
 use super::secret::Secret;
@@ -18,6 +19,9 @@ const PREFIX: &str = "PGDRAIN_";
 /// sets for a service that is called pgdrain.
 const NO_KEYS: &[&str] = &[
     "PGDRAIN_ADMIN",
+    "PGDRAIN_CA_FILE",
+    "PGDRAIN_TOKEN",
+    "PGDRAIN_TOKEN_FILE",
     "PGDRAIN_CONFIG",
     "PGDRAIN_REHEARSE_ON",
     "PGDRAIN_CI_URL",
@@ -83,6 +87,20 @@ impl Source {
         if let Some(path) = &self.file {
             layers.file(path)?;
         }
+        self.finish(layers, around)
+    }
+
+    /// The same with this text in place of the file's.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn load_text(&self, text: &str, around: &Surroundings) -> Result<Loaded, ConfigError> {
+        let mut layers = Layers::default();
+        layers.text(text);
+        self.finish(layers, around)
+    }
+
+    fn finish(&self, mut layers: Layers, around: &Surroundings) -> Result<Loaded, ConfigError> {
         layers.environment(around);
         for flag in &self.flags {
             layers.set(flag.key, flag.value.expose(), Origin::Flag(flag.name));
@@ -116,18 +134,23 @@ impl Layers {
             .map_err(unreadable)?
             .permissions()
             .mode();
-        let reading = file::read(&text);
-        if mode & 0o007 != 0 && holds_password(&reading.raw) {
+        self.text(&text);
+        if mode & 0o007 != 0 && holds_password(&self.raw) {
             self.warnings.push(format!(
                 "{} holds a password and every user of this machine can read it; use chmod o= or \
                  a password_file",
                 path.display()
             ));
         }
+        Ok(())
+    }
+
+    /// The lowest layer.
+    fn text(&mut self, text: &str) {
+        let reading = file::read(text);
         self.raw = reading.raw;
         self.origins = reading.origins;
         self.problems = reading.problems;
-        Ok(())
     }
 
     fn environment(&mut self, around: &Surroundings) {
@@ -148,8 +171,13 @@ impl Layers {
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
             {
-                self.warnings
-                    .push(format!("the environment variable {name} sets no key"));
+                let variables = keys.iter().map(|(variable, _)| variable.as_str());
+                let meant = nearest(name, variables);
+                let meant = meant.map(|near| format!("; did you mean {near}?"));
+                let meant = meant.unwrap_or_default();
+                self.warnings.push(format!(
+                    "the environment variable {name} sets no key{meant}"
+                ));
             }
         }
     }
@@ -215,6 +243,7 @@ fn holds_password(raw: &Raw) -> bool {
             .flatten()
             .any(|it| it.url.is_some())
         || raw.auth.query_password.is_some()
+        || raw.console.users.values().any(|user| user.has_password())
         || raw.upstream.url.as_ref().is_some_and(in_url)
         || raw
             .databases

@@ -32,7 +32,7 @@ words! {
     Effect {
         /// Its statement has ended.
         Cancelled = "cancelled",
-        /// It is gone.
+        /// Its server connection is gone; its client may still read why.
         Terminated = "terminated",
         /// Its transaction is aborted and holds nothing any more.
         Aborted = "aborted",
@@ -128,7 +128,7 @@ async fn terminate(session: &Session, control: &Control) -> Effect {
     if let Some(pid) = pid {
         match control.terminate(&[pid]).await {
             Ok(()) => {
-                if until(session, asked + SERVER_TIME, Session::has_ended).await {
+                if until(session, asked + SERVER_TIME, Session::is_without_server).await {
                     return Effect::Terminated;
                 }
             }
@@ -140,7 +140,7 @@ async fn terminate(session: &Session, control: &Control) -> Effect {
         }
     }
     session.signal(Signals::DISMISS);
-    match until(session, clock::now() + PATIENCE, Session::has_ended).await {
+    match until(session, clock::now() + PATIENCE, Session::is_without_server).await {
         true => Effect::Terminated,
         false => Effect::Asked,
     }

@@ -3,6 +3,7 @@
 mod meter;
 mod session;
 mod signals;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use subtle::ConstantTimeEq;
 pub use self::meter::{Activity, Meter, Running, Totals};
 pub use self::session::{Login, Session, SessionId};
 pub use self::signals::Signals;
+pub use self::tally::Tally;
 pub use super::enforcement::{Counts, Enforcement};
 use crate::clock::Ticker;
 use crate::config::{Scope, Who};

@@ -1,14 +1,20 @@
-//! Sessions: the list of them, and what is done to one.
+//! Sessions one by one, modes with conditions, the configuration, and the document of all of it.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use hyper::StatusCode;
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use hyper::http::request::Parts;
 
-use super::{Query, Reply, json, parse};
+use super::{Query, Reply, json, parse, reply};
 use crate::admin::api::{Api, ApiError, Databases};
 use crate::admin::caller::Caller;
-use crate::admin::types::{Action, ActionRequest, SessionsQuery};
+use crate::admin::replays::Keyed;
+use crate::admin::types::{Action, ActionRequest, IfMatch, SessionsQuery};
+
+/// What every route takes and gives (OpenAPI 3.1); a test holds it to the table of routes.
+const DOCUMENT: &str = include_str!("../openapi.json");
 
 /// The longest page, and how long one is if nothing is said: a page is made and sent as a whole.
 const PAGE_MAX: usize = 1000;
@@ -68,11 +74,7 @@ pub(super) async fn act(
     let id = id.parse().map_err(|_no_number: std::num::ParseIntError| {
         ApiError::bad_request(format!("\"{id}\" is no number of a session."))
     })?;
-    let request = match body.is_empty() {
-        true => ActionRequest::default(),
-        false => parse(body)?,
-    };
-    let acted = api.act_on_session(id, action, request, caller).await?;
+    let acted = api.act_on_session(id, action, why(body)?, caller).await?;
     Ok(json(StatusCode::OK, &acted))
 }
 
@@ -80,4 +82,78 @@ pub(super) async fn act(
 fn read<T: FromStr<Err: Display>>(key: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
     let value = text.map(|text| text.parse()).transpose();
     value.map_err(|error: T::Err| ApiError::bad_request(format!("{key}: {error}.")))
+}
+
+/// Who asks and why; a body that is left out says neither.
+fn why(body: &[u8]) -> Result<ActionRequest, ApiError> {
+    match body.is_empty() {
+        true => Ok(ActionRequest::default()),
+        false => parse(body),
+    }
+}
+
+/// What traffic may do now, under a name for `If-Match`.
+pub(super) async fn mode(database: String, api: &impl Api) -> Result<Reply, ApiError> {
+    let states = api.mode(Databases::from_path(database)).await?;
+    let mut reply = json(StatusCode::OK, &states);
+    name(&mut reply, &states.tag);
+    Ok(reply)
+}
+
+/// Says of which state an answer tells.
+pub(super) fn name(reply: &mut Reply, tag: &str) {
+    // Tags of ours are plain text.
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}\"")) {
+        reply.headers_mut().insert(ETAG, tag);
+    }
+}
+
+/// On which state a change depends, if on any.
+pub(super) fn condition(headers: &HeaderMap) -> Result<Option<IfMatch>, ApiError> {
+    if !headers.contains_key(IF_MATCH) {
+        return Ok(None);
+    }
+    let values = headers.get_all(IF_MATCH).iter();
+    let texts: Result<Vec<&str>, _> = values.map(HeaderValue::to_str).collect();
+    let read = match texts {
+        Ok(texts) => IfMatch::read(&texts.join(",")),
+        Err(_binary) => Err("If-Match is no plain text."),
+    };
+    read.map(Some).map_err(ApiError::bad_request)
+}
+
+/// The key under which a request is started once, if it has one.
+pub(super) fn keyed(head: &Parts, caller: &Caller, body: &[u8]) -> Result<Option<Keyed>, ApiError> {
+    let Some(key) = head.headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key
+        .to_str()
+        .map_err(|_binary| ApiError::bad_request("Idempotency-Key is no plain text."))?;
+    let whose = caller.name.as_deref().unwrap_or_default();
+    Keyed::new(key, (whose, head.uri.path()), body).map(Some)
+}
+
+/// Says what is wrong with a configuration.
+pub(super) async fn validate(body: &[u8], api: &impl Api) -> Result<Reply, ApiError> {
+    let text = str::from_utf8(body).map_err(|error| {
+        ApiError::bad_request(format!("The configuration is no UTF-8: {error}."))
+    })?;
+    let checked = api.validate_config(text.to_owned()).await;
+    Ok(json(StatusCode::OK, &checked))
+}
+
+/// Reads the configuration again.
+pub(super) async fn reload(body: &[u8], caller: Caller, api: &impl Api) -> Result<Reply, ApiError> {
+    let reloaded = api.reload_config(why(body)?, caller).await?;
+    Ok(json(StatusCode::OK, &reloaded))
+}
+
+/// The document of all routes.
+pub(super) fn document() -> Reply {
+    reply(
+        StatusCode::OK,
+        "application/json",
+        DOCUMENT.as_bytes().into(),
+    )
 }

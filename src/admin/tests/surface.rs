@@ -1,7 +1,10 @@
 //! Sessions over HTTP: what is read from the query and the path.
 
 use super::*;
-use crate::admin::types::{Action, ActionRequest, Effect, SessionActed};
+use crate::admin::types::{
+    Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch, ModeStates,
+    SessionActed,
+};
 
 impl Surface for Fake {
     async fn act_on_session(
@@ -27,6 +30,124 @@ impl Surface for Fake {
             client_sees: String::new(),
         })
     }
+
+    async fn mode(&self, databases: Databases) -> Result<ModeStates, ApiError> {
+        let known = databases == Databases::One("shop".to_owned());
+        let states = ModeStates {
+            tag: "t1".to_owned(),
+            databases: vec![],
+        };
+        known
+            .then_some(states)
+            .ok_or_else(|| ApiError::not_found("No such database."))
+    }
+
+    async fn set_mode_if(
+        &self,
+        databases: Databases,
+        request: ModeRequest,
+        answer: Answer,
+        caller: Caller,
+        condition: IfMatch,
+    ) -> Result<ModeResults, ApiError> {
+        let present = self.mode(databases.clone()).await?;
+        match condition.holds(&present.tag) {
+            true => self.set_mode(databases, request, answer, caller).await,
+            false => Err(ApiError::changed(present)),
+        }
+    }
+
+    async fn config(&self) -> ConfigView {
+        ConfigView {
+            file: None,
+            settings: vec![],
+        }
+    }
+
+    async fn validate_config(&self, text: String) -> ConfigChecked {
+        ConfigChecked {
+            valid: text.is_empty(),
+            problems: vec![],
+            warnings: vec![text],
+            now: vec![],
+            restart: vec![],
+        }
+    }
+
+    async fn reload_config(
+        &self,
+        request: ActionRequest,
+        _caller: Caller,
+    ) -> Result<ConfigReloaded, ApiError> {
+        match request.reason {
+            None => Ok(ConfigReloaded {
+                now: vec![],
+                restart: vec![],
+                warnings: vec![],
+            }),
+            Some(reason) => Err(ApiError::invalid_config(reason, vec![])),
+        }
+    }
+
+    fn replays(&self) -> &Replays {
+        &self.replays
+    }
+}
+
+#[tokio::test]
+async fn a_mode_is_set_if_it_is_the_one_that_was_seen() {
+    let server = server().await;
+    let (status, head, _) = server.ask("GET /v1/databases/shop/mode", "").await;
+    assert_eq!(status, 200);
+    assert!(head.contains("etag: \"t1\""), "{head}");
+    let put = async |condition: &str| {
+        let request = request("PUT /v1/databases/shop/mode", r#"{"mode":"open"}"#);
+        let header = format!("\r\nif-match: {condition}\r\n");
+        server.raw(&request.replacen("\r\n", &header, 1)).await
+    };
+    for (condition, status) in [("\"t1\"", 202), ("*", 202), ("\"t0\"", 412), ("t1", 400)] {
+        let (head, _) = put(condition).await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}")),
+            "{condition}: {head}"
+        );
+    }
+    let (head, body) = put("\"t0\"").await;
+    assert!(head.contains("etag: \"t1\""), "{head}");
+    let error: ErrorBody = serde_json::from_str(&body).expect(&body);
+    assert_eq!(error.error.code, "changed");
+    assert_eq!(error.present.expect("the present state").tag, "t1");
+    assert_eq!(server.api.modes().len(), 2);
+}
+
+#[tokio::test]
+async fn a_migration_is_started_once_under_its_key() {
+    let server = server().await;
+    let start = async |body: &str| {
+        let request = request("POST /v1/databases/shop/migrations", body);
+        let request = request.replacen("\r\n", "\r\nidempotency-key: k\r\n", 1);
+        server.raw(&request).await
+    };
+    let up = r#"{"direction":"up","files":[]}"#;
+    let (first, again) = (start(up).await, start(up).await);
+    assert!(first.0.starts_with("HTTP/1.1 202"), "{first:?}");
+    assert_eq!(first.1, again.1);
+    let (head, body) = start(r#"{"direction":"down","files":[]}"#).await;
+    assert!(head.starts_with("HTTP/1.1 422"), "{head}");
+    assert!(body.contains("other_request"), "{body}");
+}
+
+#[tokio::test]
+async fn a_configuration_is_checked_and_read_again() {
+    let server = server().await;
+    assert_eq!(server.ask("GET /v1/config", "").await.0, 200);
+    let (_, _, body) = server.ask("POST /v1/config/validate", "a = 1").await;
+    assert!(body.contains("\"a = 1\""), "{body}");
+    assert_eq!(server.ask("POST /v1/config/reload", "").await.0, 200);
+    let refused = server
+        .refused("POST /v1/config/reload", r#"{"reason":"bad"}"#)
+        .await;
+    assert_eq!(refused, code(422, "invalid_config"));
 }
 
 #[tokio::test]

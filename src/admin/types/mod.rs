@@ -5,6 +5,7 @@
 //! is not silently ignored; answers may grow new keys.
 
 mod action;
+mod config;
 mod drain;
 mod endpoints;
 mod events;
@@ -13,6 +14,7 @@ mod migration;
 mod mode;
 mod pace;
 mod precheck;
+mod present;
 mod read_only;
 mod running;
 mod session;
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::window::fence::FenceStatus;
 pub use crate::window::generations::FormerView;
 pub use action::{Action, ActionRequest, Effect, SessionActed};
+pub use config::{ConfigChecked, ConfigProblem, ConfigReloaded, ConfigView, Setting};
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;
 pub use events::{Event, EventKind, Events, ToldEvent};
@@ -35,6 +38,7 @@ pub use mode::{
 };
 pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
+pub use present::{IfMatch, ModeState, ModeStates};
 pub use read_only::{Enforcement, ReadOnlyRequest};
 pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
@@ -75,6 +79,9 @@ pub struct DatabaseStatus {
     pub database: String,
     /// What its gate does now.
     pub mode: ModeName,
+    /// Names its mode and its holds: the `ETag` of its mode.
+    #[serde(default)]
+    pub tag: String,
     /// Why it is held; empty when open.
     pub holds: Vec<HoldStatus>,
     /// Holds on some of its clients.
@@ -95,6 +102,15 @@ pub struct DatabaseStatus {
     pub permits: u64,
     /// Transactions that ended since the start.
     pub transactions_total: u64,
+    /// Bytes from its clients since the start.
+    #[serde(default)]
+    pub bytes_in_total: u64,
+    /// Bytes to its clients since the start.
+    #[serde(default)]
+    pub bytes_out_total: u64,
+    /// Its server, as `host:port`; several that are tried in turn are parted by commas.
+    #[serde(default)]
+    pub server: String,
     /// The fence around it, if the server keeps new sessions out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<FenceStatus>,
@@ -110,6 +126,12 @@ pub struct ErrorBody {
     /// What was reached all the same; only where a mode was to be reached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<ModeResult>,
+    /// How the mode is that was to be changed; only where it is another one than `If-Match` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<ModeStates>,
+    /// What is wrong with a configuration; only where one was to be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ConfigProblem>,
 }
 
 /// What went wrong, for programs and for people.

@@ -77,6 +77,8 @@ pub struct Meter {
     answers: AtomicU64,
     /// Whether the session is over.
     pub(super) ended: AtomicBool,
+    /// Whether its server connection was seen to end.
+    server_ended: AtomicBool,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
 }
@@ -181,6 +183,17 @@ impl Session {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.meter.ended.load(Ordering::Relaxed)
+    }
+
+    /// Its server connection was seen to end; its client may still read the last words.
+    pub fn note_server_ended(&self) {
+        self.meter.server_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it can run nothing any more.
+    #[must_use]
+    pub fn is_without_server(&self) -> bool {
+        self.has_ended() || self.meter.server_ended.load(Ordering::Relaxed)
     }
 
     /// What the server runs for it now is all that its transaction is.

@@ -200,6 +200,9 @@ impl<C: Socket, S: Socket> Relay<C, S> {
             End::ServerClosed
         };
         let step = self.close(end, None);
+        if end == End::ServerClosed {
+            self.session.note_server_ended();
+        }
         // However long the client takes to read the last words.
         self.session.leave_window();
         if self.door.has_permit() {

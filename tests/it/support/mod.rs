@@ -17,6 +17,7 @@ pub(crate) mod pooler;
 pub(crate) mod preflight;
 pub(crate) mod proxy;
 pub(crate) mod reading;
+pub(crate) mod schema;
 pub(crate) mod script;
 pub(crate) mod shop;
 pub(crate) mod standby;
