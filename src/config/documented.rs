@@ -49,7 +49,9 @@ fn reference() -> BTreeMap<String, Said> {
             // Its keys are those of an item, which have no row of their own.
             section = format!("{name}[]");
         } else if let Some(name) = bare.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-            section = name.replace("databases.shop", "databases.NAME");
+            section = name
+                .replace("databases.shop", "databases.NAME")
+                .replace("users.anna", "users.NAME");
             // The first of a section may be told by what stands above its header.
             last = sentence(&comment);
         } else if let Some((key, value)) = key_of(bare) {

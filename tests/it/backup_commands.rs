@@ -65,7 +65,7 @@ async fn they_are_made_listed_restored_and_pruned() {
         .await;
     assert_eq!(restored.code, Some(0), "{restored:?}");
     assert!(
-        restored.stdout.contains("database back holds 12 tables"),
+        restored.stdout.contains("database back holds 13 tables"),
         "{restored:?}"
     );
     let back = postgres.connect("back").await;
