@@ -25,7 +25,7 @@ select pid,
 pub struct Ran {
     /// Its process id.
     pub pid: i32,
-    /// The text of its statement, [`TEXT_MAX`] characters at most; `None` where it may not be seen.
+    /// The text of its statement, a thousand characters at most; `None` where it may not be seen.
     pub text: Option<String>,
     /// Whether there is more of it.
     pub cut: bool,

@@ -5,7 +5,7 @@
 //! what slips through, because its sessions are read-only; rules, triggers and functions that write
 //! are seen by no lexer. So the rules err towards *write* wherever they err.
 //!
-//! Nothing here but [`normal`] allocates, nothing recurses, and every byte is looked at a bounded number of times.
+//! Nothing here but [`normal()`] allocates, nothing recurses, and every byte is looked at a bounded number of times.
 
 mod functions;
 mod lexer;
