@@ -101,7 +101,7 @@ async fn nobody_but_superusers_gets_in_until_the_hold_ends() {
     ran.assert(0, &["drained"]);
     assert_eq!(limit(&mut postgres).await, 0);
     let shown = proxy.run(&["status"]).await;
-    shown.assert(0, &["shop: fenced", "connection limit 7 comes back"]);
+    shown.assert(0, &["shop: fenced", "the connection limit 7 comes back"]);
 
     // Directly: the server refuses, and lets a superuser in.
     let url = postgres.url("shop").replace("postgres@", "app@");

@@ -8,14 +8,15 @@ use super::ground::Ground;
 
 const NAME: &str = "required";
 
-/// Names among $1 that are neither a relation nor a column of one.
+/// Names among $1 that are neither a relation nor a column of one. A relation's name has two parts at the
+/// most: the server refuses three as one of another database.
 const MISSING: &str = "\
     select name from unnest($1::text[]) with ordinality as wanted (name, place), \
          lateral parse_ident(name) as parts, \
-         lateral (select to_regclass(nullif(array_to_string(array( \
-             select quote_ident(part) from unnest(parts[:cardinality(parts) - 1]) part), '.'), '')) \
+         lateral (select case when cardinality(parts) in (2, 3) then to_regclass(array_to_string(array( \
+             select quote_ident(part) from unnest(parts[:cardinality(parts) - 1]) part), '.')) end \
          ) as table_of (oid) \
-    where to_regclass(name) is null \
+    where case when cardinality(parts) <= 2 then to_regclass(name) end is null \
       and not exists (select from pg_attribute a where a.attrelid = table_of.oid \
                       and a.attname = parts[cardinality(parts)] and a.attnum > 0 \
                       and not a.attisdropped) \

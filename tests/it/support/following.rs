@@ -46,12 +46,15 @@ impl Following {
 }
 
 impl Ran {
-    /// It ended with this code and said all of this.
+    /// It ended with this code and said all of this; lines that were broken for a terminal count as one.
     #[track_caller]
     pub(crate) fn assert(&self, code: i32, said: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");
+        let unbroken = self.stdout.replace("\n  ", " ");
         for part in said {
-            let found = self.stdout.contains(part) || self.stderr.contains(part);
+            let found = [&self.stdout, &unbroken, &self.stderr]
+                .iter()
+                .any(|text| text.contains(part));
             assert!(found, "no {part:?} in {self:#?}");
         }
     }
