@@ -18,14 +18,29 @@ use crate::config::{Postflight, PostflightCheck};
 /// How often it is looked who waits.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Sessions of this database that wait for a lock, but those of $1.
+/// Sessions of this database that wait for a lock, but those of $1: process, since when its statement runs,
+/// and both in words.
 const WAITING: &str = "\
-    select l.pid, format('process %s (%s, %s) waits for %s on %s', l.pid, a.usename, \
+    select l.pid, coalesce(a.query_start::text, ''), \
+                  format('process %s (%s, %s) waits for %s on %s', l.pid, a.usename, \
                          coalesce(nullif(a.application_name, ''), '?'), l.mode, \
                          coalesce(l.relation::pg_catalog.regclass::text, l.locktype)) \
     from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid \
     where not l.granted and a.datname = pg_catalog.current_database() and l.pid <> all ($1) \
     order by 1";
+
+/// A wait for a lock: the process, and when its statement began.
+type Wait = (i32, String);
+
+/// Who waits, in words.
+async fn waits(
+    client: &Client,
+    but: &[i32],
+) -> Result<BTreeMap<Wait, String>, tokio_postgres::Error> {
+    let rows = client.query(WAITING, &[&but]).await?;
+    let wait = |row: &tokio_postgres::Row| ((row.get(0), row.get(1)), row.get(2));
+    Ok(rows.iter().map(wait).collect())
+}
 
 /// What a run found when its files were applied: the content of `postflight-report-<timestamp>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +70,8 @@ pub struct PostflightReport {
 pub(super) struct Before {
     indexes: Vec<String>,
     constraints: Vec<String>,
+    /// Who waited for a lock already; of its own sessions none does.
+    waits: BTreeMap<Wait, String>,
 }
 
 impl Before {
@@ -62,6 +79,7 @@ impl Before {
         Ok(Self {
             indexes: verify::lines(client, verify::INDEXES).await?,
             constraints: verify::lines(client, verify::CONSTRAINTS).await?,
+            waits: waits(client, &[]).await?,
         })
     }
 }
@@ -158,16 +176,17 @@ impl Looking<'_> {
     async fn locks(&self, client: &Client) -> Check {
         let name = PostflightCheck::Locks.as_str();
         let deadline = Instant::now() + self.settings.locks_time;
-        let mut waiting: Option<BTreeMap<i32, String>> = None;
+        let mut waiting: Option<BTreeMap<Wait, String>> = None;
         loop {
-            let rows = match client.query(WAITING, &[&self.own]).await {
-                Ok(rows) => rows,
+            let mut now = match waits(client, &self.own).await {
+                Ok(now) => now,
                 Err(error) => return Check::unknown(name, &error),
             };
-            let mut now: BTreeMap<i32, String> =
-                rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            if let Some(before) = self.before {
+                now.retain(|wait, _| !before.waits.contains_key(wait));
+            }
             if let Some(before) = &waiting {
-                now.retain(|pid, _| before.contains_key(pid));
+                now.retain(|wait, _| before.contains_key(wait));
             }
             if now.is_empty() {
                 return Check::passed(name, "nobody is left waiting for a lock");

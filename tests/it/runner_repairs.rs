@@ -229,7 +229,9 @@ async fn an_older_history_is_read_too_and_its_statements_are_looked_for() {
         "alter table pgdrain.migration drop column counted, drop column alone, \
          drop column down_run, drop column up_done, drop column up_total; \
          delete from pgdrain.layout; insert into pgdrain.layout values (6); \
-         drop table pgdrain.saved_object; \
+         drop table pgdrain.saved_object, pgdrain.schema_dump; \
+         alter table pgdrain.migration drop column fp_before, drop column fp_after; \
+         alter table pgdrain.run drop column fp_before, drop column fp_after; \
          alter table pgdrain.migration drop constraint migration_state_check, \
          add constraint migration_state_check check (state in ('running', 'applied', 'failed', \
          'dirty', 'reverted', 'begun')); drop index t_a; \

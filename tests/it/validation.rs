@@ -1,7 +1,7 @@
 //! A file leaves grants, owners, row security, policies and views as they were, but for what it says;
 //! otherwise nothing of it stays.
 
-use pgdrain::config::{CountRows, Validate};
+use pgdrain::config::{CountRows, Postflight, PostflightCheck, Validate};
 use pgdrain::runner::Options;
 use pgdrain::runner::types::{EventKind, RunState, RunView};
 
@@ -260,7 +260,17 @@ async fn each_look_can_be_left_out() {
         rows: CountRows::Off,
         ..Validate::default()
     };
-    let site = site(nothing).await;
+    // Postflight would see the constraint, too.
+    let site = Site::start_with(Options {
+        validate: nothing,
+        postflight: Postflight {
+            off: vec![PostflightCheck::Constraints],
+            ..Postflight::default()
+        },
+        ..options()
+    })
+    .await;
+    site.sql(SCHEMA).await;
     applied(
         &site,
         "-- pgdrain:rows t 0\ndrop view v cascade; delete from t; do $$ begin \

@@ -21,7 +21,7 @@ pub(in crate::runner) use remains::ConcurrentIndex;
 
 use super::adopt::entry::WriteBack;
 use super::connect::{Connector, Session};
-use super::history::{FINISHED, Ledger, watch_for_our_death};
+use super::history::{FINISHED, Ledger, LedgerError, watch_for_our_death};
 use super::plan::Step;
 use super::record::Run;
 use super::report::{BatchReport, Failure};
@@ -165,6 +165,15 @@ impl<'a> Executor<'a> {
     /// The session that keeps the books.
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Brings the session of the history back if it was lost since the last file.
+    ///
+    /// # Errors
+    /// Why it could not be within `settle_wait`.
+    pub(super) async fn revive_ledger(&mut self) -> Result<(), LedgerError> {
+        let deadline = Instant::now() + self.settings.settle_wait;
+        self.ledger.revive(deadline).await
     }
 
     /// An executor for the files of a run. The ledger holds the migration lock.

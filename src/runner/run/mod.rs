@@ -168,7 +168,7 @@ impl<T: Traffic> Job<T> {
         };
         let mut end = self.run_steps(plan, true, &mut course, findings).await;
         if end.0 == RunState::Succeeded {
-            let looked = self.look_after(plan, &course, findings).await;
+            let looked = self.look_after(plan, &mut course, findings).await;
             end = looked.err().unwrap_or(end);
         }
         let window = course.window.as_ref();
@@ -252,9 +252,12 @@ impl<T: Traffic> Job<T> {
     async fn look_after(
         &self,
         plan: &Plan,
-        course: &Course<'_>,
+        course: &mut Course<'_>,
         findings: &mut Findings,
     ) -> Result<(), End> {
+        if let Err(error) = course.executor.revive_ledger().await {
+            self.run.note(format!("postflight has no session: {error}"));
+        }
         self.postflight(&course.executor, plan, findings).await?;
         let (phase, window) = (HookPhase::AfterLastFile, course.window.as_ref());
         self.hooks_within(phase, course.stop, window, findings)
