@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
+.PHONY: help monitoring packaging setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -43,6 +43,12 @@ lint: ## Check format and lints
 
 docs: ## Build the documentation of every item, private ones too
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --locked --document-private-items
+
+monitoring: ## Check the examples for Prometheus and Grafana, and that each alert fires when it should
+	@.ci/monitoring
+
+packaging: ## Check the examples for systemd, Kubernetes and Compose, and the Dockerfile, by the tools of each
+	@.ci/packaging
 
 bench: setup ## Run the benchmarks (ARGS=part of a name)
 	cargo bench --locked --bench hot_path --bench round_trip -- $(ARGS)

@@ -1,80 +1,247 @@
-//! Who may ask: programs of this machine, but not web pages that its users look at.
+//! Who may ask: what a request shows, and what may be done where it came in.
 //!
-//! The admin HTTP listens on loopback and asks for no password. A browser on the same machine can
-//! reach it on behalf of any page, by a request to another site or by a name that was made to point
-//! to 127.0.0.1; both give themselves away by their headers.
+//! Programs of this machine may do what `admin.local` says without showing anything, but not the web
+//! pages that its users look at: a browser can reach loopback on behalf of any page, by a request to
+//! another site or by a name that was made to point to 127.0.0.1, and both give themselves away by their
+//! headers. Whoever comes from elsewhere shows a token or a certificate. Who shows a token is who it
+//! says, on this machine too.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use hyper::header::{HOST, HeaderMap, ORIGIN};
+use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
 
 use super::api::ApiError;
 use super::caller::Caller;
-use crate::config::Permission;
+use super::failures::Failures;
+use crate::client::admin::Came;
+use crate::config::{Admin, Permission, Shared, TokenHash};
+use crate::tls::Names;
+use crate::tls::acceptor::Acceptor;
+
+/// What proxies in front of us add: who comes by one may be anybody, wherever the proxy runs.
+const ADDED_BY_PROXIES: [HeaderName; 4] = [
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-real-ip"),
+];
 
 /// What each caller may do; see the module.
-#[derive(Debug)]
 pub struct Access {
-    /// What may be done on this machine by whoever shows nothing.
-    local: Vec<Permission>,
+    settings: Settings,
+    failures: Mutex<Failures>,
+}
+
+enum Settings {
+    /// Those in use, also after a reload.
+    Shared(Arc<Shared>),
+    /// These.
+    Fixed(Box<Admin>),
+}
+
+/// The connection that a request came by.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) came: Came,
+    /// The names in a certificate that an authority of ours has signed.
+    pub(super) names: Option<Names>,
 }
 
 impl Access {
-    /// Programs of this machine may do these without a token.
+    /// As it is configured, at each request anew.
+    #[must_use]
+    pub fn of(config: Arc<Shared>) -> Access {
+        Access::with(Settings::Shared(config))
+    }
+
+    /// As it is configured here.
+    #[must_use]
+    pub fn fixed(admin: Admin) -> Access {
+        Access::with(Settings::Fixed(Box::new(admin)))
+    }
+
+    /// Programs of this machine may do these, and nobody else anything.
     #[must_use]
     pub fn local(local: &[Permission]) -> Access {
-        Access {
+        Access::fixed(Admin {
             local: local.to_vec(),
+            ..Admin::default()
+        })
+    }
+
+    fn with(settings: Settings) -> Access {
+        Access {
+            settings,
+            failures: Mutex::default(),
         }
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&Admin) -> T) -> T {
+        match &self.settings {
+            Settings::Shared(config) => at(&config.load().admin),
+            Settings::Fixed(admin) => at(admin),
+        }
+    }
+
+    /// What answers the handshakes of those who come from other machines.
+    pub(super) fn acceptor(&self) -> Option<Acceptor> {
+        self.look(|admin| admin.acceptor.clone())
+    }
+
+    /// Whether a request was meant for us, whoever sent it.
+    ///
+    /// # Errors
+    /// 403 for a web page of another site.
+    pub(super) fn screen(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), ApiError> {
+        let schemes = match (peer.came.local, came_by_a_proxy(headers)) {
+            (false, _) => &["https://"][..],
+            (true, false) => &["http://"],
+            (true, true) => &["http://", "https://"],
+        };
+        self.look(|admin| check(headers, &admin.hosts, schemes))
     }
 
     /// Who sent a request with these headers.
     ///
     /// # Errors
-    /// 403 for a web page of another site.
-    pub(super) fn caller(&self, headers: &HeaderMap, from: &str) -> Result<Caller, ApiError> {
-        check(headers)?;
-        Ok(Caller::unnamed(from, &self.local))
+    /// 401 for a token that is none of ours, and 429 for too many of those from one address.
+    pub(super) fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, ApiError> {
+        let from = peer.came.from.as_str();
+        if let Some(shown) = headers.get(AUTHORIZATION) {
+            let found = shown
+                .to_str()
+                .ok()
+                .and_then(bearer)
+                .and_then(TokenHash::of)
+                .and_then(|hash| self.look(|admin| by_token(admin, &hash, from)));
+            return found.ok_or_else(|| self.refuse(peer));
+        }
+        if let Some(names) = &peer.names {
+            let found = self.look(|admin| by_names(admin, names, from));
+            if let Some(caller) = found {
+                return Ok(caller);
+            }
+        }
+        let trusted = peer.came.local && !came_by_a_proxy(headers);
+        Ok(match trusted {
+            true => self.look(|admin| Caller::unnamed(from, &admin.local)),
+            false => Caller::unnamed(from, &[]),
+        })
+    }
+
+    /// Answers a token that is none of ours, and says so in the log unless that has become too often.
+    fn refuse(&self, peer: &Peer) -> ApiError {
+        let Came { from, ip, .. } = &peer.came;
+        if self.one_too_many(*ip) {
+            return ApiError::too_many_failures();
+        }
+        tracing::warn!(
+            from,
+            "the admin HTTP was shown a token that it does not know"
+        );
+        ApiError::unauthorized(
+            "The token is none of admin.tokens, or this is no \"Authorization: Bearer TOKEN\".",
+        )
+    }
+
+    fn one_too_many(&self, from: Option<IpAddr>) -> bool {
+        // Every change is whole, so a panic elsewhere leaves nothing half-done.
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.one_too_many(from, Instant::now())
     }
 }
 
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+/// The token of a header (RFC 6750, section 2.1).
+fn bearer(shown: &str) -> Option<&str> {
+    let (scheme, token) = shown.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_matches(' '))
+}
+
+/// Looks at all of them, whichever it is, so that time tells nothing.
+fn by_token(admin: &Admin, hash: &TokenHash, from: &str) -> Option<Caller> {
+    let mut found = None;
+    for token in &admin.tokens {
+        if token.sha256.is(hash) {
+            found = Some(token);
+        }
+    }
+    let token = found?;
+    let caller = Caller::known(from, token.name.as_str(), token.role);
+    Some(caller.approving(&token.approves))
+}
+
+fn by_names(admin: &Admin, names: &Names, from: &str) -> Option<Caller> {
+    let is =
+        |name: &String| names.common.as_ref() == Some(name) || names.alternative.contains(name);
+    let client = admin.clients.iter().find(|client| is(&client.name))?;
+    let caller = Caller::known(from, client.name.as_str(), client.role);
+    Some(caller.approving(&client.approves))
+}
+
+fn came_by_a_proxy(headers: &HeaderMap) -> bool {
+    ADDED_BY_PROXIES
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
 /// Refuses what a web page of another site sent.
-fn check(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check(headers: &HeaderMap, hosts: &[String], schemes: &[&str]) -> Result<(), ApiError> {
     let text = |name| match headers.get(name) {
         Some(value) => Some(value.to_str().unwrap_or("")),
         None => None,
     };
     // HTTP/1.0 knows no Host; no browser speaks that.
     let host = text(HOST);
-    if host.is_some_and(|host| !is_literal(host)) {
-        return Err(forbidden(
-            "the Host of this request is neither an IP address nor localhost",
+    if host.is_some_and(|host| !is_literal(host) && !is_one_of(hosts, host)) {
+        return Err(ApiError::forbidden(
+            "The Host of this request is no IP address, not localhost, and none of admin.hosts.",
         ));
     }
+    let ours = |origin: &str, host| {
+        let mut schemes = schemes.iter();
+        schemes.any(|scheme| origin.strip_prefix(scheme) == Some(host))
+    };
     match (text(ORIGIN), host) {
         (None, _) => Ok(()),
-        (Some(origin), Some(host)) if origin.strip_prefix("http://") == Some(host) => Ok(()),
-        (Some(_), _) => Err(forbidden(
-            "this request comes from a web page of another site",
+        (Some(origin), Some(host)) if ours(origin, host) => Ok(()),
+        (Some(_), _) => Err(ApiError::forbidden(
+            "This request comes from a web page of another site.",
         )),
     }
 }
 
+/// A host without its port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn is_one_of(hosts: &[String], host: &str) -> bool {
+    let name = without_port(host);
+    hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Whether a host needs no look-up, so that nobody else decides where it points.
 fn is_literal(host: &str) -> bool {
-    let (name, _port) = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, port),
-        _ => (host, ""),
-    };
+    let name = without_port(host);
     let address = name
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(name);
     name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
-}
-
-fn forbidden(message: &str) -> ApiError {
-    ApiError::forbidden(message)
 }
 
 #[cfg(test)]
@@ -85,7 +252,12 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().expect("a header value")));
-        check(&headers.collect()).is_ok()
+        check(
+            &headers.collect(),
+            &["drain.example".to_owned()],
+            &["http://"],
+        )
+        .is_ok()
     }
 
     #[test]
@@ -97,6 +269,8 @@ mod tests {
             "LOCALHOST",
             "[::1]:6433",
             "10.0.0.5:80",
+            "drain.example:6433",
+            "Drain.Example",
         ] {
             assert!(allowed(&[(HOST, host)]), "{host}");
         }
@@ -111,6 +285,7 @@ mod tests {
         for host in [
             "evil.example",
             "evil.example:6433",
+            "drain.example.evil.example",
             "127.0.0.1.evil.example:6433",
             "",
         ] {
@@ -126,6 +301,28 @@ mod tests {
                 !allowed(&[(HOST, "127.0.0.1:6433"), (ORIGIN, origin)]),
                 "{origin}"
             );
+        }
+    }
+
+    #[test]
+    fn what_came_by_a_proxy_is_not_local() {
+        let access = Access::local(&[Permission::Look]);
+        let peer = Peer {
+            came: Came {
+                from: "127.0.0.1:5".to_owned(),
+                ip: None,
+                local: true,
+            },
+            names: None,
+        };
+        let may = |name: Option<HeaderName>| {
+            let headers = name.into_iter().map(|it| (it, "x".parse().expect("plain")));
+            let caller = access.caller(&headers.collect(), &peer).expect("no token");
+            caller.may(&[Permission::Look]).is_ok()
+        };
+        assert!(may(None));
+        for name in ADDED_BY_PROXIES {
+            assert!(!may(Some(name.clone())), "{name}");
         }
     }
 }

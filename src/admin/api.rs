@@ -317,6 +317,9 @@ pub trait Api: Surface + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Decision, ApiError>> + Send;
 }
 
+/// The code of that error.
+pub(super) const TOO_MANY_FAILURES: &str = "too_many_failures";
+
 /// Which databases a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Databases {
@@ -388,6 +391,15 @@ impl ApiError {
     /// 403: who asks may not do this.
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 429: who asks was wrong too often about who it is.
+    pub fn too_many_failures() -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            TOO_MANY_FAILURES,
+            "Too many tokens from this address were wrong; wait a minute.",
+        )
     }
 
     /// 404: there is no such thing.

@@ -15,6 +15,8 @@ pub struct Caller {
     pub role: Option<AdminRole>,
     /// What may be done.
     allowed: Vec<Permission>,
+    /// The roles of `migrate.approvals` that it may speak for; nothing is each of them.
+    approves: Option<Vec<String>>,
 }
 
 impl Caller {
@@ -26,6 +28,7 @@ impl Caller {
             name: None,
             role: None,
             allowed: allowed.to_vec(),
+            approves: None,
         }
     }
 
@@ -37,6 +40,35 @@ impl Caller {
             name: Some(name.into()),
             role: Some(role),
             allowed: role.permissions().to_vec(),
+            approves: None,
+        }
+    }
+
+    /// The same, and may speak for these roles alone when a plan is approved, unless there are none.
+    #[must_use]
+    pub(super) fn approving(mut self, roles: &[String]) -> Caller {
+        if !roles.is_empty() {
+            self.allowed.push(Permission::Approve);
+            self.approves = Some(roles.to_vec());
+        }
+        self
+    }
+
+    /// Whether it may speak for a role of `migrate.approvals`.
+    ///
+    /// # Errors
+    /// 403 when it may not.
+    pub(super) fn may_speak_for(&self, role: &str) -> Result<(), ApiError> {
+        match &self.approves {
+            Some(roles) if !roles.iter().any(|it| it == role) => {
+                let name = self.name.as_deref().unwrap_or_default();
+                Err(ApiError::forbidden(format!(
+                    "{name:?} may approve as {}, not as {role:?}: its `approves` in the configuration \
+                     says so.",
+                    roles.join(" or ")
+                )))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -60,11 +92,20 @@ impl Caller {
         Err(match (&self.name, self.role) {
             (Some(name), Some(role)) => ApiError::forbidden(format!(
                 "{name:?} has the role {role}, and this needs the permission {wanted}: the role \
-                 {roles}."
+                 {roles}{}.",
+                match needs.contains(&Permission::Approve) {
+                    true => ", or `approves` at its token",
+                    false => "",
+                }
             )),
             (Some(_), None) | (None, _) => ApiError::unauthorized(format!(
                 "This needs the permission {wanted}, which nobody has here without a token: show one \
-                 of the role {roles}."
+                 of the role {roles}{}.",
+                match self.allowed.is_empty() {
+                    true => "",
+                    // Something is allowed here, so that it can be made more.
+                    false => ", or let all of this machine by admin.local",
+                }
             )),
         })
     }
@@ -104,6 +145,20 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    #[test]
+    fn approvals_are_spoken_for_by_whom_they_are_given_to() {
+        let dba = Caller::known("", "ann", AdminRole::Viewer).approving(&["dba".to_owned()]);
+        assert_eq!(dba.may(&[Permission::Approve]), Ok(()));
+        assert_eq!(dba.may_speak_for("dba"), Ok(()));
+        let error = dba.may_speak_for("lead").expect_err("not hers");
+        assert_eq!(error.status, StatusCode::FORBIDDEN);
+        let viewer = Caller::known("", "bob", AdminRole::Viewer).approving(&[]);
+        assert!(viewer.may(&[Permission::Approve]).is_err());
+        let admin = Caller::known("", "root", AdminRole::Admin).approving(&[]);
+        assert_eq!(admin.may(&[Permission::Approve]), Ok(()));
+        assert_eq!(admin.may_speak_for("lead"), Ok(()));
     }
 
     #[test]

@@ -9,14 +9,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
+use super::access::{Access, Peer};
 use super::api::{Api, ApiError};
 use super::routes::{Answered, handle, refuse};
+use crate::client::admin::{AdminListener, Came};
 use crate::tasks::Tasks;
+use crate::tls::stream::Stream;
 
 /// Connections at the same time; further ones wait in the listener's backlog. Each follower of a
 /// migration takes one.
@@ -33,16 +34,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the admin HTTP until the tasks are stopped.
 ///
-/// On stop, requests under way are answered 503 where they wait for something, and connections are
-/// closed.
-pub fn serve(listener: TcpListener, api: Arc<impl Api>, access: Arc<Access>, tasks: &Tasks) {
+/// A listener that other machines reach is encrypted. On stop, requests under way are answered 503 where
+/// they wait for something, and connections are closed. Each listener has its own
+/// connections, so that nobody elsewhere keeps out who is on this machine.
+pub fn serve(
+    listener: impl Into<AdminListener>,
+    api: Arc<impl Api>,
+    access: Arc<Access>,
+    tasks: &Tasks,
+) {
+    let listener = listener.into();
     tasks.spawn(
         "admin listener",
         accept(listener, (api, access), tasks.clone()),
     );
 }
 
-async fn accept(listener: TcpListener, (api, access): (Arc<impl Api>, Arc<Access>), tasks: Tasks) {
+async fn accept(
+    listener: AdminListener,
+    (api, access): (Arc<impl Api>, Arc<Access>),
+    tasks: Tasks,
+) {
     let stop = tasks.shutdown_token();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -57,10 +69,9 @@ async fn accept(listener: TcpListener, (api, access): (Arc<impl Api>, Arc<Access
             next = next => next,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let from = peer.to_string();
+            Ok(came) => {
                 let both = (Arc::clone(&api), Arc::clone(&access));
-                let connection = connection((stream, from), both, stop.clone(), slot);
+                let connection = connection(came, both, stop.clone(), slot);
                 tasks.spawn("admin connection", connection);
             }
             Err(error) => {
@@ -73,13 +84,21 @@ async fn accept(listener: TcpListener, (api, access): (Arc<impl Api>, Arc<Access
 
 /// Serves one connection; its slot is free again when it ends.
 async fn connection(
-    (stream, from): (TcpStream, String),
+    (stream, came): (Stream, Came),
     (api, access): (Arc<impl Api>, Arc<Access>),
     stop: CancellationToken,
     _slot: OwnedSemaphorePermit,
 ) {
+    let secured = tokio::select! {
+        biased;
+        secured = secured(stream, came, &access) => secured,
+        () = stop.cancelled() => return,
+    };
+    let Some((stream, peer)) = secured else {
+        return;
+    };
     let service =
-        service_fn(|request: Request<Incoming>| answer(request, (&from, &access), &*api, &stop));
+        service_fn(|request: Request<Incoming>| answer(request, (&peer, &access), &*api, &stop));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -99,16 +118,39 @@ async fn connection(
     }
 }
 
+/// What other machines reach is encrypted, or else nothing is said.
+async fn secured(stream: Stream, came: Came, access: &Access) -> Option<(Stream, Peer)> {
+    if came.local {
+        return Some((stream, Peer { came, names: None }));
+    }
+    let from = came.from.as_str();
+    let Some(acceptor) = access.acceptor() else {
+        tracing::error!(from, "the admin HTTP has no certificate for other machines");
+        return None;
+    };
+    match tokio::time::timeout(HEADER_TIME, acceptor.accept(stream)).await {
+        Ok(Ok(accepted)) => {
+            let names = accepted.encryption.client;
+            Some((accepted.stream, Peer { came, names }))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(from, %error, "a handshake with the admin HTTP failed");
+            None
+        }
+        Err(_elapsed) => None,
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
-    (from, access): (&str, &Access),
+    (peer, access): (&Peer, &Access),
     api: &impl Api,
     stop: &CancellationToken,
 ) -> Answered {
     let stopping = || ApiError::unavailable("stopping", "pgdrain is stopping.");
     Ok(tokio::select! {
         biased;
-        reply = handle(request, from, access, api) => reply,
+        reply = handle(request, peer, access, api) => reply,
         () = stop.cancelled() => refuse(stopping()),
     })
 }

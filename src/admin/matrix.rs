@@ -2,9 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::caller::Caller;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::AUTHORIZATION;
+use hyper::{Request, StatusCode};
+
+use super::access::{Access, Peer};
 use super::router::{ROUTES, Route};
-use crate::config::{AdminRole, Permission};
+use super::routes::handle;
+use super::tests::Fake;
+use crate::client::admin::Came;
+use crate::config::{Admin, AdminRole, Permission, Secret, Token, TokenHash, new_token};
 
 /// The method, the path, the least role that may, and whether that takes a token on this machine too, as
 /// `admin.local` is by default. A route that is not in here fails the tests: say who may ask for it.
@@ -93,19 +101,96 @@ fn the_table_names_every_route_and_no_other() {
     assert_eq!(rows.collect::<BTreeSet<_>>(), routes);
 }
 
-#[test]
-fn each_role_may_ask_for_what_it_should_and_for_nothing_else() {
+/// Who asks, and how.
+struct Asker {
+    token: Option<Secret>,
+    local: bool,
+}
+
+/// The status of an answer to a request that says nothing but who asks.
+async fn asked(route: &Route, access: &Access, asker: &Asker) -> StatusCode {
+    let path = route.path.replace("{db}", "shop").replace("{id}", "x1");
+    let mut request = Request::builder().method(&route.method).uri(path);
+    if let Some(token) = &asker.token {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(Full::new(Bytes::new())).expect("well formed");
+    let peer = Peer {
+        came: Came {
+            from: "127.0.0.1:5".to_owned(),
+            ip: Some([127, 0, 0, 1].into()),
+            local: asker.local,
+        },
+        names: None,
+    };
+    handle(request, &peer, access, &Fake::default())
+        .await
+        .status()
+}
+
+/// A configuration that knows each role by a token, and those tokens.
+fn known() -> (Access, Vec<(AdminRole, Secret)>) {
+    let roles = AdminRole::WORDS.iter().map(|it| it.parse().expect(it));
+    let tokens: Vec<(AdminRole, Secret)> = roles.map(|role| (role, new_token())).collect();
+    let of = |(role, token): &(AdminRole, Secret)| Token {
+        name: role.to_string(),
+        role: *role,
+        sha256: TokenHash::of(token.expose()).expect("a token"),
+        approves: Vec::new(),
+    };
+    let admin = Admin {
+        local: LOCAL.to_vec(),
+        tokens: tokens.iter().map(of).collect(),
+        ..Admin::default()
+    };
+    (Access::fixed(admin), tokens)
+}
+
+#[tokio::test]
+async fn each_role_may_ask_for_what_it_should_and_for_nothing_else() {
     let order = |role: AdminRole| AdminRole::WORDS.iter().position(|it| *it == role.as_str());
+    let (access, tokens) = known();
     for route in ROUTES {
-        let (least, local) = expected(route);
+        let (least, without) = expected(route);
         let name = format!("{} {}", route.method, route.path);
-        let may = |caller: &Caller| caller.may(route.needs).is_ok();
-        assert_eq!(may(&Caller::unnamed("", &[])), least.is_none(), "{name}");
-        assert_eq!(may(&Caller::unnamed("", &LOCAL)), local, "{name}");
-        for role in AdminRole::WORDS.iter().map(|it| it.parse().expect(it)) {
-            let expected = least.is_none_or(|least| order(role) >= order(least));
-            let caller = Caller::known("", "somebody", role);
-            assert_eq!(may(&caller), expected, "{name} by {role}");
+        for local in [true, false] {
+            let token = None;
+            let status = asked(route, &access, &Asker { token, local }).await;
+            let may = least.is_none() || local && without;
+            assert_eq!(status != StatusCode::UNAUTHORIZED, may, "{name} by nobody");
+            assert_ne!(status, StatusCode::FORBIDDEN, "{name} by nobody");
+            // Who shows a token is who it says, on this machine too.
+            for (role, token) in &tokens {
+                let token = Some(token.clone());
+                let status = asked(route, &access, &Asker { token, local }).await;
+                let may = least.is_none_or(|least| order(*role) >= order(least));
+                assert_eq!(status != StatusCode::FORBIDDEN, may, "{name} by {role}");
+                assert_ne!(status, StatusCode::UNAUTHORIZED, "{name} by {role}");
+            }
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_known_is_told_so_until_there_are_too_many() {
+    let (access, tokens) = known();
+    let status = ROUTES.iter().find(|it| it.path == "/v1/status");
+    let status = status.expect("a route");
+    let asked = async |token: Secret, local: bool| {
+        let asker = Asker {
+            token: Some(token),
+            local,
+        };
+        asked(status, &access, &asker).await
+    };
+    let mut answers = Vec::new();
+    for at in 0..12 {
+        // What may be done there without a token does not help.
+        answers.push(asked(new_token(), at % 2 == 0).await);
+    }
+    let (unknown, many) = (StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answers[..10], [unknown; 10]);
+    assert_eq!(answers[10..], [many; 2]);
+    let (_, known) = &tokens[0];
+    assert_eq!(asked(known.clone(), false).await, StatusCode::OK);
 }

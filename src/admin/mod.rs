@@ -5,13 +5,16 @@
 mod access;
 mod api;
 mod caller;
+pub mod console;
 mod dashboard;
+mod failures;
 mod http;
 #[cfg(test)]
 mod matrix;
 mod replays;
 mod router;
 mod routes;
+mod signed;
 pub mod sse;
 mod surface;
 #[cfg(test)]

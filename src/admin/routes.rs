@@ -11,27 +11,34 @@ use bytes::BytesMut;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes};
 use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::access::Access;
-use super::api::{Answer, Api, ApiError, Databases};
+use super::access::{Access, Peer};
+use super::api::{Answer, Api, ApiError, Databases, TOO_MANY_FAILURES};
 use super::caller::Caller;
 use super::dashboard::{self, Asset};
+use super::failures;
 use super::router::{self, Endpoint, Found, Miss};
+use super::signed::{sign, signed, signed_or_default};
 use super::sse::Feed;
 use super::types::{
     Action, CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode,
     WindowOrder,
 };
 use crate::config::{HumanDuration, UnknownWord};
+use crate::runner::approvals::{ApproveRequest, RevokeRequest};
 use crate::window::steps::Command;
 
 /// What is sent back.
 pub(super) type Reply = Response<Either<Full<Bytes>, Feed>>;
+
+/// Of a body that nobody wants four times this is read, and then the connection is closed.
+const UNWANTED: usize = 256 << 10;
 
 /// The longest time for a body to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -45,28 +52,46 @@ const STATEMENTS: usize = 20;
 /// Answers a request; every error is an answer too.
 pub(super) async fn handle<B>(
     request: Request<B>,
-    from: &str,
+    peer: &Peer,
     access: &Access,
     api: &impl Api,
 ) -> Reply
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
 {
-    let caller = match access.caller(request.headers(), from) {
-        Ok(caller) => caller,
-        Err(error) => return refuse(error),
-    };
+    if let Err(error) = access.screen(request.headers(), peer) {
+        return refuse(error);
+    }
     match router::find(request.method(), request.uri().path()) {
-        // The one place that keeps out who may not; the calls look at what a body adds to it.
-        Ok(found) => match caller.may(found.needs) {
-            Ok(()) => call(request, found, caller, api)
+        Ok(found) => match admit(request.headers(), &found, peer, access) {
+            Ok(caller) => call(request, found, caller, api)
                 .await
                 .unwrap_or_else(refuse),
-            Err(error) => refuse(error),
+            Err(error) => {
+                // So that whoever sends files gets to read why they are not wanted.
+                let _ = read(request.into_body(), UNWANTED).await;
+                refuse(error)
+            }
         },
         Err(Miss::Path) => refuse(ApiError::not_found("There is nothing at this path.")),
         Err(Miss::Method { allowed }) => method_not_allowed(&allowed),
     }
+}
+
+/// The one place that keeps out who may not; the calls look at what a body adds to it.
+fn admit(
+    headers: &HeaderMap,
+    found: &Found,
+    peer: &Peer,
+    access: &Access,
+) -> Result<Caller, ApiError> {
+    if found.needs.is_empty() {
+        // A probe of health is answered whatever it shows.
+        return Ok(Caller::unnamed(peer.came.from.as_str(), &[]));
+    }
+    let caller = access.caller(headers, peer)?;
+    caller.may(found.needs)?;
+    Ok(caller)
 }
 
 /// Reads the body and makes the call of the row.
@@ -108,7 +133,7 @@ where
                 Some(_) => return Err(ApiError::bad_request("The only wait is wait=drained.")),
             };
             let databases = Databases::from_path(found.parameter);
-            let request: ModeRequest = parse(&body)?;
+            let request: ModeRequest = signed(&body, &caller)?;
             caller.may(&[request.needs()])?;
             let results = match surface::condition(&head.headers)? {
                 None => api.set_mode(databases, request, answer, caller).await?,
@@ -121,7 +146,7 @@ where
         }
         Endpoint::ChangeDrain => {
             let databases = Databases::from_path(found.parameter);
-            let results = api.change_drain(databases, parse(&body)?).await?;
+            let results = api.change_drain(databases, signed(&body, &caller)?).await?;
             Ok(json(StatusCode::OK, &results))
         }
         Endpoint::Precheck => {
@@ -143,7 +168,7 @@ where
         }
         Endpoint::SetCap => {
             let database = one(found.parameter)?;
-            let result = api.cap(database, parse(&body)?, caller).await?;
+            let result = api.cap(database, signed(&body, &caller)?, caller).await?;
             Ok(json(StatusCode::OK, &result))
         }
         Endpoint::Statements => {
@@ -163,7 +188,7 @@ where
         Endpoint::StartMigration => {
             let database = one(found.parameter)?;
             let keyed = surface::keyed(&head, &caller, &body)?;
-            let start = api.start_migration(database, parse(&body)?);
+            let start = api.start_migration(database, signed(&body, &caller)?);
             let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
@@ -190,7 +215,7 @@ where
         Endpoint::RehearseMigration => {
             let database = one(found.parameter)?;
             let keyed = surface::keyed(&head, &caller, &body)?;
-            let start = api.rehearse_migration(database, parse(&body)?);
+            let start = api.rehearse_migration(database, signed(&body, &caller)?);
             let started = api.replays().once(keyed, start).await?;
             Ok(json(StatusCode::ACCEPTED, &started))
         }
@@ -209,7 +234,9 @@ where
         }
         Endpoint::RepairMigration => {
             let database = one(found.parameter)?;
-            let report = api.repair_migration(database, parse(&body)?).await?;
+            let report = api
+                .repair_migration(database, signed(&body, &caller)?)
+                .await?;
             Ok(json(StatusCode::OK, &report))
         }
         Endpoint::VerifyMigration => {
@@ -230,7 +257,9 @@ where
         }
         Endpoint::ReplayObjects => {
             let database = one(found.parameter)?;
-            let replayed = api.replay_objects(database, parse(&body)?).await?;
+            let replayed = api
+                .replay_objects(database, signed(&body, &caller)?)
+                .await?;
             Ok(json(StatusCode::OK, &replayed))
         }
         Endpoint::MigrationReport => {
@@ -254,7 +283,7 @@ where
         }
         Endpoint::OrderWindow => {
             let database = one(found.parameter)?;
-            let order = order(&body, &head.headers)?;
+            let order = sign(order(&body, &head.headers)?, &caller);
             let taken = api.order_window(database, order, caller).await?;
             Ok(json(StatusCode::CREATED, &taken))
         }
@@ -270,32 +299,31 @@ where
         }
         Endpoint::WindowEvents => Ok(stream(api.follow_window(found.parameter)?)),
         Endpoint::RenewWindow => {
-            let body: WindowCommand = parse(&body)?;
+            let body: WindowCommand = signed(&body, &caller)?;
             let renewed = api.command_window(found.parameter, Command::Renew, body, caller);
             Ok(json(StatusCode::OK, &renewed.await?))
         }
         Endpoint::FinishWindow => {
-            let body: WindowCommand = parse(&body)?;
+            let body: WindowCommand = signed(&body, &caller)?;
             let finished = api.command_window(found.parameter, Command::Finish, body, caller);
             Ok(json(StatusCode::ACCEPTED, &finished.await?))
         }
         Endpoint::AbortWindow => {
-            let body: WindowCommand = parse(&body)?;
+            let body: WindowCommand = signed(&body, &caller)?;
             let abort = Command::Abort(body.then);
             let aborted = api.command_window(found.parameter, abort, body, caller);
             Ok(json(StatusCode::ACCEPTED, &aborted.await?))
         }
         Endpoint::CancelMigration => {
-            let request = match body.is_empty() {
-                true => CancelRequest::default(),
-                false => parse(&body)?,
-            };
+            let request: CancelRequest = signed_or_default(&body, &caller)?;
             let cancelling = api.cancel_migration(found.parameter, request).await?;
             Ok(json(StatusCode::ACCEPTED, &cancelling))
         }
         Endpoint::ApproveMigration => {
             let database = one(found.parameter)?;
-            let approval = api.approve(database, parse(&body)?).await?;
+            let request: ApproveRequest = signed(&body, &caller)?;
+            caller.may_speak_for(&request.role)?;
+            let approval = api.approve(database, request).await?;
             Ok(json(StatusCode::CREATED, &approval))
         }
         Endpoint::MigrationApprovals => {
@@ -305,7 +333,9 @@ where
         }
         Endpoint::RevokeApproval => {
             let database = one(found.parameter)?;
-            let approval = api.revoke(database, parse(&body)?).await?;
+            let request: RevokeRequest = signed(&body, &caller)?;
+            caller.may_speak_for(&request.role)?;
+            let approval = api.revoke(database, request).await?;
             Ok(json(StatusCode::CREATED, &approval))
         }
         Endpoint::GoNoGo => {
@@ -315,7 +345,7 @@ where
         }
         Endpoint::DecideMigration => {
             let database = one(found.parameter)?;
-            let decision = api.decide(database, parse(&body)?).await?;
+            let decision = api.decide(database, signed(&body, &caller)?).await?;
             Ok(json(StatusCode::CREATED, &decision))
         }
         Endpoint::Page => Ok(asset(dashboard::page(), &head.headers)),
@@ -335,10 +365,7 @@ where
             Ok(json(StatusCode::OK, &running))
         }
         Endpoint::AcknowledgeMigration => {
-            let request = match body.is_empty() {
-                true => CancelRequest::default(),
-                false => parse(&body)?,
-            };
+            let request: CancelRequest = signed_or_default(&body, &caller)?;
             let acknowledged = api.acknowledge(found.parameter, request).await?;
             Ok(json(StatusCode::OK, &acknowledged))
         }
@@ -405,7 +432,7 @@ async fn collect<B: Body<Data = Bytes>>(body: B, max: usize) -> Result<Option<By
     Ok((length <= max).then(|| kept.freeze()))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("The body is not as documented: {error}.")))
 }
@@ -521,7 +548,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 
 /// The answer to what cannot be done.
 pub(super) fn refuse(error: ApiError) -> Reply {
-    let status = error.status;
+    let (status, code) = (error.status, error.code);
     let tag = error.present.as_ref().map(|present| present.tag.clone());
     let mut reply = json(status, &error.into_body());
     if let Some(tag) = tag {
@@ -531,6 +558,10 @@ pub(super) fn refuse(error: ApiError) -> Reply {
         // RFC 6750, section 3.
         let how = HeaderValue::from_static("Bearer realm=\"pgdrain\"");
         reply.headers_mut().insert(WWW_AUTHENTICATE, how);
+    }
+    if code == TOO_MANY_FAILURES {
+        let seconds = HeaderValue::from(failures::SPAN.as_secs());
+        reply.headers_mut().insert(RETRY_AFTER, seconds);
     }
     reply
 }

@@ -45,7 +45,7 @@ use crate::window::steps::Command;
 
 /// Answers everything and remembers the requests for a mode. A hold that is waited for never ends.
 #[derive(Default)]
-struct Fake {
+pub(super) struct Fake {
     modes: Mutex<Vec<(Databases, ModeRequest)>>,
     replays: Replays,
 }
@@ -674,7 +674,10 @@ async fn migrations_are_started_followed_and_cancelled() {
 async fn what_cannot_be_answered_is_refused_with_a_code() {
     let server = server().await;
     let mode = "PUT /v1/databases/shop/mode";
-    assert_eq!(server.refused("GET /", "").await, code(404, "not_found"));
+    assert_eq!(
+        server.refused("GET /nothing", "").await,
+        code(404, "not_found")
+    );
     assert_eq!(
         server.refused("GET /v1/databases/x/sessions", "").await,
         code(404, "not_found")

@@ -20,7 +20,6 @@ use crate::drain::report::{millis, timestamp};
 use crate::gate::Gate;
 use crate::gate::mode::{Holder, Mode};
 use crate::gate::state::{Hold, Phase};
-use crate::metrics::ModeLabel;
 use crate::runner::account::Account;
 use crate::runner::aftermath::WatchView;
 use crate::runner::approvals::{
@@ -55,7 +54,7 @@ impl AppApi {
         }
     }
 
-    fn database_status(&self, gate: &Arc<Gate>, tally: Tally) -> DatabaseStatus {
+    pub(super) fn database_status(&self, gate: &Arc<Gate>, tally: Tally) -> DatabaseStatus {
         let database = gate.database();
         let (mode, holds) = gate.holds();
         let (held, oldest) = gate.waiting_in_database();
@@ -75,6 +74,9 @@ impl AppApi {
             oldest_wait_ms: oldest.map(|since| millis(since.elapsed())),
             permits: u64::from(gate.permits()),
             transactions_total: tally.totals.transactions,
+            bytes_in_total: tally.totals.bytes_in,
+            bytes_out_total: tally.totals.bytes_out,
+            server: self.app.server_of(database),
             fence: self.app.controller.fence_status(database),
             migration: self.app.runner.live(database),
         }
@@ -135,22 +137,7 @@ impl Api for AppApi {
     }
 
     async fn metrics(&self) -> String {
-        for gate in self.app.controller.gates().all() {
-            let metrics = self.app.metrics.database(gate.database());
-            let totals = self.app.sessions.totals(gate.database());
-            metrics.set_sessions(self.app.sessions.of(gate.database()).len());
-            metrics.set_held(gate.waiting_in_database().0);
-            self.app.measure_scopes(gate.database());
-            metrics.set_permits(usize::try_from(gate.permits()).unwrap_or(usize::MAX));
-            metrics.set_mode(match gate.holds().0 {
-                Mode::Open => ModeLabel::Open,
-                Mode::ReadOnly => ModeLabel::ReadOnly,
-                Mode::Hold => ModeLabel::Hold,
-            });
-            metrics.set_transactions(totals.transactions);
-            metrics.set_bytes(totals.bytes_in, totals.bytes_out);
-        }
-        self.app.metrics.set_worker_tasks(self.app.workers.tasks());
+        self.measure();
         self.app.metrics.render()
     }
 

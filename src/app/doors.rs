@@ -9,10 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use crate::client::admin::AdminListener;
 use crate::client::arrival::Newcomer;
+use crate::client::inherited::admin_name;
 use crate::client::listener::{Listener, OpenListener};
 use crate::client::pace::Pace;
-use crate::config::Listen;
+use crate::config::{AdminAddress, Listen};
 use crate::session::life::Host;
 
 /// Pause before a socket that could not be opened is opened again.
@@ -40,29 +42,40 @@ struct Open {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// The listening socket of the admin HTTP, to be passed on.
-pub(super) struct AdminSocket(Mutex<Option<OwnedFd>>);
+/// The listening sockets of the admin HTTP with their names, to be passed on.
+pub(super) struct AdminSockets(Mutex<Vec<(String, OwnedFd)>>);
 
-impl AdminSocket {
-    pub(super) fn of(listener: &impl AsFd) -> io::Result<AdminSocket> {
-        let socket = listener.as_fd().try_clone_to_owned()?;
-        Ok(AdminSocket(Mutex::new(Some(socket))))
+impl AdminSockets {
+    pub(super) fn of(listeners: &[(AdminAddress, AdminListener)]) -> io::Result<AdminSockets> {
+        let sockets = listeners.iter().map(|(place, listener)| {
+            let socket = listener.as_fd().try_clone_to_owned()?;
+            Ok((admin_name(place), socket))
+        });
+        Ok(AdminSockets(Mutex::new(
+            sockets.collect::<io::Result<_>>()?,
+        )))
     }
 
-    /// A copy of it.
+    /// Copies of them, in the order of the configuration.
     ///
     /// # Errors
-    /// Out of file descriptors; `NotFound` when it was let go.
-    pub(super) fn copy(&self) -> io::Result<OwnedFd> {
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        self.socket().as_ref().ok_or_else(gone)?.try_clone()
+    /// Out of file descriptors; `NotFound` when they were let go.
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let sockets = self.sockets();
+        if sockets.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let copies = sockets
+            .iter()
+            .map(|(name, socket)| Ok((name.clone(), socket.try_clone()?)));
+        copies.collect()
     }
 
     pub(super) fn let_go(&self) {
-        *self.socket() = None;
+        self.sockets().clear();
     }
 
-    fn socket(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+    fn sockets(&self) -> MutexGuard<'_, Vec<(String, OwnedFd)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

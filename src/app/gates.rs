@@ -15,6 +15,7 @@ use crate::gate::cap::Cap;
 use crate::gate::mode::Mode;
 use crate::gate::reopen::Pace;
 use crate::gate::{Gate, LOOK_EVERY, LOOK_IDLE};
+use crate::metrics::ScopeFigures;
 use crate::window;
 
 impl AppApi {
@@ -89,12 +90,26 @@ impl AppApi {
 }
 
 impl App {
+    /// The server of a database, for people.
+    pub(super) fn server_of(&self, database: &str) -> String {
+        let target = self.config.load().target(database);
+        let hosts = target.iter().flat_map(|target| &target.upstream.hosts);
+        let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+        hosts.join(",")
+    }
+
     /// Sets the metrics of holds on some clients.
     pub(super) fn measure_scopes(&self, database: &str) {
         let gates = self.controller.gates().narrow(database);
-        let held = gates
-            .iter()
-            .map(|gate| (gate.scope().to_string(), gate.waiting().0));
+        let held = gates.iter().map(|gate| {
+            let (held, oldest) = gate.waiting();
+            ScopeFigures {
+                scope: gate.scope().to_string(),
+                held,
+                oldest_wait: oldest.map(|since| since.elapsed()),
+                permits: usize::try_from(gate.permits()).unwrap_or(usize::MAX),
+            }
+        });
         let held: Vec<_> = held.collect();
         self.metrics.set_held_in_scopes(database, &held);
     }

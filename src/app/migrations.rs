@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
+use super::canary::Canaries;
 use super::traffic::Windows;
 use crate::config::Shared;
 use crate::metrics::Metrics;
@@ -22,11 +23,12 @@ const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn runner(
     controller: &Arc<Controller>,
     config: &Arc<Shared>,
-    own: OwnBackends,
+    (own, canaries): (OwnBackends, Canaries),
     tasks: &Tasks,
     metrics: &Arc<Metrics>,
 ) -> Runner<Windows> {
-    let windows = Windows::new(Arc::clone(controller), Arc::clone(config), tasks.clone());
+    let (controller, shared) = (Arc::clone(controller), Arc::clone(config));
+    let windows = Windows::new(controller, shared, tasks.clone(), canaries);
     let loaded = config.load();
     let (migrate, state_dir) = (loaded.migrate.clone(), loaded.state_dir.clone());
     drop(loaded);
@@ -42,10 +44,13 @@ pub(super) fn runner(
         validate: migrate.validate,
         thresholds: migrate.thresholds,
         triggers: migrate.triggers,
+        measures: migrate.measures,
+        canary: migrate.canary,
         state_dir: Some(state_dir),
         log: migrate.log,
         hooks: migrate.hooks,
         notify: migrate.notify,
+        maintenance_work_mem: migrate.maintenance_work_mem,
         postflight: migrate.postflight,
         reports: migrate.reports,
         ..Options::default()

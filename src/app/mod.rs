@@ -1,6 +1,8 @@
 //! The composition root: builds every part in order, and stops them in reverse.
 
+mod admin;
 mod api;
+mod canary;
 mod doors;
 mod drain;
 mod events;
@@ -9,6 +11,7 @@ mod gates;
 mod handover;
 mod hold;
 mod listing;
+mod measures;
 mod migrations;
 mod mode;
 mod pace;
@@ -17,6 +20,7 @@ mod reload;
 mod running;
 mod signals;
 mod statements;
+mod supervisor;
 mod surface;
 mod traffic;
 mod windows;
@@ -31,7 +35,7 @@ use tokio::sync::watch;
 use crate::admin::types::Endpoints;
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
-use crate::config::{Config, Permission, Shared, Source};
+use crate::config::{Config, Shared, Source};
 use crate::gate::Gates;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
@@ -39,6 +43,7 @@ use crate::runner::Runner;
 use crate::server::cancel::Cancels;
 use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
+use crate::session::console::Reception;
 use crate::session::life::Host;
 use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
@@ -49,7 +54,8 @@ use crate::tasks::workers::Workers;
 use crate::tasks::{Ended, Tasks};
 use crate::window::journal::Journal;
 use crate::window::{Controller, Desk};
-use doors::{AdminSocket, Doors};
+use canary::Canaries;
+use doors::{AdminSockets, Doors};
 pub use handover::Start;
 use handover::{Found, Succession, Taking};
 use traffic::Windows;
@@ -77,7 +83,7 @@ struct App {
     listen: Vec<String>,
     runner: Arc<Runner<Windows>>,
     doors: Doors,
-    admin_socket: AdminSocket,
+    admin_sockets: AdminSockets,
     /// Whether another process has taken over, or is about to.
     succession: watch::Sender<Succession>,
     /// The admin HTTP, which ends when another process has taken over.
@@ -130,8 +136,12 @@ pub async fn run(
         let bound = bound.with_context(|| format!("listening on {}", listen.address))?;
         listeners.push((bound, Arc::new(listen.clone())));
     }
-    let admin = inherited.admin(config.admin_listen).await;
-    let admin = admin.with_context(|| format!("admin HTTP on {}", config.admin_listen))?;
+    let mut admin = Vec::new();
+    for (at, place) in config.admin.listen.iter().enumerate() {
+        let bound = inherited.admin(place, at == 0).await;
+        let bound = bound.with_context(|| format!("admin HTTP on {place}"))?;
+        admin.push((place.clone(), bound));
+    }
     if !inherited.left().is_empty() {
         let left = inherited.left().join(", ");
         match &found {
@@ -178,13 +188,16 @@ pub async fn run(
     let left = controller.take_up(&record);
     let lookups = Arc::new(Lookups::new(own.clone(), tasks.clone()));
     let standbys = watch_standbys(&config, &gates, &own, &tasks);
-    let runner = migrations::runner(&controller, &config, own, &tasks, &metrics);
+    let canaries = Canaries::new(&passes);
+    let runner = (own, canaries.clone());
+    let runner = migrations::runner(&controller, &config, runner, &tasks, &metrics);
 
     let common = Common {
         tasks: tasks.clone(),
         cancels: Cancels::new(config.load().limits.cancels),
         metrics: Arc::clone(&metrics),
     };
+    let (reception, visitors) = Reception::new();
     let host = Host {
         gates,
         sessions: Arc::clone(&sessions),
@@ -195,9 +208,11 @@ pub async fn run(
         standbys,
         disguise,
         passes,
+        reception,
         elsewhere: Arc::clone(&controller) as _,
     };
     let doors = Doors::new(Arc::new(host), listeners, borrowed);
+    canaries.listen_on(doors.names());
     let app = Arc::new(App {
         config,
         controller,
@@ -208,7 +223,7 @@ pub async fn run(
         listen: doors.names(),
         runner: Arc::new(runner),
         doors,
-        admin_socket: AdminSocket::of(&admin).context("admin HTTP")?,
+        admin_sockets: AdminSockets::of(&admin).context("admin HTTP")?,
         succession: watch::Sender::new(Succession::Serving),
         sessions_tasks,
         workers,
@@ -229,21 +244,16 @@ pub async fn run(
     app.watch_gates();
     app.settle(left);
     app.runner.take_up_watches();
-    let admin_address = admin.local_addr().context("admin HTTP")?;
-    crate::admin::serve(
-        admin,
-        Arc::new(api::AppApi::new(Arc::clone(&app))),
-        Arc::new(crate::admin::Access::local(&Permission::ALL)),
-        &app.admin_tasks,
-    );
+    let admin_addresses = app.serve_admin(admin, visitors).context("admin HTTP")?;
     let endpoints = Endpoints {
         pid: std::process::id(),
         started_at: app.started_at,
         listen: app.listen.clone(),
-        admin: admin_address.to_string(),
+        admin: admin_addresses.first().cloned().unwrap_or_default(),
+        admin_all: admin_addresses.clone(),
     };
     endpoints.write(&state_dir).context("state directory")?;
-    tracing::info!(listen = ?app.listen, admin = %admin_address, "serving");
+    tracing::info!(listen = ?app.listen, admin = ?admin_addresses, "serving");
     app.controller.audit().tell(Event {
         outcome: Some(format!(
             "version {}, process {}",
@@ -252,6 +262,7 @@ pub async fn run(
         )),
         ..Event::here(Kind::Started)
     });
+    supervisor::tell(supervisor::State::Ready);
 
     let lost = tokio::select! {
         () = signals.obey(&app) => false,
@@ -259,11 +270,15 @@ pub async fn run(
         // Half of a proxy is none: who supervises it starts it again.
         () = app.workers.lost() => true,
     };
+    supervisor::tell(supervisor::State::Stopping);
     app.stop().await;
     let succession = *app.succession.borrow();
     match succession {
         // Nobody is left to be found there.
-        Succession::Serving | Succession::HandingOver => drop(Endpoints::remove(&state_dir)),
+        Succession::Serving | Succession::HandingOver => {
+            app.remove_admin_files();
+            drop(Endpoints::remove(&state_dir));
+        }
         Succession::Former { .. } => {}
     }
     match lost {

@@ -24,6 +24,7 @@ impl App {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!("the configuration was not reloaded: {error}");
+                self.metrics.reloaded(None);
                 self.controller.audit().tell(Event {
                     outcome: Some("refused: the configuration cannot be used".into()),
                     ..asked
@@ -35,6 +36,7 @@ impl App {
             tracing::warn!("{warning}");
         }
         let Reloaded { now, restart } = self.config.reload(config);
+        self.metrics.reloaded(Some(restart.len()));
         let config = self.config.load();
         let pace = super::gates::pace(&config);
         self.controller.gates().set_pace(pace);

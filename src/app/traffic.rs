@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::canary::Canaries;
 use crate::config::{Scope, Shared, Then};
 use crate::drain::escalation::Ladder;
 use crate::drain::report::{DrainReport, Outcome};
 use crate::gate::mode::HoldSpec;
+use crate::metrics::statements::Measured;
 use crate::runner::types::StepTraffic;
-use crate::runner::{self, Felt, Finish, Grant, Traffic, WindowStage};
+use crate::runner::{self, CanaryDoor, Felt, Finish, Grant, Traffic, WindowStage};
+use crate::session::registry::Activity;
 use crate::tasks::Tasks;
 use crate::window::steps::WindowMode;
 use crate::window::{Controller, Granted, HoldRequest, Refused, Steering, Target, WindowRequest};
@@ -19,21 +22,34 @@ use crate::window::{Controller, Granted, HoldRequest, Refused, Steering, Target,
 /// The runner's way to a window.
 #[derive(Debug)]
 pub(super) struct Windows {
-    controller: Arc<Controller>,
+    pub(super) controller: Arc<Controller>,
     config: Arc<Shared>,
     tasks: Tasks,
+    pub(super) canaries: Canaries,
     /// Windows that are lent, by their names.
     lent: Mutex<BTreeMap<String, Granted>>,
 }
 
 impl Windows {
-    pub(super) fn new(controller: Arc<Controller>, config: Arc<Shared>, tasks: Tasks) -> Windows {
+    pub(super) fn new(
+        controller: Arc<Controller>,
+        config: Arc<Shared>,
+        tasks: Tasks,
+        canaries: Canaries,
+    ) -> Windows {
         Windows {
             controller,
             config,
             tasks,
+            canaries,
             lent: Mutex::default(),
         }
+    }
+
+    /// The database of a window that is lent.
+    pub(super) fn database_of(&self, grant: &Grant) -> Option<String> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.get(&grant.id).map(|window| window.database.clone())
     }
 
     fn request(&self, asked: &runner::WindowRequest) -> WindowRequest {
@@ -144,6 +160,24 @@ impl Traffic for Windows {
         Some(self.controller.sessions().totals(database).transactions)
     }
 
+    fn measure(&self, database: &str, lasting: Duration, one_in: u32) {
+        let gate = self.controller.gates().of(database);
+        gate.measure(lasting, one_in);
+    }
+
+    fn measured(&self, database: &str) -> Option<Measured> {
+        let gate = self.controller.gates().find(database)?;
+        gate.is_measured().then(|| gate.statements().measured())
+    }
+
+    fn longest_statement(&self, database: &str) -> Option<Duration> {
+        let sessions = self.controller.sessions().of(database);
+        let busy = sessions.iter();
+        let busy = busy.filter(|it| it.activity() == Activity::Active && it.window.is_none());
+        let ages = busy.filter_map(|it| it.statement_age());
+        Some(ages.max().unwrap_or_default())
+    }
+
     fn felt(&self, grant: &Grant) -> Option<Felt> {
         let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         let window = lent.get(&grant.id)?;
@@ -152,6 +186,18 @@ impl Traffic for Windows {
             held: held as u64,
             longest_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    async fn begin_canary(
+        &self,
+        grant: &Grant,
+        scope: Option<Scope>,
+    ) -> Result<CanaryDoor, String> {
+        self.let_canary_in(grant, scope)
+    }
+
+    async fn end_canary(&self, grant: &Grant) -> bool {
+        self.put_canary_out(grant).await
     }
 
     async fn hold(&self, database: &str, why: &str) -> Result<(), String> {

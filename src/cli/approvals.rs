@@ -50,7 +50,7 @@ impl Acknowledging {
 /// Who speaks, and why.
 #[derive(Args, Debug)]
 struct Speaking {
-    /// Who; the user of this shell if it is not said. Nobody checks it.
+    /// Who; the user of this shell if it is not said. The name of a token that is shown counts instead.
     #[arg(long, value_name = "NAME")]
     by: Option<String>,
     /// What there is to say about it.

@@ -2,15 +2,17 @@
 
 use std::fmt::Debug;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 
-use super::client::{ADMIN_DEFAULT, Client, ClientError};
+use super::client::{ADMIN_DEFAULT, Client};
 use super::output::Format;
-use crate::config::{Bypass, HumanDuration, Preset};
+use crate::config::{Bypass, HumanDuration, Preset, Secret};
 
 /// Which pgdrain is asked, and how its answer is printed.
 #[derive(Args, Clone, Debug)]
@@ -18,14 +20,33 @@ pub(super) struct Asking {
     /// Where the running pgdrain is asked.
     #[arg(long, value_name = "URL", env = "PGDRAIN_ADMIN", default_value = ADMIN_DEFAULT)]
     admin: String,
+    /// A file with the token to show, instead of PGDRAIN_TOKEN.
+    #[arg(long, value_name = "FILE", env = "PGDRAIN_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Who signs for the certificate of an https:// URL, instead of the system's authorities.
+    #[arg(long, value_name = "FILE", env = "PGDRAIN_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
 }
 
 impl Asking {
-    pub(super) fn client(&self) -> Result<Client, ClientError> {
-        Client::new(&self.admin)
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let client = Client::new(&self.admin)?.trusting(self.ca_file.as_deref());
+        Ok(client.showing(self.token()?))
+    }
+
+    /// No argument of ours, since arguments are for everybody on this machine to see.
+    fn token(&self) -> anyhow::Result<Option<Secret>> {
+        if let Some(path) = &self.token_file {
+            let token = Secret::read(path);
+            return token
+                .map(Some)
+                .with_context(|| format!("--token-file {}", path.display()));
+        }
+        let token = std::env::var("PGDRAIN_TOKEN").ok();
+        Ok(token.filter(|it| !it.is_empty()).map(Secret::from))
     }
 
     pub(super) fn format(&self) -> Format {

@@ -1,19 +1,23 @@
 //! The admin HTTP's other end: one connection a request, and errors that say what to do next.
 
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::admin::types::ErrorBody;
+use crate::config::Secret;
+use crate::tls::connector::Roots;
+use crate::tls::web::{self, NotSecured};
 
 /// Where pgdrain is asked by default.
 pub(super) const ADMIN_DEFAULT: &str = "http://127.0.0.1:6433";
@@ -29,15 +33,36 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Client {
     /// As it was given, for messages.
     admin: String,
-    host: String,
-    port: u16,
+    place: Place,
+    token: Option<Secret>,
+    /// Who signs for a place that is encrypted.
+    roots: Roots,
 }
+
+/// Where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Tcp {
+        host: String,
+        port: u16,
+        encrypted: bool,
+    },
+    Unix(PathBuf),
+}
+
+/// A connection of whichever kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Why there is no answer to work with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// The URL cannot be used.
-    #[error("\"{0}\" is no admin URL; write http://HOST:PORT (--admin URL or PGDRAIN_ADMIN)")]
+    #[error(
+        "\"{0}\" is no admin URL; write http://HOST:PORT, https://HOST:PORT or unix:/PATH (--admin URL \
+         or PGDRAIN_ADMIN)"
+    )]
     Url(String),
     /// Nobody listens there.
     #[error("no pgdrain answers at {admin}: is `pgdrain serve` running? (--admin URL)")]
@@ -45,6 +70,14 @@ pub(super) enum ClientError {
         admin: String,
         source: std::io::Error,
     },
+    /// Who is there cannot be verified.
+    #[error(
+        "the pgdrain at {admin} did not prove who it is; --ca-file FILE names who signs for it"
+    )]
+    NotSecured { admin: String, source: NotSecured },
+    /// Whoever is on the way could read the token.
+    #[error("{admin} is not on this machine: a token goes there by https:// alone")]
+    Unencrypted { admin: String },
     /// The connection broke before the answer was whole.
     #[error("the pgdrain at {admin} did not answer to the end; `pgdrain status` tells how it is")]
     Broken { admin: String, source: hyper::Error },
@@ -59,8 +92,17 @@ pub(super) enum ClientError {
         source: serde_json::Error,
     },
     /// It answered with an error of its own.
-    #[error("{} ({})", .body.error.message, .body.error.code)]
+    #[error("{} ({}){}", .body.error.message, .body.error.code, next_step(*.status))]
     Refused { status: StatusCode, body: ErrorBody },
+}
+
+/// What whoever was refused can do about it.
+fn next_step(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "; --token-file FILE or PGDRAIN_TOKEN shows a token",
+        StatusCode::FORBIDDEN => "; `pgdrain config token` makes a token of another role",
+        _ => "",
+    }
 }
 
 impl ClientError {
@@ -74,7 +116,10 @@ impl ClientError {
         match self {
             Self::NobodyThere { .. } | Self::Broken { .. } | Self::Silent { .. } => true,
             Self::Refused { status, .. } => status.is_server_error(),
-            Self::Url(_) | Self::NotUnderstood { .. } => false,
+            Self::Url(_)
+            | Self::NotSecured { .. }
+            | Self::Unencrypted { .. }
+            | Self::NotUnderstood { .. } => false,
         }
     }
 }
@@ -92,20 +137,58 @@ impl Client {
     /// For an admin URL; `http://` may be left out.
     pub(super) fn new(admin: &str) -> Result<Self, ClientError> {
         let wrong = || ClientError::Url(admin.to_owned());
+        let at = |admin: &str, place| Self {
+            admin: admin.to_owned(),
+            place,
+            token: None,
+            roots: Roots::System,
+        };
+        if let Some(path) = admin.strip_prefix("unix:") {
+            let path = Path::new(path);
+            return match path.is_absolute() {
+                true => Ok(at(admin, Place::Unix(path.to_owned()))),
+                false => Err(wrong()),
+            };
+        }
         let full = match admin.contains("://") {
             true => admin.to_owned(),
             false => format!("http://{admin}"),
         };
         let url = match url::Url::parse(&full) {
-            Ok(url) if url.scheme() == "http" && url.path() == "/" && url.query().is_none() => url,
+            Ok(url) if url.path() == "/" && url.query().is_none() => url,
             Ok(_) | Err(_) => return Err(wrong()),
         };
+        let encrypted = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(wrong()),
+        };
         let host = url.host_str().ok_or_else(wrong)?;
-        Ok(Self {
-            admin: full.trim_end_matches('/').to_owned(),
+        let place = Place::Tcp {
             host: host.trim_matches(['[', ']']).to_owned(),
-            port: url.port().unwrap_or(80),
-        })
+            port: url.port_or_known_default().ok_or_else(wrong)?,
+            encrypted,
+        };
+        Ok(at(full.trim_end_matches('/'), place))
+    }
+
+    /// The same, showing a token.
+    pub(super) fn showing(mut self, token: Option<Secret>) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// The same, trusting these authorities instead of the system's.
+    pub(super) fn trusting(mut self, ca_file: Option<&Path>) -> Self {
+        if let Some(path) = ca_file {
+            self.roots = Roots::File(path.to_owned());
+        }
+        self
+    }
+
+    /// Where it asks, for people.
+    pub(super) fn admin(&self) -> &str {
+        &self.admin
     }
 
     /// Asks for something.
@@ -143,8 +226,8 @@ impl Client {
         body: Bytes,
         patience: Patience,
     ) -> Result<T, ClientError> {
-        let (stream, peer) = self.connect().await?;
-        let exchange = self.exchange(stream, peer, method, path, body);
+        let (stream, host) = self.connect().await?;
+        let exchange = self.exchange(stream, host, method, path, body);
         let (status, body) = match patience {
             Patience::Endless => exchange.await?,
             Patience::Short => match tokio::time::timeout(ANSWER_TIME, exchange).await {
@@ -165,24 +248,75 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<(TcpStream, SocketAddr), ClientError> {
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
+    /// A connection, and what its requests are sent to.
+    async fn connect(&self) -> Result<(Box<dyn Stream>, String), ClientError> {
+        match &self.place {
+            Place::Unix(path) => {
+                let stream = self.in_time(UnixStream::connect(path)).await?;
+                Ok((Box::new(stream), "localhost".to_owned()))
+            }
+            Place::Tcp { host, port, .. } => {
+                let connect = TcpStream::connect((host.as_str(), *port));
+                self.secured(self.in_time(connect).await?).await
+            }
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        connect: impl Future<Output = std::io::Result<T>>,
+    ) -> Result<T, ClientError> {
         let connected = match tokio::time::timeout(CONNECT_TIME, connect).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(std::io::ErrorKind::TimedOut.into()),
         };
-        connected
-            .and_then(|stream| stream.peer_addr().map(|peer| (stream, peer)))
-            .map_err(|source| ClientError::NobodyThere {
-                admin: self.admin.clone(),
-                source,
-            })
+        connected.map_err(|source| self.nobody_there(source))
+    }
+
+    /// A token is for whoever proves to be the right one, or is on this machine.
+    async fn secured(&self, tcp: TcpStream) -> Result<(Box<dyn Stream>, String), ClientError> {
+        let peer = tcp
+            .peer_addr()
+            .map_err(|source| self.nobody_there(source))?;
+        let admin = || self.admin.clone();
+        let stream: Box<dyn Stream> = match &self.place {
+            Place::Tcp {
+                host,
+                encrypted: true,
+                ..
+            } => {
+                let secured = web::secure(&self.roots, tcp, host);
+                let secured = match tokio::time::timeout(CONNECT_TIME, secured).await {
+                    Ok(secured) => secured,
+                    Err(_elapsed) => return Err(ClientError::Silent { admin: admin() }),
+                };
+                Box::new(secured.map_err(|source| ClientError::NotSecured {
+                    admin: admin(),
+                    source,
+                })?)
+            }
+            Place::Tcp { .. } | Place::Unix(_) => {
+                if self.token.is_some() && !peer.ip().to_canonical().is_loopback() {
+                    return Err(ClientError::Unencrypted { admin: admin() });
+                }
+                Box::new(tcp)
+            }
+        };
+        // The address, not the name: the server trusts no name that somebody else may have made.
+        Ok((stream, peer.to_string()))
+    }
+
+    fn nobody_there(&self, source: std::io::Error) -> ClientError {
+        ClientError::NobodyThere {
+            admin: self.admin.clone(),
+            source,
+        }
     }
 
     async fn exchange(
         &self,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Box<dyn Stream>,
+        host: String,
         method: Method,
         path: &str,
         body: Bytes,
@@ -194,11 +328,18 @@ impl Client {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().expect("paths are made by `path`");
-        // The address, not the name: the server trusts no name that somebody else may have made.
-        let host = HeaderValue::try_from(peer.to_string()).expect("an address is header text");
+        let host = HeaderValue::try_from(host).expect("an address is header text");
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(CONTENT_TYPE, json);
+        if let Some(token) = &self.token {
+            let shown = format!("Bearer {}", token.expose());
+            // What is no header text is no token either, which the server says in plain words.
+            let shown = HeaderValue::try_from(shown);
+            let mut shown = shown.unwrap_or_else(|_not_text| HeaderValue::from_static("Bearer -"));
+            shown.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, shown);
+        }
 
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -245,19 +386,31 @@ mod tests {
 
     #[test]
     fn an_admin_url_may_be_short() {
-        for (admin, host, port) in [
-            ("http://127.0.0.1:6433", "127.0.0.1", 6433),
-            ("http://127.0.0.1:6433/", "127.0.0.1", 6433),
-            ("127.0.0.1:7000", "127.0.0.1", 7000),
-            ("http://[::1]:6433", "::1", 6433),
-            ("localhost:6433", "localhost", 6433),
+        let tcp = |host: &str, port, encrypted| Place::Tcp {
+            host: host.to_owned(),
+            port,
+            encrypted,
+        };
+        for (admin, place) in [
+            ("http://127.0.0.1:6433", tcp("127.0.0.1", 6433, false)),
+            ("http://127.0.0.1:6433/", tcp("127.0.0.1", 6433, false)),
+            ("127.0.0.1:7000", tcp("127.0.0.1", 7000, false)),
+            ("http://[::1]:6433", tcp("::1", 6433, false)),
+            ("localhost:6433", tcp("localhost", 6433, false)),
+            ("https://db.example:6433", tcp("db.example", 6433, true)),
+            ("https://db.example", tcp("db.example", 443, true)),
+            (
+                "unix:/run/pgdrain/admin.sock",
+                Place::Unix("/run/pgdrain/admin.sock".into()),
+            ),
         ] {
             let client = Client::new(admin).expect(admin);
-            assert_eq!((client.host.as_str(), client.port), (host, port), "{admin}");
+            assert_eq!(client.place, place, "{admin}");
         }
         for admin in [
             "",
-            "https://127.0.0.1:6433",
+            "ftp://127.0.0.1:6433",
+            "unix:admin.sock",
             "http://",
             "http://a:b",
             "http://a/v1",
@@ -315,6 +468,14 @@ mod tests {
                 ..
             }
         ));
+
+        let unknown = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 56\r\n\r\n\
+                       {\"error\":{\"code\":\"unauthorized\",\"message\":\"Who is it?\"}}";
+        let error = asked(Some(unknown)).await.expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "Who is it? (unauthorized); --token-file FILE or PGDRAIN_TOKEN shows a token"
+        );
 
         let other = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
         let error = asked(Some(other)).await.expect_err("not ours").to_string();

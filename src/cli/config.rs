@@ -11,6 +11,7 @@ use super::arguments::{Asking, operator};
 use super::client::{ClientError, Patience, path};
 use super::exit::Exit;
 use super::output::{Format, line, note, plain, table};
+use super::token::NewToken;
 use super::wait_for;
 use crate::admin::types::{
     ActionRequest, ConfigChecked, ConfigProblem, ConfigReloaded, ConfigView,
@@ -27,6 +28,7 @@ pub(super) struct Config {
 #[derive(Subcommand, Debug)]
 enum Command {
     Check(Check),
+    Token(NewToken),
     Show(Show),
     Validate(Validate),
     Reload(Reload),
@@ -95,6 +97,7 @@ impl Config {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         match self.command {
             Command::Check(check) => check.run(),
+            Command::Token(token) => token.run(),
             Command::Show(show) => wait_for(show.run()),
             Command::Validate(validate) => wait_for(validate.run()),
             Command::Reload(reload) => wait_for(reload.run()),

@@ -8,9 +8,11 @@ use hyper::Method;
 use super::arguments::{Asking, LadderArguments, ScopeArguments, operator, words};
 use super::break_glass;
 use super::client::{Client, ClientError, Patience, path};
+use super::colour;
 use super::describe;
 use super::exit::Exit;
 use super::output::{Format, note};
+use super::watching::Watching;
 use crate::admin::types::{
     self, ErrorBody, HoldRequest, ModeName, ModeRequest, ModeResults, OpenRequest,
 };
@@ -21,14 +23,18 @@ use crate::wire::refusal::Sqlstate;
 #[derive(Args, Debug)]
 pub(super) struct Status {
     #[command(flatten)]
+    watching: Watching,
+    #[command(flatten)]
     asking: Asking,
 }
 
 impl Status {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
-        let status: types::Status = self.asking.client()?.get(&path(&["v1", "status"])).await?;
-        self.asking.format().print(&status, describe::status)?;
-        Ok(Exit::SUCCESS)
+        let text = |status: &types::Status| {
+            colour::column(&describe::status(status), "mode", colour::of_state)
+        };
+        let ask = async |client: &Client| client.get(&path(&["v1", "status"])).await;
+        self.watching.show(&self.asking, ask, text).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::output::{millis, millis_or_dash, plain, table};
+use super::output::{millis, millis_or_dash, plain, table, wrapped};
 use crate::admin::types::{
     Blocker, CapResult, CapStatus, Enforcement, FenceStatus, FormerView, HoldStatus, ModeName,
     ModeResult, Obstacle, ScopeStatus, Status, WindowView, WindowViews,
@@ -52,19 +52,27 @@ pub(super) fn status(status: &Status) -> String {
     text += &table(header, rows);
     for database in &status.databases {
         for hold in &database.holds {
-            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), held(hold));
+            text += &paragraph(&database.database, &held(hold));
         }
         for scope in &database.scopes {
             text += &narrow(&database.database, scope);
         }
         if let Some(fence) = &database.fence {
-            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), fenced(fence));
+            text += &paragraph(&database.database, &fenced(fence));
         }
         if let Some(cap) = &database.cap {
-            let _infallible = write!(text, "\n\n{}: {}", plain(&database.database), cap_of(cap));
+            text += &paragraph(&database.database, &cap_of(cap));
         }
     }
     text
+}
+
+/// A sentence about a database, below what stands before it.
+fn paragraph(database: &str, sentence: &str) -> String {
+    format!(
+        "\n\n{}",
+        wrapped(&format!("{}: {sentence}", plain(database)))
+    )
 }
 
 /// The process that was taken over from, and when it will be gone.
@@ -136,18 +144,17 @@ fn enforced(writes: Blocked, counts: &Enforcement) -> String {
 
 /// Why some clients of a database are held, and how many.
 fn narrow(database: &str, status: &ScopeStatus) -> String {
-    let scope = plain(&status.scope.to_string());
+    let scope = status.scope.to_string();
     let mut text = String::new();
     for hold in &status.holds {
-        let _infallible = write!(
-            text,
-            "\n\n{}, {scope}: {}; {} wait, the longest for {}; {} in transactions",
-            plain(database),
+        let sentence = format!(
+            "{}; {} wait, the longest for {}; {} in transactions",
             held(hold),
             status.held,
             millis_or_dash(status.oldest_wait_ms),
             status.permits
         );
+        text += &paragraph(&format!("{database}, {scope}"), &sentence);
     }
     text
 }
@@ -404,8 +411,12 @@ mod tests {
         serde_json::from_str(STATUS).expect("as documented")
     }
 
+    fn unwrapped(text: &str) -> String {
+        text.replace("\n  ", " ")
+    }
+
     fn check_width(text: &str) {
-        for line in text.lines().filter(|line| !line.contains(": held since")) {
+        for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
@@ -420,7 +431,7 @@ mod tests {
             "shop: held since 03:05:00Z by operator (alice), \"new index\", until 03:10:00Z, then open; \
              one transaction still runs",
         ] {
-            assert!(text.contains(part), "{part} in\n{text}");
+            assert!(unwrapped(&text).contains(part), "{part} in\n{text}");
         }
         check_width(&text);
     }
@@ -439,7 +450,8 @@ mod tests {
         let part = "shop: read-only since 03:05:00Z by operator (alice), \"new index\", until 03:10:00Z, \
                     then open; writes wait: enforced in 60 sessions, pending in 3, 1 exempt; \
                     one transaction still runs";
-        assert!(text.contains(part), "{part} in\n{text}");
+        assert!(unwrapped(&text).contains(part), "{part} in\n{text}");
+        check_width(&text);
     }
 
     #[test]

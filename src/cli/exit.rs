@@ -27,6 +27,47 @@ impl Exit {
     pub const TERMINATED: Self = Self(143);
 }
 
+impl Exit {
+    /// Every code and what it means, as help, manual page and README have them.
+    pub(super) const MEANINGS: &[(Self, &str)] = &[
+        (Self::SUCCESS, "done, or nothing to do"),
+        (
+            Self::PREFLIGHT,
+            "a check before a migration failed, precheck or gonogo says no, lint found an error; \
+             nothing was done",
+        ),
+        (
+            Self::MIGRATION,
+            "a migration failed, or it is not known how it ended; a window was lost",
+        ),
+        (
+            Self::POSTFLIGHT,
+            "what was checked afterwards, or in a rehearsal, is not as it should be",
+        ),
+        (Self::ROLLBACK, "a way back failed: a down file, a restore"),
+        (
+            Self::USAGE,
+            "the command or the configuration is wrong, or no pgdrain answers",
+        ),
+        (
+            Self::NOT_GRANTED,
+            "not granted: somebody is in the way, or nobody could prove that nobody is",
+        ),
+        (Self::HUNG_UP, "ended by SIGHUP"),
+        (Self::INTERRUPTED, "ended by Ctrl-C"),
+        (Self::TERMINATED, "ended by SIGTERM"),
+    ];
+
+    /// The same, for the end of `--help`.
+    pub(super) fn help() -> String {
+        let mut text = String::from("Exit codes:");
+        for (Self(code), meaning) in Self::MEANINGS {
+            text += &format!("\n  {code:>3}  {meaning}");
+        }
+        text + "\n\n`window exec` ends with the code of its command."
+    }
+}
+
 impl From<Exit> for std::process::ExitCode {
     fn from(Exit(code): Exit) -> Self {
         Self::from(code)

@@ -26,7 +26,7 @@ use super::repair::Repairing;
 use super::timing::TimingArguments;
 use super::verify::Verifying;
 use crate::admin::types::{CancelRequest, Cancelling, MigrationStarted, Migrations};
-use crate::config::HumanDuration;
+use crate::config::{HumanDuration, Scope, typed_scope};
 use crate::runner::aftermath::WatchView;
 use crate::runner::source::{self, Format, PostedFile};
 use crate::runner::types::{
@@ -179,6 +179,20 @@ struct Run {
     /// For how long figures are held against migrate.triggers after it, such as 30m; at most 48h.
     #[arg(long, value_name = "TIME")]
     watch: Option<HumanDuration>,
+    /// How long what clients feel is measured before it, such as 5m, to be compared with the time after; as
+    /// configured if it is not said.
+    #[arg(long, value_name = "TIME")]
+    measure: Option<HumanDuration>,
+    /// Whose new connections are let in before everybody's: application=NAME, user=NAME, client=CIDR, or
+    /// several of them, parted by commas.
+    #[arg(long, value_name = "SCOPE", value_parser = typed_scope)]
+    canary: Option<Scope>,
+    /// If postflight is not passed, go back by the down files, in the same window.
+    #[arg(long)]
+    down_on_failure: bool,
+    /// Analyze the tables that the files touch before anything is held.
+    #[arg(long)]
+    analyze_first: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -220,6 +234,10 @@ impl Run {
             reason: self.reason,
             by: Some(operator()),
             watch: self.watch,
+            measure: self.measure,
+            canary: self.canary,
+            down_on_failure: self.down_on_failure,
+            analyze_first: self.analyze_first,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

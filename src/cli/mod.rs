@@ -1,6 +1,7 @@
 //! The command line: what each command means, and the exit code it ends with.
 
 mod account;
+mod advice;
 mod approvals;
 mod arguments;
 mod backups;
@@ -8,12 +9,14 @@ mod break_glass;
 mod cap;
 mod ci;
 mod client;
+mod colour;
 mod config;
 mod control;
 pub mod demo;
 mod describe;
 mod drain;
 mod drift;
+mod events;
 mod exit;
 mod follow;
 mod manual;
@@ -31,7 +34,10 @@ mod serve;
 mod sessions;
 mod statements;
 mod timing;
+mod token;
+mod top;
 mod verify;
+mod watching;
 mod window;
 
 use std::ffi::OsString;
@@ -43,7 +49,7 @@ pub use exit::Exit;
 
 /// Hold Postgres traffic at transaction boundaries, drain what runs, migrate alone, reopen.
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true, after_long_help = Exit::help())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,6 +60,8 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Status(control::Status),
+    Events(events::Events),
+    Top(top::Top),
     Sessions(sessions::Sessions),
     Hold(control::Hold),
     ReadOnly(read_only::ReadOnly),
@@ -89,6 +97,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Serve(command) => command.run(),
         Command::Status(command) => wait_for(command.run()),
         Command::Sessions(command) => wait_for(command.run()),
+        Command::Events(command) => wait_for(command.run()),
+        Command::Top(command) => wait_for(command.run()),
         Command::Hold(command) => wait_for(command.run()),
         Command::ReadOnly(command) => wait_for(command.run()),
         Command::Open(command) => wait_for(command.run()),
@@ -104,7 +114,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Man(command) => command.run(Cli::command()),
     };
     ended.unwrap_or_else(|error| {
-        output::note(&format!("error: {error:#}"));
+        output::note(&format!("{} {error:#}", colour::error()));
+        if let Some(step) = advice::next_step(&error) {
+            output::note(&format!("next: {step}"));
+        }
         Exit::USAGE
     })
 }
@@ -140,6 +153,13 @@ mod tests {
             "status",
             "status --json --admin http://127.0.0.1:1",
             "sessions shop --json",
+            "sessions shop --watch",
+            "status --watch=500ms --json",
+            "window list --watch=5s",
+            "events",
+            "events shop --follow --after 12 --json",
+            "top",
+            "top shop --every 2s",
             "sessions",
             "sessions shop --state held --user app --application web --address 10.0.0.0/8 \
              --longer-than 5s --sort held --limit 20",
@@ -174,6 +194,8 @@ mod tests {
             "man --dir man",
             "open * --force --state-dir /var/lib/pgdrain",
             "migrate up shop --dir migrations",
+            "migrate up shop --dir migrations --measure 5m --watch 30m",
+            "migrate up shop --dir migrations --canary application=web-canary,client=10.0.0.0/8",
             "migrate down shop --dir migrations --steps 2 --traffic exclusive --for 5m --ladder firm \
              --wait 30s --cancel 5s --terminate 5s --fence --lock-timeout 5s --statement-timeout 1h --json",
             "migrate status shop --dir migrations --json",
@@ -226,13 +248,28 @@ mod tests {
     }
 
     #[test]
+    fn exit_codes_are_in_the_help_and_in_the_readme() {
+        let mut help = Cli::command();
+        let help = help.render_long_help().to_string();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (Exit(code), meaning) in Exit::MEANINGS {
+            let line = format!("{code} {meaning}");
+            assert!(words(&help).contains(&line), "{line} in {help}");
+        }
+        let readme = include_str!("../../README.md");
+        for (Exit(code), _) in Exit::MEANINGS.iter().filter(|(Exit(code), _)| *code < 128) {
+            let first = |line: &str| line.split('|').nth(1).map(str::to_owned);
+            let named = |cell: String| cell.split(',').any(|it| it.trim() == code.to_string());
+            let row = readme.lines().filter_map(first).any(named);
+            assert!(row, "{code} in the README");
+        }
+    }
+
+    #[test]
     fn mistakes_of_usage_have_their_own_exit_code() {
         let run = |line: &str| run(line.split(' ').map(OsString::from));
         assert_eq!(run("pgdrain --no-such-flag"), Exit::USAGE);
-        assert_eq!(
-            run("pgdrain status --admin https://127.0.0.1:1"),
-            Exit::USAGE
-        );
+        assert_eq!(run("pgdrain status --admin ftp://127.0.0.1:1"), Exit::USAGE);
         assert_eq!(run("pgdrain serve --config /nonexistent.toml"), Exit::USAGE);
         assert_eq!(run("pgdrain --version"), Exit::SUCCESS);
     }

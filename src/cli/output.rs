@@ -46,16 +46,52 @@ impl Format {
 /// # Errors
 /// When it cannot be written; a reader that went away (`| head`) is no error.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
+    let _whoever_reads = line_if_read(text.trim_end())?;
+    Ok(())
+}
+
+/// The same, for who goes on until nobody reads: false when the reader went away.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn line_if_read(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Says something beside the result, on standard error; when nobody reads it, nobody misses it.
 pub(super) fn note(text: &str) {
     let _nobody_reads = writeln!(io::stderr(), "{text}");
+}
+
+/// A sentence in lines of 80 columns at most, all but the first set in by two; a word that is longer
+/// stands alone.
+pub(super) fn wrapped(text: &str) -> String {
+    let lines = broken(text, usize::from(WIDTH) - 2);
+    lines.join("\n  ")
+}
+
+/// A sentence broken between its words into lines of so many characters at most; a word that is longer
+/// stands alone.
+pub(super) fn broken(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always one");
+        let taken = line.chars().count();
+        if taken == 0 {
+            line.push_str(word);
+        } else if taken + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 /// A table of 80 columns at most; longer cells are wrapped.
@@ -108,6 +144,23 @@ mod tests {
             assert!(line.chars().count() <= 80, "{line}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn a_sentence_is_wrapped_between_its_words() {
+        assert_eq!(wrapped("shop: held"), "shop: held");
+        let text = wrapped(&"seventeen letters ".repeat(9));
+        assert_eq!(text.lines().count(), 3);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(
+            text.lines().skip(1).all(|line| line.starts_with("  s")),
+            "{text}"
+        );
+        let long = "x".repeat(100);
+        assert_eq!(wrapped(&format!("a {long} b")), format!("a\n  {long}\n  b"));
     }
 
     #[test]

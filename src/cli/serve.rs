@@ -29,9 +29,9 @@ pub(super) struct Serve {
     /// Where Postgres is: postgres://USER@HOST:PORT (passwords belong into PGPASSFILE).
     #[arg(long, value_name = "URL")]
     upstream: Option<Secret>,
-    /// Where the admin HTTP listens.
+    /// Where the admin HTTP listens: IP:PORT or unix:/PATH; may be repeated.
     #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
+    admin: Vec<String>,
     /// The directory of journal and reports.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<String>,
@@ -97,10 +97,11 @@ impl Serve {
 
     fn source(self) -> Source {
         let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
+        let admin = (!self.admin.is_empty()).then(|| self.admin.join(","));
         let flags = [
             ("--listen", "listen", listen.map(Secret::from)),
             ("--upstream", "upstream.url", self.upstream),
-            ("--admin", "admin.listen", self.admin.map(Secret::from)),
+            ("--admin", "admin.listen", admin.map(Secret::from)),
             ("--state-dir", "state_dir", self.state_dir.map(Secret::from)),
         ];
         flags.into_iter().fold(

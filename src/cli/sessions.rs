@@ -5,9 +5,11 @@ use hyper::Method;
 
 use super::arguments::{Asking, operator, words};
 use super::client::{Client, ClientError, Patience, path};
+use super::colour;
 use super::describe::pid;
 use super::exit::Exit;
 use super::output::{Format, millis_or_dash, note, plain, table};
+use super::watching::Watching;
 use crate::admin::types::{
     self, Action, ActionRequest, ClientAt, Effect, SessionActed, SessionSort, SessionState,
     SessionView,
@@ -26,6 +28,8 @@ pub(super) struct Sessions {
     database: String,
     #[command(flatten)]
     filter: Filter,
+    #[command(flatten)]
+    watching: Watching,
     #[command(flatten)]
     asking: Asking,
     #[command(subcommand)]
@@ -97,10 +101,11 @@ impl Sessions {
             Some(Act::Terminate(one)) => one.act(Action::Terminate).await,
             Some(Act::Abort(one)) => one.act(Action::Abort).await,
             None => {
-                let client = self.asking.client()?;
-                let sessions = self.filter.ask(&client, &self.database).await?;
-                self.asking.format().print(&sessions, described)?;
-                Ok(Exit::SUCCESS)
+                let ask = async |client: &Client| self.filter.ask(client, &self.database).await;
+                let text = |sessions: &types::Sessions| {
+                    colour::column(&described(sessions), "state", colour::of_state)
+                };
+                self.watching.show(&self.asking, ask, text).await
             }
         }
     }

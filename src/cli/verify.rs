@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use hyper::Method;
 use serde::Serialize;
@@ -14,9 +14,10 @@ use super::exit::Exit;
 use super::migrate::read_files;
 use super::output::{note, plain};
 use super::report_files::save;
+use crate::config::Secret;
 use crate::runner::preflight::CheckOutcome;
 use crate::runner::source::Format;
-use crate::runner::verify::{VerifyReport, VerifyRequest, differences};
+use crate::runner::verify::{VerifyReport, VerifyRequest, differences, elsewhere};
 
 #[derive(Args, Debug)]
 pub(super) struct Verifying {
@@ -32,9 +33,10 @@ pub(super) struct Verifying {
     /// The table in which the files' own tool keeps its history, if it is not the usual one.
     #[arg(long, value_name = "SCHEMA.TABLE")]
     history: Option<String>,
-    /// Compare schemas line by line, with another database of this pgdrain, or with the report that
-    /// `verify --json` or `--report` has written elsewhere (a file).
-    #[arg(long, value_name = "DB|FILE")]
+    /// Compare schemas line by line, with another database of this pgdrain, with one that is connected to
+    /// from here (postgres://..., its password best from ~/.pgpass), or with the report that `verify --json`
+    /// or `--report` has written elsewhere (a file).
+    #[arg(long, value_name = "DB|URL|FILE")]
     against: Option<String>,
     /// Write postflight-report-TIME.json into this directory.
     #[arg(long, value_name = "DIR")]
@@ -66,8 +68,16 @@ impl Verifying {
             history: self.history.clone(),
         };
         let report = ask(&client, &self.database, &request).await?;
+        let mut against = self.against.clone();
         let other = match &self.against {
             None => None,
+            Some(url) if is_url(url) => {
+                let there = elsewhere(&Secret::new(url.as_str())).await;
+                let (name, report) = there.map_err(|why| anyhow!("the other database: {why}"))?;
+                // The URL may hold a password.
+                against = Some(name);
+                Some(report)
+            }
             Some(name) if Path::new(name).is_file() => Some(read(name)?),
             Some(name) => Some(ask(&client, name, &VerifyRequest::default()).await?),
         };
@@ -76,7 +86,7 @@ impl Verifying {
                 .as_ref()
                 .map(|other| differences(&report.schema, &other.schema))
                 .unwrap_or_default(),
-            against: self.against.clone(),
+            against,
             report,
         };
         // A schema that could not be read is like no other.
@@ -98,6 +108,12 @@ impl Verifying {
             false => Ok(Exit::POSTFLIGHT),
         }
     }
+}
+
+fn is_url(text: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|it| text.starts_with(it))
 }
 
 async fn ask(

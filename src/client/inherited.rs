@@ -1,15 +1,14 @@
 //! Listening sockets that came from another process: from the one before us, or from systemd.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
-use tokio::net::TcpListener;
 
+use super::admin::AdminListener;
 use super::listener::Listener;
-use crate::config::ListenAddress;
+use crate::config::{AdminAddress, ListenAddress};
 use crate::tls::tcp::TcpOptions;
 
 /// Sockets that nobody has asked for yet.
@@ -77,18 +76,29 @@ impl Inherited {
         }
     }
 
-    /// The same for the admin HTTP.
+    /// The same for the admin HTTP; `first` is what systemd and former versions call "admin".
     ///
     /// # Errors
     /// Those of binding.
-    pub async fn admin(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
-        match self.take_called("admin", &ListenAddress::Tcp(address)) {
-            Some(socket) => {
-                let listener = std::net::TcpListener::from(socket);
-                listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener)
+    pub async fn admin(&mut self, place: &AdminAddress, first: bool) -> io::Result<AdminListener> {
+        let named = admin_name(place);
+        let called = if first { "admin" } else { &named };
+        let found = match place {
+            AdminAddress::Tcp(address) | AdminAddress::Tls(address) => {
+                self.take_called(called, &ListenAddress::Tcp(*address))
             }
-            None => TcpListener::bind(address).await,
+            AdminAddress::Unix(path) => {
+                let there = |socket: &Socket| {
+                    let bound = SockRef::from(&socket.socket).local_addr();
+                    bound.is_ok_and(|bound| bound.as_pathname() == Some(path))
+                };
+                let at = self.sockets.iter().position(there);
+                at.map(|at| self.sockets.remove(at).socket)
+            }
+        };
+        match found {
+            Some(socket) => AdminListener::inherited(socket, place),
+            None => AdminListener::bind(place).await,
         }
     }
 
@@ -119,6 +129,12 @@ impl Inherited {
     }
 }
 
+/// What a socket of the admin HTTP besides the first is called when it is handed over.
+#[must_use]
+pub fn admin_name(place: &AdminAddress) -> String {
+    format!("admin {place}")
+}
+
 /// A Unix socket for a TCP address would be a surprise, and so would another port or host.
 fn same_kind(found: &ListenAddress, wanted: &ListenAddress) -> bool {
     match (found, wanted) {
@@ -146,6 +162,8 @@ fn address(socket: &Socket) -> Option<ListenAddress> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn listening(at: &str) -> (SocketAddr, OwnedFd) {
@@ -171,9 +189,10 @@ mod tests {
         let named = inherited.listener(&any, &options).await.expect("inherited");
         assert_eq!(named.tcp_address(), Some(first));
         assert_eq!(inherited.left(), [format!("{admin} (admin)")]);
-        let found = inherited.admin(SocketAddr::from(([127, 0, 0, 1], 0))).await;
-        let found = found.expect("inherited").local_addr().expect("bound");
-        assert_eq!(found, admin);
+        let place = AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let found = inherited.admin(&place, true).await;
+        let found = found.expect("inherited").name().expect("bound");
+        assert_eq!(found, admin.to_string());
         assert!(inherited.left().is_empty());
     }
 

@@ -62,6 +62,9 @@ pub enum AddressError {
     /// A Unix socket's directory that depends on where we were started.
     #[error("the socket directory {} must be an absolute path", .0.display())]
     RelativeDirectory(PathBuf),
+    /// A socket's file that depends on where we were started, or that is a directory.
+    #[error("unix:{} names no socket; write the absolute path of its file", .0.display())]
+    RelativeSocket(PathBuf),
     /// A path that no socket can have.
     #[error("the socket {} has a path of more than {SOCKET_PATH_MAX} bytes", .0.display())]
     SocketPathTooLong(PathBuf),

@@ -4,6 +4,21 @@ use std::time::Duration;
 
 use super::raw::RawApprovals;
 use super::validate::Check;
+use super::words::words;
+
+words! {
+    /// What becomes of the go/no-go list when a run begins.
+    #[derive(Default)]
+    GateUse {
+        /// It is not made.
+        #[default]
+        Off = "off",
+        /// It is made, and recorded with the run.
+        Record = "record",
+        /// The same, and nothing runs up unless every line says go.
+        Require = "require",
+    }
+}
 
 /// `[migrate.approvals]`: who has to say yes to a plan before it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +31,8 @@ pub struct Approvals {
     pub expire: Duration,
     /// Whether nothing runs up unless it is said who would lead it back.
     pub rollback_by: bool,
+    /// What becomes of the go/no-go list.
+    pub gate: GateUse,
 }
 
 impl Default for Approvals {
@@ -25,6 +42,7 @@ impl Default for Approvals {
             required: false,
             expire: Duration::from_secs(24 * 3600),
             rollback_by: false,
+            gate: GateUse::default(),
         }
     }
 }
@@ -47,11 +65,19 @@ impl Check<'_> {
             let text = "it is set, but migrate.approvals.roles names nobody";
             self.wrong("migrate.approvals.required", text);
         }
+        let rollback_by = raw.rollback_by.unwrap_or(default.rollback_by);
+        // Whoever asks people wants to know afterwards what they knew.
+        let asks = !roles.is_empty() || rollback_by;
+        let gate = raw.gate.unwrap_or(match asks {
+            true => GateUse::Record,
+            false => GateUse::Off,
+        });
         Approvals {
+            gate,
             roles,
             required,
             expire: self.time("migrate.approvals.expire", raw.expire, default.expire),
-            rollback_by: raw.rollback_by.unwrap_or(default.rollback_by),
+            rollback_by,
         }
     }
 }

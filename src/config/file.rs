@@ -4,8 +4,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use super::nearest::{elsewhere, nearest};
 use super::problem::{Origin, Origins, Problem};
-use super::raw::Raw;
+use super::raw::{self, Raw};
 
 /// What a text says: as far as it could be read, and what could not.
 pub(super) struct Reading {
@@ -133,8 +134,24 @@ fn wording(message: &str) -> String {
         .and_then(|rest| rest.rsplit_once("\", expected "));
     match quoted {
         Some((_text, expected)) => format!("it is a string, expected {expected}"),
-        None => message.replacen("unknown field", "unknown key, found", 1),
+        None => unknown_key(message).unwrap_or_else(|| message.to_owned()),
     }
+}
+
+/// serde's message about a key that is not there, with the one that may have been meant.
+fn unknown_key(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("unknown field")?;
+    // serde puts names into backticks: the one that was found, and those that it expected.
+    let mut names = message.split('`').skip(1).step_by(2);
+    let found = names.next().unwrap_or_default();
+    let meant = match nearest(found, names) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => match elsewhere(found, &raw::keys()) {
+            Some(key) => format!("; did you mean `{key}`?"),
+            None => String::new(),
+        },
+    };
+    Some(format!("unknown key, found{rest}{meant}"))
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::quantity::HumanDuration;
 use super::raw::RawMeasures;
+use super::runs::{Trigger, TriggerOn};
 use super::validate::Check;
 
 /// More would be measured before than any watch lasts.
@@ -28,7 +29,43 @@ impl Default for Measures {
     }
 }
 
+impl TriggerOn {
+    /// Whether it is known of a single statement.
+    fn is_of_a_statement(self) -> bool {
+        matches!(self, TriggerOn::P99Ms | TriggerOn::MeanMs)
+    }
+
+    /// Whether it is known only where statements are measured.
+    #[must_use]
+    pub fn is_measured(self) -> bool {
+        match self {
+            TriggerOn::P99Ms
+            | TriggerOn::MeanMs
+            | TriggerOn::ClientErrorPercent
+            | TriggerOn::NewErrors
+            | TriggerOn::StatementSlowerPercent => true,
+            TriggerOn::Blocked
+            | TriggerOn::LockWaitMs
+            | TriggerOn::RolledBackPercent
+            | TriggerOn::SlowerPercent
+            | TriggerOn::LongestStatementMs
+            | TriggerOn::PoolPercent => false,
+        }
+    }
+}
+
 impl Check<'_> {
+    pub(super) fn triggers(&mut self, raw: Option<Vec<Trigger>>) -> Vec<Trigger> {
+        let triggers = raw.unwrap_or_default();
+        for trigger in &triggers {
+            if trigger.statement.is_some() && !trigger.on.is_of_a_statement() {
+                let text = format!("{} is not known of one statement", trigger.on);
+                self.wrong("migrate.triggers", text);
+            }
+        }
+        triggers
+    }
+
     pub(super) fn measures(&mut self, raw: RawMeasures) -> Measures {
         let default = Measures::default();
         let HumanDuration(before) = raw.before.unwrap_or(HumanDuration(default.before));

@@ -3,17 +3,24 @@
 //! A [`Config`] exists only if it is valid. [`Source`] reads one, [`Shared`] holds the one in use.
 
 mod address;
+mod admin;
 mod approvals;
 mod auth;
 mod backup;
 mod bare;
+mod canary;
 mod cap;
+mod console;
+mod demands;
+#[cfg(test)]
+mod documented;
 mod file;
 mod hold;
 mod hooks;
 mod limits;
 mod listen;
 mod measures;
+mod nearest;
 mod passfile;
 mod permission;
 pub mod pgbouncer;
@@ -37,6 +44,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod upstream;
 mod users;
 mod validate;
@@ -44,13 +52,17 @@ mod validation;
 mod words;
 
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
-pub use approvals::Approvals;
+pub use admin::{Admin, AdminAddress, ClientCertificate, Token};
+pub use approvals::{Approvals, GateUse};
+pub use canary::{Canary, typed_scope};
 pub use cap::{AskedCap, BadCap};
+pub use console::Console;
+pub use demands::{CheckCommand, Demands, Reference};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use measures::Measures;
 pub use permission::{AdminRole, Permission};
-pub use postflight::{Fingerprints, Postflight, Reports};
+pub use postflight::{Analyze, Fingerprints, Postflight, PostflightCheck, Reports};
 pub use problem::{ConfigError, Origin, Problem};
 pub use quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration, QuantityError};
 pub use reload::{Reloaded, Shared};
@@ -67,6 +79,7 @@ pub use shown::{Shown, shown};
 pub use source::{Loaded, Source};
 pub use stored::{BadStored, ITERATIONS_MAX, Stored, Verifier};
 pub use surroundings::Surroundings;
+pub use token::{TokenHash, new_token};
 pub use upstream::{UpstreamUrl, UrlError, UrlTls, parse as parse_url};
 pub use users::Users;
 pub use validation::Validate;

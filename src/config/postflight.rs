@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::quantity::ByteSize;
 use super::raw::{RawPostflight, RawReports};
 use super::validate::Check;
-use super::words::words;
+use super::words::{Then, words};
 
 words! {
     /// When the schema's fingerprint is taken down.
@@ -22,9 +23,53 @@ words! {
     }
 }
 
+words! {
+    /// When the tables that files touch are analyzed.
+    #[derive(Default)]
+    Analyze {
+        /// Not at all: autovacuum does it in its time.
+        Off = "off",
+        /// While their window still lasts, so that nobody is let in to tables without statistics.
+        #[default]
+        BeforeReopening = "before_reopening",
+        /// When traffic flows again.
+        AfterReopening = "after_reopening",
+    }
+}
+
+words! {
+    /// A check of postflight that may be switched off.
+    PostflightCheck {
+        /// No migration stands part-way.
+        Dirty = "dirty",
+        /// The files of what is applied are what they were.
+        Checksums = "checksums",
+        /// No index has become invalid.
+        Indexes = "indexes",
+        /// No constraint has become NOT VALID that was not declared so.
+        Constraints = "constraints",
+        /// Nobody is left waiting for a lock.
+        Locks = "locks",
+        /// The schema can be read, and ways back lead to the one before.
+        Schema = "schema",
+    }
+}
+
 /// What is looked at when the files of a run are applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Postflight {
+    /// Checks that are not made.
+    pub off: Vec<PostflightCheck>,
+    /// What happens to traffic when one is not passed.
+    pub then: Then,
+    /// Whether what was wrong before counts too, and constraints that were declared NOT VALID.
+    pub strict: bool,
+    /// How long somebody may be waiting for a lock.
+    pub locks_time: Duration,
+    /// When the tables that files touch are analyzed.
+    pub analyze: Analyze,
+    /// How long that may take in all.
+    pub analyze_time: Duration,
     /// When the schema's fingerprint is taken down.
     pub fingerprints: Fingerprints,
     /// How long each look at the schema may take.
@@ -34,6 +79,12 @@ pub struct Postflight {
 impl Default for Postflight {
     fn default() -> Self {
         Self {
+            off: Vec::new(),
+            then: Then::Open,
+            strict: false,
+            locks_time: Duration::from_secs(3),
+            analyze: Analyze::default(),
+            analyze_time: Duration::from_secs(30),
             fingerprints: Fingerprints::default(),
             time: Duration::from_secs(15),
         }
@@ -59,12 +110,35 @@ impl Default for Reports {
 }
 
 impl Check<'_> {
-    pub(super) fn postflight(&mut self, raw: &RawPostflight) -> Postflight {
+    pub(super) fn postflight(&mut self, raw: RawPostflight) -> Postflight {
         let default = Postflight::default();
         Postflight {
+            off: raw.off.unwrap_or_default(),
+            then: raw.then.unwrap_or(default.then),
+            strict: raw.strict.unwrap_or(default.strict),
+            locks_time: self.time(
+                "migrate.postflight.locks_time",
+                raw.locks_time,
+                default.locks_time,
+            ),
+            analyze: raw.analyze.unwrap_or_default(),
+            analyze_time: self.time(
+                "migrate.postflight.analyze_time",
+                raw.analyze_time,
+                default.analyze_time,
+            ),
             fingerprints: raw.fingerprints.unwrap_or_default(),
             time: self.time("migrate.postflight.time", raw.time, default.time),
         }
+    }
+
+    /// Between the server's least and what an index build can use (Postgres documentation, "Resource
+    /// Consumption").
+    pub(super) fn maintenance_work_mem(&mut self, written: Option<ByteSize>) -> Option<u64> {
+        let ByteSize(bytes) = written?;
+        let key = "migrate.maintenance_work_mem";
+        self.within(key, bytes, 1 << 20..=1 << 40);
+        Some(bytes as u64)
     }
 
     pub(super) fn reports(&mut self, raw: RawReports) -> Reports {

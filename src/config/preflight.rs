@@ -1,5 +1,6 @@
 //! The part of validation that is about what preflight asks for.
 
+use super::demands::{Demands, RawDemands};
 use super::quantity::ByteSize;
 use super::raw::RawPreflight;
 use super::settings::Preflight;
@@ -42,8 +43,22 @@ impl Check<'_> {
             index_percent: raw.index_percent.unwrap_or(default.index_percent),
             disk_unasked: bytes(raw.disk_unasked, default.disk_unasked),
             disk_free_command: raw.disk_free_command,
+            analyze_first: raw.analyze_first.unwrap_or_default(),
             drift: raw.drift.unwrap_or_default(),
             drift_ignore: raw.drift_ignore.unwrap_or_default(),
+            demands: Demands::default(),
+        };
+        let demands = self.demands(RawDemands {
+            required: raw.required,
+            relations: raw.relations,
+            monitoring: raw.monitoring,
+            staging: raw.staging,
+            backup_age: raw.backup_age,
+            commands: raw.commands,
+        });
+        let preflight = Preflight {
+            demands,
+            ..preflight
         };
         let percent = preflight.connections_percent;
         self.within("migrate.preflight.connections_percent", percent, 1..=100);

@@ -6,12 +6,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::address::TcpAddress;
+use super::admin::{ClientCertificate, RawPlaces, RawToken};
+use super::approvals::GateUse;
+use super::console::RawConsoleUsers;
+use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
 use super::listen::RawListen;
-use super::postflight::Fingerprints;
+use super::permission::Permission;
+use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::quantity::{ByteSize, CountOrNone, DurationOrNever, HumanDuration};
 use super::rules::{CertificateName, CertificateUser, RawRule};
 use super::runs::Trigger;
@@ -28,8 +33,9 @@ pub(super) trait Layer {
     /// Keeps what is set here and takes the rest from below.
     fn over(self, below: Self) -> Self;
 
-    /// Appends the dotted names of all keys, `path` being the name of this one.
-    fn keys(path: &str, into: &mut Vec<String>);
+    /// Appends the dotted names of all keys, `path` being the name of this one, and the names of their
+    /// types, which the documentation of keys is held against.
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>);
 }
 
 impl<T> Layer for Option<T> {
@@ -37,8 +43,8 @@ impl<T> Layer for Option<T> {
         self.or(below)
     }
 
-    fn keys(path: &str, into: &mut Vec<String>) {
-        into.push(path.to_owned());
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
+        into.push((path.to_owned(), std::any::type_name::<T>()));
     }
 }
 
@@ -57,7 +63,7 @@ macro_rules! section {
                 Self { $($key: self.$key.over(below.$key),)+ }
             }
 
-            fn keys(path: &str, into: &mut Vec<String>) {
+            fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
                 $(
                     // `for` is a word of Rust; the file knows nothing of that.
                     let key = stringify!($key).trim_start_matches("r#");
@@ -91,6 +97,7 @@ section! {
         tcp: RawTcp,
         log: RawLog,
         audit: RawAudit,
+        console: RawConsole,
         databases: RawDatabases,
     }
 }
@@ -142,11 +149,26 @@ section! {
         validate: RawValidate,
         triggers: Option<Vec<Trigger>>,
         measures: RawMeasures,
+        canary: RawCanary,
         thresholds: RawThresholds,
         log: RawRunLog,
         retry: RawRetry,
+        maintenance_work_mem: Option<ByteSize>,
         postflight: RawPostflight,
         reports: RawReports,
+    }
+}
+
+section! {
+    /// `[migrate.canary]`
+    RawCanary {
+        user: Option<String>,
+        application_name: Option<String>,
+        client: Option<IpNet>,
+        command: Option<String>,
+        lasting: Option<HumanDuration>,
+        timeout: Option<HumanDuration>,
+        then: Option<Then>,
     }
 }
 
@@ -182,14 +204,27 @@ section! {
         disk_unasked: Option<ByteSize>,
         disk_free_command: Option<String>,
         rows_time: Option<HumanDuration>,
+        analyze_first: Option<bool>,
         drift: Option<OnDrift>,
         drift_ignore: Option<Vec<String>>,
+        required: Option<Vec<String>>,
+        relations: Option<Vec<String>>,
+        monitoring: Option<bool>,
+        staging: Option<Secret>,
+        backup_age: Option<DurationOrNever>,
+        commands: Option<Vec<RawCheckCommand>>,
     }
 }
 
 section! {
     /// `[migrate.postflight]`
     RawPostflight {
+        off: Option<Vec<PostflightCheck>>,
+        then: Option<Then>,
+        strict: Option<bool>,
+        locks_time: Option<HumanDuration>,
+        analyze: Option<Analyze>,
+        analyze_time: Option<HumanDuration>,
         fingerprints: Option<Fingerprints>,
         time: Option<HumanDuration>,
     }
@@ -237,6 +272,7 @@ section! {
         required: Option<bool>,
         expire: Option<HumanDuration>,
         rollback_by: Option<bool>,
+        gate: Option<GateUse>,
     }
 }
 
@@ -278,7 +314,14 @@ section! {
 section! {
     /// `[admin]`
     RawAdmin {
-        listen: Option<TcpAddress>,
+        listen: Option<RawPlaces>,
+        local: Option<Vec<Permission>>,
+        hosts: Option<Vec<String>>,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        client_ca: Option<PathBuf>,
+        tokens: Option<Vec<RawToken>>,
+        clients: Option<Vec<ClientCertificate>>,
     }
 }
 
@@ -356,6 +399,17 @@ section! {
 }
 
 section! {
+    /// `[console]`
+    RawConsole {
+        enabled: Option<bool>,
+        name: Option<String>,
+        aliases: Option<Vec<String>>,
+        connections: Option<usize>,
+        users: RawConsoleUsers,
+    }
+}
+
+section! {
     /// `[log]`
     RawLog {
         level: Option<LogLevel>,
@@ -382,13 +436,18 @@ impl Layer for RawDatabases {
         if self.is_empty() { below } else { self }
     }
 
-    fn keys(path: &str, into: &mut Vec<String>) {
+    fn keys(path: &str, into: &mut Vec<(String, &'static str)>) {
         RawDatabase::keys(&format!("{path}.NAME"), into);
     }
 }
 
 /// The dotted names of all keys; the names of databases stand as `NAME`.
 pub(super) fn keys() -> Vec<String> {
+    keys_and_types().into_iter().map(|(key, _)| key).collect()
+}
+
+/// The same, each with the name of its type in the program.
+pub(super) fn keys_and_types() -> Vec<(String, &'static str)> {
     let mut keys = Vec::new();
     Raw::keys("", &mut keys);
     keys

@@ -72,6 +72,7 @@ const ROWS: &[Row] = rows! {
     "migrate.owner" Restart migrate.owner;
     "migrate.down_required" Restart migrate.down_required;
     "migrate.write_back" Restart migrate.write_back;
+    "migrate.maintenance_work_mem" Restart migrate.maintenance_work_mem;
     "migrate.save_objects" Restart migrate.save_objects;
     "migrate.validate.grants" Restart migrate.validate.grants;
     "migrate.validate.row_security" Restart migrate.validate.row_security;
@@ -94,8 +95,15 @@ const ROWS: &[Row] = rows! {
     "migrate.preflight.disk_unasked" Restart migrate.preflight.disk_unasked;
     "migrate.preflight.disk_free_command" Restart migrate.preflight.disk_free_command;
     "migrate.preflight.rows_time" Restart migrate.preflight.rows_time;
+    "migrate.preflight.analyze_first" Restart migrate.preflight.analyze_first;
     "migrate.preflight.drift" Restart migrate.preflight.drift;
     "migrate.preflight.drift_ignore" Restart migrate.preflight.drift_ignore;
+    "migrate.preflight.required" Restart migrate.preflight.demands.required;
+    "migrate.preflight.relations" Restart migrate.preflight.demands.relations;
+    "migrate.preflight.monitoring" Restart migrate.preflight.demands.monitoring;
+    "migrate.preflight.staging" Restart migrate.preflight.demands.staging;
+    "migrate.preflight.backup_age" Restart migrate.preflight.demands.backup_age;
+    "migrate.preflight.commands" Restart migrate.preflight.demands.commands;
     "migrate.retry.tries" Restart migrate.retry.tries;
     "migrate.retry.time" Restart migrate.retry.time;
     "migrate.backup.dir" Restart migrate.backup.dir;
@@ -109,17 +117,31 @@ const ROWS: &[Row] = rows! {
     "migrate.approvals.required" Restart migrate.approvals.required;
     "migrate.approvals.expire" Restart migrate.approvals.expire;
     "migrate.approvals.rollback_by" Restart migrate.approvals.rollback_by;
+    "migrate.approvals.gate" Restart migrate.approvals.gate;
     "migrate.hooks" Restart migrate.hooks;
     "migrate.notify" Restart migrate.notify;
     "migrate.triggers" Restart migrate.triggers;
     "migrate.measures.before" Restart migrate.measures.before;
     "migrate.measures.one_in" Restart migrate.measures.one_in;
+    "migrate.canary.user" Restart migrate.canary.scope;
+    "migrate.canary.application_name" Restart migrate.canary.scope;
+    "migrate.canary.client" Restart migrate.canary.scope;
+    "migrate.canary.command" Restart migrate.canary.command;
+    "migrate.canary.lasting" Restart migrate.canary.lasting;
+    "migrate.canary.timeout" Restart migrate.canary.timeout;
+    "migrate.canary.then" Restart migrate.canary.then;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
+    "migrate.postflight.off" Restart migrate.postflight.off;
+    "migrate.postflight.then" Restart migrate.postflight.then;
+    "migrate.postflight.strict" Restart migrate.postflight.strict;
+    "migrate.postflight.locks_time" Restart migrate.postflight.locks_time;
+    "migrate.postflight.analyze" Restart migrate.postflight.analyze;
+    "migrate.postflight.analyze_time" Restart migrate.postflight.analyze_time;
     "migrate.postflight.fingerprints" Restart migrate.postflight.fingerprints;
     "migrate.postflight.time" Restart migrate.postflight.time;
     "migrate.reports.dir" Restart migrate.reports.dir;
@@ -131,7 +153,12 @@ const ROWS: &[Row] = rows! {
     "auth.certificate_users" Now auth.certificate_users;
     "auth.iterations" Now auth.iterations;
     "auth.rules" Now auth.rules;
-    "admin.listen" Restart admin_listen;
+    "admin.listen" Restart admin.listen;
+    "admin.local" Now admin.local;
+    "admin.hosts" Now admin.hosts;
+    "admin.certificate" Now admin.acceptor;
+    "admin.tokens" Now admin.tokens;
+    "admin.clients" Now admin.clients;
     "hold.for" Now hold.duration;
     "hold.then" Now hold.then;
     "hold.blocked" Now hold.blocked;
@@ -160,6 +187,7 @@ const ROWS: &[Row] = rows! {
     "read_only.for" Now read_only.duration;
     "read_only.then" Now read_only.then;
     "read_only.writes" Now read_only.writes;
+    "console" Now console;
     "limits.connections" Now limits.connections;
     "limits.connections_per_database" Now limits.connections_per_database;
     "limits.connections_per_user" Now limits.connections_per_user;
@@ -300,6 +328,24 @@ impl Shared {
     pub fn would_change(&self, new: &Config) -> Reloaded {
         keep_what_stays(&self.load(), &mut new.clone())
     }
+}
+
+/// Whether a key of the file takes effect at a reload; of one that is only a part of what changes
+/// together, whether that does.
+#[cfg(test)]
+pub(super) fn applies_now(key: &str) -> Option<bool> {
+    let own = |row: &str| match key {
+        "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
+        key if key.starts_with("auth.query_") => row == "auth.query",
+        "tls.mode" => row == "listen",
+        "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
+        // Its hosts do not.
+        "upstream.url" => row == "upstream.url (hosts)",
+        _ => row == key,
+    };
+    rows()
+        .find(|row| own(row.key))
+        .map(|row| row.applies == Applies::Now)
 }
 
 /// Puts the old value of what cannot change while running into the new configuration.

@@ -24,6 +24,21 @@ words! {
         RolledBackPercent = "rolled_back_percent",
         /// By how many percent the statements that took most time before the run are slower.
         SlowerPercent = "slower_percent",
+        /// By how many percent more units of clients end in an error than before the run.
+        ClientErrorPercent = "client_error_percent",
+        /// Errors of the last half minute whose SQLSTATE no client was told before the run.
+        NewErrors = "new_errors",
+        /// By how many percent the statement is slower that got slowest, of the ten that took clients most
+        /// time before the run.
+        StatementSlowerPercent = "statement_slower_percent",
+        /// Below which 99 of 100 units of clients stay, in milliseconds; of `statement`, if it is named.
+        P99Ms = "p99_ms",
+        /// The mean of units of clients, in milliseconds; of `statement`, if it is named.
+        MeanMs = "mean_ms",
+        /// How long the statement of a client has run that runs longest now, in milliseconds.
+        LongestStatementMs = "longest_statement_ms",
+        /// How many percent of the server's connections are in use, without the reserved ones.
+        PoolPercent = "pool_percent",
     }
 }
 
@@ -53,6 +68,10 @@ pub struct Trigger {
     /// What is done then.
     #[serde(rename = "then", default = "alert")]
     pub action: TriggerAction,
+    /// The one statement that it looks at, by a text of it or by its fingerprint; for `p99_ms` and
+    /// `mean_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
 }
 
 fn alert() -> TriggerAction {
@@ -61,7 +80,11 @@ fn alert() -> TriggerAction {
 
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} above {} for {}", self.on, self.above, self.lasting)
+        write!(f, "{} above {} for {}", self.on, self.above, self.lasting)?;
+        match &self.statement {
+            Some(statement) => write!(f, " of {statement}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -127,6 +150,7 @@ mod tests {
             above: 5,
             lasting: HumanDuration(Duration::from_secs(30)),
             action: TriggerAction::Alert,
+            statement: None,
         };
         assert_eq!(trigger, expected);
         assert_eq!(trigger.to_string(), "blocked above 5 for 30s");

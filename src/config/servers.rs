@@ -198,8 +198,9 @@ impl Check<'_> {
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
-            triggers: migrate.triggers.unwrap_or_default(),
+            triggers: self.triggers(migrate.triggers),
             measures: self.measures(migrate.measures),
+            canary: self.canary(migrate.canary),
             log: self.run_log(migrate.log),
             preflight: self.preflight(migrate.preflight),
             backup: self.backup(migrate.backup),
@@ -209,7 +210,8 @@ impl Check<'_> {
             retry: self.retry(&migrate.retry),
             hooks: self.hooks(migrate.hooks),
             notify: self.notify(migrate.notify),
-            postflight: self.postflight(&migrate.postflight),
+            maintenance_work_mem: self.maintenance_work_mem(migrate.maintenance_work_mem),
+            postflight: self.postflight(migrate.postflight),
             reports: self.reports(migrate.reports),
         };
         // Without a readable URL nobody can tell whether it names a user.

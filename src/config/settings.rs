@@ -1,13 +1,16 @@
 //! The configuration as the program uses it: checked, complete, in types of its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Host;
+use super::admin::Admin;
 use super::approvals::Approvals;
+use super::canary::Canary;
+use super::console::Console;
+use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
 use super::measures::Measures;
@@ -57,8 +60,8 @@ pub struct Config {
     pub migrate: MigrateRole,
     /// Who gets in, and how.
     pub auth: Auth,
-    /// Where the admin HTTP listens: a loopback address.
-    pub admin_listen: SocketAddr,
+    /// Where the admin HTTP listens, and who may ask it for what.
+    pub admin: Admin,
     /// What a hold does when its command says nothing else.
     pub hold: Hold,
     /// What the read-only mode does when its command says nothing else.
@@ -71,6 +74,8 @@ pub struct Config {
     pub log: Log,
     /// How much of what was done to traffic is written down.
     pub audit: Audit,
+    /// How operators are let in by psql.
+    pub console: Console,
     /// The databases that pass, by name; when empty, all pass.
     pub databases: BTreeMap<String, Database>,
     /// Passwords that are in no setting.
@@ -151,10 +156,14 @@ pub struct MigrateRole {
     pub triggers: Vec<Trigger>,
     /// How statements are measured around a run.
     pub measures: Measures,
+    /// What is tried before traffic is let in again.
+    pub canary: Canary,
     /// Where what happens in runs is written down.
     pub log: RunLog,
     /// How often a statement is tried that meets a lock.
     pub retry: Retry,
+    /// `maintenance_work_mem` of the sessions that run files, in bytes; the server's if it is not said.
+    pub maintenance_work_mem: Option<u64>,
     /// What is looked at when its files are applied.
     pub postflight: Postflight,
     /// Where reports and schemas of runs are written.
@@ -274,10 +283,14 @@ pub struct Preflight {
     pub disk_free_command: Option<String>,
     /// How long all questions to rows may take together.
     pub rows_time: Duration,
+    /// Whether the tables that files touch are analyzed first.
+    pub analyze_first: bool,
     /// What a schema does that is no longer what the last run left.
     pub drift: OnDrift,
     /// What may change between two runs: names, `*` for any characters.
     pub drift_ignore: Vec<String>,
+    /// What has to be there.
+    pub demands: Demands,
 }
 
 impl Default for Preflight {
@@ -296,8 +309,10 @@ impl Default for Preflight {
             disk_unasked: 1 << 30,
             disk_free_command: None,
             rows_time: Duration::from_secs(5),
+            analyze_first: false,
             drift: OnDrift::default(),
             drift_ignore: Vec::new(),
+            demands: Demands::default(),
         }
     }
 }

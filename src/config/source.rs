@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::nearest::nearest;
 use super::problem::{ConfigError, Origin, Origins, Problem};
 use super::raw::{self, Layer, Raw};
 use super::secret::Secret;
@@ -18,6 +19,9 @@ const PREFIX: &str = "PGDRAIN_";
 /// sets for a service that is called pgdrain.
 const NO_KEYS: &[&str] = &[
     "PGDRAIN_ADMIN",
+    "PGDRAIN_CA_FILE",
+    "PGDRAIN_TOKEN",
+    "PGDRAIN_TOKEN_FILE",
     "PGDRAIN_CONFIG",
     "PGDRAIN_REHEARSE_ON",
     "PGDRAIN_CI_URL",
@@ -167,8 +171,13 @@ impl Layers {
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
             {
-                self.warnings
-                    .push(format!("the environment variable {name} sets no key"));
+                let variables = keys.iter().map(|(variable, _)| variable.as_str());
+                let meant = nearest(name, variables);
+                let meant = meant.map(|near| format!("; did you mean {near}?"));
+                let meant = meant.unwrap_or_default();
+                self.warnings.push(format!(
+                    "the environment variable {name} sets no key{meant}"
+                ));
             }
         }
     }
@@ -234,6 +243,7 @@ fn holds_password(raw: &Raw) -> bool {
             .flatten()
             .any(|it| it.url.is_some())
         || raw.auth.query_password.is_some()
+        || raw.console.users.values().any(|user| user.has_password())
         || raw.upstream.url.as_ref().is_some_and(in_url)
         || raw
             .databases

@@ -34,12 +34,12 @@ fn load_text(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, ConfigErr
     Source::new(Some(file.path().to_owned())).load(&around(variables))
 }
 
-fn config(text: &str) -> Config {
+pub(super) fn config(text: &str) -> Config {
     load_text(text, &[]).expect(text).config
 }
 
 /// The problems of a text, one a line.
-fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     match load_text(text, variables) {
         Err(ConfigError::Invalid { problems, .. }) => {
             problems.iter().map(Problem::to_string).collect()
@@ -48,7 +48,7 @@ fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     }
 }
 
-const GOOD: &str = "[upstream]\nurl = 'postgres://app@db'\n";
+pub(super) const GOOD: &str = "[upstream]\nurl = 'postgres://app@db'\n";
 
 #[test]
 fn tries_are_bounded() {
@@ -292,6 +292,7 @@ fn what_should_be_told_is_a_warning_without_the_secret() {
     let variables = [
         ("PGDRAIN_HOLDFOR", "1m"),
         ("PGDRAIN_ADMIN", "http://127.0.0.1:1"),
+        ("PGDRAIN_TOKEN", "pgdrain_hunter2"),
         ("PGDRAIN_SERVICE_HOST", "10.0.0.1"),
         ("PGDRAIN_PORT", "tcp://10.0.0.1:6432"),
     ];
@@ -425,9 +426,12 @@ fn every_key_is_known_to_reload() {
             "control.password_file" | "migrate.password_file" => row == key.replace("_file", ""),
             // One connection asks, as one role with one statement.
             key if key.starts_with("auth.query_") => row == "auth.query",
+            // Its users have names, and all of it is for those who come.
+            key if key.starts_with("console.") => row == "console",
             // A listener has its mode; the files make one acceptor.
             "tls.mode" => row == "listen",
             "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
+            "admin.key" | "admin.client_ca" => row == "admin.certificate",
             _ => row == key || row.starts_with(&format!("{key} (")),
         };
         assert!(reload::rows().map(|row| row.key).any(known), "{key}");
@@ -574,6 +578,7 @@ fn the_reference_shows_every_key() {
     let reading = file::read(&text);
     assert_eq!(reading.problems, []);
     for key in raw::keys() {
+        let key = key.replace("users.NAME", "users.anna");
         let key = key.replace(".NAME.", ".shop.");
         assert!(reading.origins.contains_key(&key), "{key} in:\n{text}");
     }
@@ -599,15 +604,21 @@ fn the_reference_shows_every_key() {
             "mode",
             "certificate",
             "key",
+            "application_name",
+            "client",
             "client_ca",
             "bypass",
             "dir",
             "command",
             "hooks",
             "notify",
+            "tokens",
+            "clients",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
-        let open = without_default.contains(&name) || key.starts_with("databases");
+        let named = ["databases", "console.users"];
+        let named = named.iter().any(|section| key.starts_with(section));
+        let open = without_default.contains(&name) || named;
         assert_ne!(written.contains_key(&key), open, "{key}");
     }
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{ListenAddress, TcpAddress};
+use super::address::ListenAddress;
+use super::admin::{Admin, AdminAddress};
 use super::listen::{Listen, RawListen};
 use super::problem::{Origins, Problem};
 use super::quantity::{DurationOrNever, HumanDuration};
@@ -29,9 +30,9 @@ pub(super) fn validate(
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    let admin_listen = check.admin(raw.admin.listen);
+    let admin = check.admin(raw.admin);
     let tls = check.tls(&raw.tls);
-    let listen = check.listen(raw.listen, &raw.tls, admin_listen);
+    let listen = check.listen(raw.listen, &raw.tls, &admin);
     let state_dir = check.state_dir(raw.state_dir, around);
     let workers = raw
         .workers
@@ -50,6 +51,7 @@ pub(super) fn validate(
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
     let audit = check.audit(raw.audit);
+    let console = check.console(raw.console, &databases, &auth.users);
 
     match (upstream, state_dir) {
         (Some(upstream), Some(state_dir)) if check.problems.is_empty() => {
@@ -68,13 +70,14 @@ pub(super) fn validate(
                 control,
                 migrate,
                 auth,
-                admin_listen,
+                admin,
                 hold,
                 read_only,
                 limits,
                 tcp,
                 log: log(raw.log),
                 audit,
+                console,
                 databases,
                 passwords: Arc::new(passwords),
             };
@@ -136,7 +139,7 @@ impl Check<'_> {
         &mut self,
         written: Option<Vec<RawListen>>,
         tls: &RawTls,
-        admin: SocketAddr,
+        admin: &Admin,
     ) -> Vec<Listen> {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, super::address::LISTEN_PORT));
         let listen = written.unwrap_or_else(|| vec![ListenAddress::Tcp(default).into()]);
@@ -151,7 +154,7 @@ impl Check<'_> {
             if !seen.insert(address) {
                 self.wrong("listen", format!("{address} is named twice"));
             }
-            if *address == ListenAddress::Tcp(admin) {
+            if admin.listen.iter().any(|it| is_there(it, address)) {
                 self.wrong(
                     "listen",
                     format!("{address} is where the admin HTTP listens"),
@@ -174,19 +177,6 @@ impl Check<'_> {
             .collect()
     }
 
-    fn admin(&mut self, written: Option<TcpAddress>) -> SocketAddr {
-        let address = written.map_or((Ipv4Addr::LOCALHOST, 6433).into(), |written| written.0);
-        if !address.ip().is_loopback() {
-            let text = format!(
-                "{address} can be reached from other machines, and the admin HTTP asks nobody who \
-                 they are; use a loopback address such as 127.0.0.1:{}",
-                address.port()
-            );
-            self.wrong("admin.listen", text);
-        }
-        address
-    }
-
     fn state_dir(&mut self, written: Option<PathBuf>, around: &Surroundings) -> Option<PathBuf> {
         let Some(directory) = written.or_else(|| around.state_dir()) else {
             self.wrong(
@@ -202,6 +192,18 @@ impl Check<'_> {
                 None
             }
         }
+    }
+}
+
+/// Whether the admin HTTP listens at this address.
+fn is_there(admin: &AdminAddress, address: &ListenAddress) -> bool {
+    match (admin, address) {
+        (AdminAddress::Tcp(admin) | AdminAddress::Tls(admin), ListenAddress::Tcp(address)) => {
+            admin == address
+        }
+        (AdminAddress::Unix(admin), ListenAddress::Unix(address)) => *admin == address.path(),
+        (AdminAddress::Tcp(_) | AdminAddress::Tls(_), ListenAddress::Unix(_))
+        | (AdminAddress::Unix(_), ListenAddress::Tcp(_)) => false,
     }
 }
 

@@ -337,5 +337,17 @@ words! {
         Orphans = "orphans",
         /// The schema is what the last run left.
         Drift = "drift",
+        /// What somebody wrote down as required is there.
+        Required = "required",
+        /// No row leads nowhere by a relation without a foreign key.
+        Relations = "relations",
+        /// What a run does to queries can be seen.
+        Monitoring = "monitoring",
+        /// The server is of staging's major version.
+        Version = "version",
+        /// There is a fresh backup that was verified.
+        Backup = "backup",
+        /// Commands of the operator end well.
+        Commands = "commands",
     }
 }

@@ -6,8 +6,9 @@
 mod migrations;
 pub mod names;
 pub mod statements;
+mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use metrics_exporter_prometheus::{
 pub use migrations::MigrationFigures;
 use migrations::MigrationGauges;
 use names::{Kind, Name};
+pub use status::{
+    DRAIN_WHATS, DatabaseFigures, HOLDERS, HoldFigures, ProcessFigures, WINDOW_STATES,
+};
 
 /// Databases that get labels of their own. Their names come from a server's catalogue, but a
 /// server may have any number of them.
@@ -49,7 +53,25 @@ pub struct Metrics {
     migration_duration: Histogram,
     migrations: Mutex<BTreeMap<String, MigrationGauges>>,
     /// By database and by whom a hold is for.
-    scopes: Mutex<BTreeMap<(String, String), Gauge>>,
+    scopes: Mutex<BTreeMap<(String, String), ScopeGauges>>,
+    /// Databases whose status is shown.
+    shown: Mutex<BTreeSet<String>>,
+}
+
+/// Held, longest wait, permits.
+type ScopeGauges = [Gauge; 3];
+
+/// Who waits at a hold on some clients of a database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScopeFigures {
+    /// For whom it is.
+    pub scope: String,
+    /// Clients that wait.
+    pub held: usize,
+    /// The longest of their waits.
+    pub oldest_wait: Option<Duration>,
+    /// Transactions of such clients that run.
+    pub permits: usize,
 }
 
 /// The metrics of one database. Clones count the same.
@@ -110,9 +132,11 @@ impl Metrics {
             migration_duration: histogram(&recorder, names::MIGRATION_DURATION),
             migrations: Mutex::default(),
             scopes: Mutex::default(),
+            shown: Mutex::default(),
             handle: recorder.handle(),
             recorder,
         }
+        .beginning_at_zero()
     }
 
     /// The text of all metrics (Prometheus text format 0.0.4).
@@ -169,19 +193,28 @@ impl Metrics {
 
     /// Clients that wait now at holds on some clients of a database, by whom these are for. One that is
     /// not named has none; past 1000 of them a further one is not counted.
-    pub fn set_held_in_scopes(&self, database: &str, held: &[(String, usize)]) {
+    pub fn set_held_in_scopes(&self, database: &str, held: &[ScopeFigures]) {
         let mut scopes = lock(&self.scopes);
         let here = scopes.iter_mut().filter(|((of, _), _)| of == database);
-        here.for_each(|(_, gauge)| gauge.set(0.0));
-        for (scope, held) in held {
+        here.for_each(|(_, gauges)| gauges.iter().for_each(|gauge| gauge.set(0.0)));
+        for figures in held {
             let (key, room) = (
-                (database.to_owned(), scope.clone()),
+                (database.to_owned(), figures.scope.clone()),
                 scopes.len() < SCOPES_MAX,
             );
             if room || scopes.contains_key(&key) {
-                let labels = [("database", database), ("scope", scope.as_str())];
-                let new = || gauge(&self.recorder, names::HELD_IN_SCOPE, &labels);
-                scopes.entry(key).or_insert_with(new).set(as_f64(*held));
+                let labels = [("database", database), ("scope", figures.scope.as_str())];
+                let new = |name| gauge(&self.recorder, name, &labels);
+                let [waiting, oldest, permits] = scopes.entry(key).or_insert_with(|| {
+                    [
+                        new(names::HELD_IN_SCOPE),
+                        new(names::OLDEST_WAIT_IN_SCOPE),
+                        new(names::PERMITS_IN_SCOPE),
+                    ]
+                });
+                waiting.set(as_f64(figures.held));
+                oldest.set(figures.oldest_wait.map_or(0.0, |wait| wait.as_secs_f64()));
+                permits.set(as_f64(figures.permits));
             }
         }
     }
@@ -354,8 +387,16 @@ mod tests {
         let shop = metrics.database("shop");
         shop.set_sessions(64);
         shop.set_held(3);
-        metrics.set_held_in_scopes("shop", &[("old".into(), 5)]);
-        metrics.set_held_in_scopes("shop", &[("new".into(), 2)]);
+        let in_scope = |scope: &str, held| ScopeFigures {
+            scope: scope.to_owned(),
+            held,
+            oldest_wait: Some(Duration::from_secs(1)),
+            permits: 4,
+        };
+        metrics.set_held_in_scopes("shop", &[in_scope("old", 5)]);
+        metrics.set_held_in_scopes("shop", &[in_scope("new", 2)]);
+        metrics.set_process(&ProcessFigures::default());
+        metrics.set_database("shop", &DatabaseFigures::default());
         shop.set_permits(2);
         shop.set_mode(ModeLabel::Hold);
         shop.set_transactions(100);
@@ -388,6 +429,8 @@ mod tests {
             "pgdrain_held{database=\"shop\"} 3",
             "pgdrain_held_in_scope{database=\"shop\",scope=\"old\"} 0",
             "pgdrain_held_in_scope{database=\"shop\",scope=\"new\"} 2",
+            "pgdrain_oldest_wait_in_scope_seconds{database=\"shop\",scope=\"new\"} 1",
+            "pgdrain_permits_in_scope{database=\"shop\",scope=\"old\"} 0",
             "pgdrain_permits{database=\"shop\"} 2",
             "pgdrain_worker_tasks{worker=\"0\"} 7",
             "pgdrain_worker_tasks{worker=\"1\"} 2",

@@ -75,6 +75,7 @@ pub(super) async fn measure(
     report: &Report,
 ) {
     metrics.migration_took(Duration::from_millis(report.elapsed_ms));
+    metrics.migration_ended(report.state.as_str());
     let measured = async {
         let rows = ledger.rows().await?;
         let (set, known) = adopt::learn(ledger.session(), reading, history, rows).await?;

@@ -29,6 +29,7 @@ mod log;
 mod notify;
 mod options;
 pub mod plan;
+pub mod postflight;
 pub mod preflight;
 mod record;
 pub mod recover;
@@ -66,7 +67,7 @@ pub use lock::LockError;
 pub use options::Options;
 pub use stop::StopReason;
 pub use traffic::{
-    Felt, Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage,
+    CanaryDoor, Felt, Finish, Grant, Nobody, Progress, Refused, Traffic, WindowRequest, WindowStage,
 };
 
 use crate::metrics::Metrics;
@@ -207,6 +208,7 @@ impl<T: Traffic> Runner<T> {
         }
 
         let wanted = self.wanted(&request);
+        let gate = self.gate_of(&request);
         // The reading holds the texts now.
         let request = MigrationRequest {
             files: Vec::new(),
@@ -226,6 +228,8 @@ impl<T: Traffic> Runner<T> {
             run: Arc::clone(&run),
             request,
             reading,
+            runner: self.clone(),
+            gate,
             stopping: self.stopping.subscribe(),
         };
         notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
@@ -390,6 +394,8 @@ impl<T: Traffic> Runner<T> {
             limits: &self.options.preflight,
             connector: &self.connector,
             database,
+            backup: &self.options.backup,
+            makes_backup: self.options.backup.dir.is_some(),
             whole: true,
         };
         let found = preflight::look(&subject).await;

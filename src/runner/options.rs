@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Hook, Notify, Postflight, Preflight, Reports, Retry, RunLog, SaveObjects,
-    Thresholds, Trigger, Validate,
+    Approvals, Backup, Canary, Hook, Measures, Notify, Postflight, Preflight, Reports, Retry,
+    RunLog, SaveObjects, Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -54,10 +54,16 @@ pub struct Options {
     pub thresholds: Thresholds,
     /// What is watched for after a run.
     pub triggers: Vec<Trigger>,
+    /// How statements are measured around a run.
+    pub measures: Measures,
+    /// What is tried before traffic is let in again.
+    pub canary: Canary,
     /// Where watches are kept over restarts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
     pub log: RunLog,
+    /// `maintenance_work_mem` of the sessions that run files, in bytes.
+    pub maintenance_work_mem: Option<u64>,
     /// What is looked at when files are applied.
     pub postflight: Postflight,
     /// Where reports and schemas are written.
@@ -88,10 +94,13 @@ impl Default for Options {
             validate: Validate::default(),
             thresholds: Thresholds::default(),
             triggers: Vec::new(),
+            measures: Measures::default(),
+            canary: Canary::default(),
             state_dir: None,
             log: RunLog::default(),
             hooks: Vec::new(),
             notify: Vec::new(),
+            maintenance_work_mem: None,
             postflight: Postflight::default(),
             reports: Reports::default(),
             finished_runs_max: 100,

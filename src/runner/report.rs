@@ -5,9 +5,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
+use super::gonogo::GoNoGo;
 use super::plan::Step;
+use super::postflight::PostflightReport;
 use super::preflight::Check;
 use super::record::Run;
 use super::rehearse::Rehearsal;
@@ -17,7 +20,7 @@ use super::split::Statement;
 use super::traffic::Felt;
 use super::types::{Direction, Exit, MigrationRequest, RunState, StepTraffic, TrafficMode};
 use super::watcher::{Breach, Watched};
-use crate::config::HookPhase;
+use crate::config::{HookPhase, Scope};
 
 /// The report of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +87,12 @@ pub struct Report {
     /// How the database was before the first file, for the watch that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
+    /// What clients felt while files ran, against how it was before; none where nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+    /// What came of the canary, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryReport>,
     /// The SHA-256 of the schema that its first file found, without pgdrain's own; none if no file was
     /// begun or it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +100,28 @@ pub struct Report {
     /// The same of the schema that it left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fp_after: Option<String>,
+    /// The go/no-go list as it stood when it began, where `[migrate.approvals] gate` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gonogo: Option<GoNoGo>,
+    /// What was looked at when its files were applied; none if it did not come to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postflight: Option<PostflightReport>,
+    /// Whether it has taken back by itself what it had applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken_back: bool,
+}
+
+/// What came of a canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryReport {
+    /// Who was let in; none where only the command was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// How long it lasted.
+    pub lasted_ms: u64,
 }
 
 impl Report {
@@ -133,8 +164,13 @@ impl Report {
             rehearsal: None,
             breaches: Vec::new(),
             baseline: None,
+            comparison: None,
+            canary: None,
             fp_before: None,
             fp_after: None,
+            gonogo: None,
+            postflight: None,
+            taken_back: false,
         }
     }
 }
@@ -165,6 +201,9 @@ impl fmt::Display for Report {
             (Some(failure), state) => write!(f, "{}: {failure}", state.as_str()),
             (None, state) => write!(f, "{}: see the checks", state.as_str()),
         }?;
+        if self.taken_back {
+            f.write_str("; what had been applied is taken back")?;
+        }
         match self.breaches.len() {
             0 => Ok(()),
             1 => f.write_str(", but a threshold was not kept"),

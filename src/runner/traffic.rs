@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::types::StepTraffic;
-use crate::config::{AskedLadder, Bypass};
+use crate::config::{AskedLadder, Bypass, Scope, Secret};
+use crate::metrics::statements::Measured;
 
 /// Opens and ends windows.
 pub trait Traffic: Send + Sync + 'static {
@@ -24,9 +25,42 @@ pub trait Traffic: Send + Sync + 'static {
         None
     }
 
+    /// Measures the statements of a database from now on, for at least this long, those of one in so many
+    /// transactions.
+    fn measure(&self, _database: &str, _lasting: Duration, _one_in: u32) {}
+
+    /// What was measured of the statements of a database; `None` if nobody measures.
+    fn measured(&self, _database: &str) -> Option<Measured> {
+        None
+    }
+
+    /// How long the statement has run that runs longest in a database, of those that came through the
+    /// proxy; `None` if nobody knows.
+    fn longest_statement(&self, _database: &str) -> Option<Duration> {
+        None
+    }
+
     /// What clients feel of a window now; `None` if nobody can tell.
     fn felt(&self, _grant: &Grant) -> Option<Felt> {
         None
+    }
+
+    /// Lets one scope into the database of a window that still holds everybody else, and whoever shows the
+    /// key that it gives back.
+    ///
+    /// # Errors
+    /// When nobody can be let in, in a sentence.
+    fn begin_canary(
+        &self,
+        _grant: &Grant,
+        _scope: Option<Scope>,
+    ) -> impl Future<Output = Result<CanaryDoor, String>> + Send {
+        async { Err("nobody can be let in here".to_owned()) }
+    }
+
+    /// Ends the connections of a canary; false when one of them would not end.
+    fn end_canary(&self, _grant: &Grant) -> impl Future<Output = bool> + Send {
+        async { true }
     }
 
     /// Holds the traffic of a database until somebody has looked.
@@ -99,6 +133,15 @@ pub struct Grant {
     pub lost: watch::Receiver<Option<String>>,
     /// What the drain has to say, for the report.
     pub report: serde_json::Value,
+}
+
+/// Where the commands of a canary come in.
+#[derive(Debug)]
+pub struct CanaryDoor {
+    /// What libpq calls `PGHOST` and `PGPORT`.
+    pub address: (String, u16),
+    /// What it calls `PGOPTIONS`: with it a connection passes the closed gate.
+    pub options: Secret,
 }
 
 /// What clients feel of a window.

@@ -4,12 +4,14 @@
 //! a list of lines, so that two environments can be compared by their reports alone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
 
-use super::connect::Session;
+use super::connect::{Connector, Session};
 use super::history::{Ledger, LedgerError, Row};
 use super::plan::{self, Problem, Wish};
 use super::preflight::Check;
@@ -17,7 +19,9 @@ use super::report::chain;
 use super::source::{self, Format, PostedFile, Sha256};
 use super::traffic::Traffic;
 use super::types::{Direction, Exit, TrafficMode};
-use super::{Runner, StatusError, adopt, backup, texts, today};
+use super::{Runner, StatusError, adopt, backup, rehearse, texts, today};
+use crate::config::Secret;
+use crate::server::own::OwnBackends;
 
 /// Body of `POST /v1/databases/{db}/migrations/verify`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -58,7 +62,7 @@ pub struct VerifyReport {
 }
 
 /// Indexes that no query uses and every write pays for; not those that somebody builds just now.
-const INDEXES: &str = "\
+pub(super) const INDEXES: &str = "\
     select format('%s on %s is invalid', x.indexrelid::pg_catalog.regclass, \
                   x.indrelid::pg_catalog.regclass) \
     from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indexrelid \
@@ -70,12 +74,34 @@ const INDEXES: &str = "\
     order by 1";
 
 /// Constraints that existing rows were never held against.
-const CONSTRAINTS: &str = "\
+pub(super) const CONSTRAINTS: &str = "\
     select format('%s on %s is NOT VALID', c.conname, c.conrelid::pg_catalog.regclass) \
     from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid = c.connamespace \
     where not c.convalidated and c.conrelid <> 0 and n.nspname !~ '^pg_' \
       and coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true' \
     order by 1";
+
+/// Looks at a database that no configuration of ours names, as its URL says: another environment. Gives what
+/// to call it, without a password, too.
+///
+/// # Errors
+/// When the URL cannot be used, or nobody answers there; in words that hold no secret.
+pub async fn elsewhere(url: &Secret) -> Result<(String, VerifyReport), String> {
+    let url = url.clone();
+    // It may read libpq's files.
+    let found = tokio::task::spawn_blocking(move || rehearse::endpoint(&url)).await;
+    let (endpoint, database) = found.map_err(|it| it.to_string())??;
+    let name = endpoint
+        .hosts
+        .first()
+        .map(|it| format!("{database} at {it}"));
+    let tasks = TaskTracker::new();
+    let find = Arc::new(move |_: &str| Some(endpoint.clone()));
+    let connector = Arc::new(Connector::new(find, OwnBackends::default(), tasks));
+    let looked = look(&connector, &database, None, None).await;
+    let report = looked.map_err(|error| error.to_string())?;
+    Ok((name.unwrap_or(database), report))
+}
 
 impl<T: Traffic> Runner<T> {
     /// Looks whether a database is as it should be. Writes nothing and takes no lock of ours.
@@ -94,55 +120,65 @@ impl<T: Traffic> Runner<T> {
                     .map_err(|it| StatusError::Invalid(texts(&it)))?,
             ),
         };
-        let ledger = Ledger::open(&self.connector, database).await?;
-        let looked = async {
-            let rows = ledger.rows().await?;
-            let mut checks = vec![dirty(&rows)];
-            if let Some(reading) = &reading {
-                let history = request.history.as_deref();
-                checks.push(checksums(&ledger, reading, history, rows).await?);
-            }
-            let session = ledger.session();
-            checks.push(of_catalog(session, "indexes", INDEXES, "no index is invalid").await);
-            let well = "every constraint holds for all rows";
-            checks.push(of_catalog(session, "constraints", CONSTRAINTS, well).await);
-            let schema = backup::schema(&session.client, SCHEMA_TIME).await;
-            Ok::<_, LedgerError>((checks, schema))
-        };
-        let looked = looked.await;
-        ledger.close().await;
-        let (mut checks, schema) = looked?;
-        let schema = match schema {
-            Ok(lines) => {
-                let text = format!("the schema has {} parts", lines.len());
-                checks.push(Check::passed("schema", text));
-                lines
-            }
-            Err(error) => {
-                checks.push(Check::unknown("schema", &error));
-                Vec::new()
-            }
-        };
-        let passed = checks.iter().all(Check::is_passed);
-        let exit = match passed {
-            true => Exit::Success,
-            false => Exit::Postflight,
-        };
-        Ok(VerifyReport {
-            database: database.to_owned(),
-            at: jiff::Timestamp::now(),
-            pgdrain: env!("CARGO_PKG_VERSION").to_owned(),
-            passed,
-            exit_code: exit.code(),
-            checks,
-            fingerprint: (!schema.is_empty())
-                .then(|| Sha256::of(schema.join("\n").as_bytes()).to_string()),
-            schema,
-        })
+        let history = request.history.as_deref();
+        Ok(look(&self.connector, database, reading.as_ref(), history).await?)
     }
 }
 
-fn dirty(rows: &[Row]) -> Check {
+/// Makes every check, and reads the schema.
+async fn look(
+    connector: &Arc<Connector>,
+    database: &str,
+    reading: Option<&source::Reading>,
+    history: Option<&str>,
+) -> Result<VerifyReport, LedgerError> {
+    let ledger = Ledger::open(connector, database).await?;
+    let looked = async {
+        let rows = ledger.rows().await?;
+        let mut checks = vec![dirty(&rows)];
+        if let Some(reading) = reading {
+            checks.push(checksums(&ledger, reading, history, rows).await?);
+        }
+        let session = ledger.session();
+        checks.push(of_catalog(session, "indexes", INDEXES, "no index is invalid").await);
+        let well = "every constraint holds for all rows";
+        checks.push(of_catalog(session, "constraints", CONSTRAINTS, well).await);
+        let schema = backup::schema(&session.client, SCHEMA_TIME).await;
+        Ok::<_, LedgerError>((checks, schema))
+    };
+    let looked = looked.await;
+    ledger.close().await;
+    let (mut checks, schema) = looked?;
+    let schema = match schema {
+        Ok(lines) => {
+            let text = format!("the schema has {} parts", lines.len());
+            checks.push(Check::passed("schema", text));
+            lines
+        }
+        Err(error) => {
+            checks.push(Check::unknown("schema", &error));
+            Vec::new()
+        }
+    };
+    let passed = checks.iter().all(Check::is_passed);
+    let exit = match passed {
+        true => Exit::Success,
+        false => Exit::Postflight,
+    };
+    Ok(VerifyReport {
+        database: database.to_owned(),
+        at: jiff::Timestamp::now(),
+        pgdrain: env!("CARGO_PKG_VERSION").to_owned(),
+        passed,
+        exit_code: exit.code(),
+        checks,
+        fingerprint: (!schema.is_empty())
+            .then(|| Sha256::of(schema.join("\n").as_bytes()).to_string()),
+        schema,
+    })
+}
+
+pub(super) fn dirty(rows: &[Row]) -> Check {
     let wrong: Vec<_> = rows.iter().filter_map(Row::dirty).collect();
     match wrong.len() {
         0 => Check::passed("dirty", "no migration stands part-way"),
@@ -156,7 +192,7 @@ fn dirty(rows: &[Row]) -> Check {
 }
 
 /// The files of what is applied are what they were, and whole.
-async fn checksums(
+pub(super) async fn checksums(
     ledger: &Ledger,
     reading: &source::Reading,
     history: Option<&str>,
@@ -190,15 +226,22 @@ async fn checksums(
     Ok(check)
 }
 
+/// The first column of a query.
+pub(super) async fn lines(
+    client: &Client,
+    sql: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let rows = client.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// A check that fails for each row of a query.
 async fn of_catalog(session: &Session, name: &str, sql: &str, well: &str) -> Check {
-    match session.client.query(sql, &[]).await {
-        Ok(rows) if rows.is_empty() => Check::passed(name, well),
-        Ok(rows) => {
-            let mut check =
-                Check::failed(name, format!("{} are not as they should be", rows.len()));
-            check.details = rows.iter().map(|row| row.get(0)).collect();
-            check
+    match lines(&session.client, sql).await {
+        Ok(lines) if lines.is_empty() => Check::passed(name, well),
+        Ok(lines) => {
+            let text = format!("{} are not as they should be", lines.len());
+            Check::failed(name, text).with(lines)
         }
         Err(error) => {
             tracing::warn!(name, error = chain(&error), "a check could not be made");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::console::Reception;
 use super::elsewhere::Elsewhere;
 use super::login::Applicant;
 use super::passes::Passes;
@@ -59,6 +60,8 @@ pub struct Host {
     pub elsewhere: Arc<dyn Elsewhere>,
     /// Which connections may go through a window.
     pub passes: Arc<Passes>,
+    /// Where clients of the console go.
+    pub reception: Reception,
 }
 
 /// A session that is logged in, and its place among the others.
@@ -197,8 +200,11 @@ impl Host {
             }
             Ok(Wish::Encryption) | Err(NoWish::Closed | NoWish::Io(_)) => return None,
         };
+        // Whoever comes to open a database must get in when all is full.
+        let for_console = config.console.is_called(startup.database());
         let address = match address {
             Address::Within(place) => place,
+            Address::Beyond(_place) if for_console => None,
             Address::Beyond(_place) => {
                 self.common.metrics.limited("connections_per_address");
                 self.tell(stream, peer, &Refusal::TooManyFromAddress).await;
@@ -216,6 +222,10 @@ impl Host {
             config,
             pass: None,
         };
+        if for_console {
+            self.receive(applicant, deadline).await;
+            return None;
+        }
         let login = match self.park(&mut applicant).await {
             Ok(parked) => {
                 // It was not the client's fault that it had to wait.
@@ -322,6 +332,7 @@ impl Host {
             Some(acted) => {
                 let _ = timeout(CANCEL_TIME, acted).await;
             }
+            None if self.reception.cancel(key) => {}
             None => self.elsewhere.cancel(key).await,
         }
     }

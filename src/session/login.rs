@@ -92,7 +92,7 @@ impl Applicant {
     }
 
     /// Where certificates have to be those of users, whether this one is.
-    fn check_certificate(&self) -> Result<(), Failed> {
+    pub(super) fn check_certificate(&self) -> Result<(), Failed> {
         if self.listen.tls != ClientTls::VerifyFull {
             return Ok(());
         }
@@ -161,6 +161,15 @@ impl Host {
             let pass = self.passes.show(&key, applicant.startup.database());
             let pass = pass.ok_or(Failed::Refused(Refusal::WindowKey))?;
             applicant.pass = Some(pass);
+        } else if applicant.startup.replication().is_none() {
+            let startup = &applicant.startup;
+            let who = Who {
+                user: startup.user(),
+                application_name: startup.parameter(APPLICATION_NAME).unwrap_or_default(),
+                address: applicant.peer.ip(),
+            };
+            // It still has to prove that it is who it says.
+            applicant.pass = self.passes.of_scope(startup.database(), who);
         }
         Ok(())
     }

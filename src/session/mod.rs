@@ -2,6 +2,7 @@
 
 mod cached_plan;
 pub mod class;
+pub mod console;
 pub mod elsewhere;
 mod enforcement;
 mod forwarded;

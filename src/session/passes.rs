@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::config::{Scope, Who};
 use crate::wire::window_key::WindowKey;
 
 /// What is kept of a secret.
@@ -65,6 +66,8 @@ struct Key {
     uses: Uses,
     /// Whether it lets anybody in.
     valid: bool,
+    /// Whose connections come in without showing it.
+    scope: Option<Scope>,
     /// How many are inside, or on their way.
     inside: usize,
     arrivals: mpsc::Sender<Arrived>,
@@ -85,10 +88,42 @@ impl Passes {
             secret,
             uses: Uses { allowed, used: 0 },
             valid: true,
+            scope: None,
             inside: 0,
             arrivals,
         };
         self.keys().insert(window.to_owned(), key);
+    }
+
+    /// Lets new connections of this scope in as if they had shown this window's key.
+    pub fn admit(&self, window: &str, scope: Scope) {
+        if let Some(key) = self.keys().get_mut(window) {
+            key.scope = Some(scope);
+        }
+    }
+
+    /// A pass for somebody whose scope is let into this database now, without a key.
+    #[must_use]
+    pub fn of_scope(self: &Arc<Self>, database: &str, who: Who<'_>) -> Option<Pass> {
+        let mut keys = self.keys();
+        let fits = |key: &Key| {
+            let scope = key
+                .scope
+                .as_ref()
+                .filter(|_| key.valid && key.database == database);
+            scope.is_some_and(|scope| scope.fits(who))
+        };
+        let (window, key) = keys.iter_mut().find(|(_, key)| fits(key))?;
+        if !key.uses.take() {
+            return None;
+        }
+        key.inside += 1;
+        Some(Pass {
+            window: window.clone(),
+            arrivals: key.arrivals.clone(),
+            of: Arc::clone(self),
+            arrived: false,
+        })
     }
 
     /// Lets nobody in by this window's key any more.
@@ -218,6 +253,32 @@ mod tests {
         assert!(passes.show(&shown("w", "s"), "shop").is_none());
         passes.forget("w");
         assert!(passes.show(&shown("w", "s"), "shop").is_none());
+    }
+
+    #[test]
+    fn a_scope_comes_in_without_a_key_while_it_is_let_in() {
+        let (passes, _arrived) = passes(None);
+        let who = |name| Who {
+            user: "app",
+            application_name: name,
+            address: None,
+        };
+        assert!(passes.of_scope("shop", who("canary")).is_none());
+        let scope = Scope {
+            application_name: Some("canary".to_owned()),
+            ..Scope::default()
+        };
+        passes.admit("w", scope);
+        let pass = passes.of_scope("shop", who("canary")).expect("let in");
+        assert_eq!((pass.window(), passes.counts("w")), ("w", (1, 1)));
+        for (database, name) in [("other", "canary"), ("shop", "web"), ("shop", "")] {
+            assert!(
+                passes.of_scope(database, who(name)).is_none(),
+                "{database} {name}"
+            );
+        }
+        passes.shut("w");
+        assert!(passes.of_scope("shop", who("canary")).is_none());
     }
 
     #[tokio::test]

@@ -25,6 +25,8 @@ pub struct Rooms {
     pub(super) parked: Arc<Room>,
     /// Those of them that log in at once when it is down.
     pub(super) turns: Turns,
+    /// Clients that prove to the console who they are.
+    pub(super) proving: Arc<Room>,
     /// Connections from each address.
     pub(super) addresses: Arc<Tally<IpAddr>>,
     /// Those beyond the limit of their address, which may only cancel.

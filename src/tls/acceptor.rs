@@ -11,7 +11,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::files::{FileError, Identity, Print, certificates};
 use super::stream::Stream;
-use super::{ALPN, Encryption, Names, end_point, provider};
+use super::{ALPN, Encryption, HTTP, Names, end_point, provider};
 
 /// The most plain bytes that one record carries to a client: 8 KiB, as many as the server's own; the
 /// rest is the record's header, which rustls counts too.
@@ -47,6 +47,22 @@ impl Acceptor {
     /// # Errors
     /// When the files do not fit together.
     pub fn new(identity: Identity, client_ca: Option<&Path>) -> Result<Acceptor, FileError> {
+        Acceptor::speaking(ALPN, identity, client_ca)
+    }
+
+    /// The same for HTTP.
+    ///
+    /// # Errors
+    /// When the files do not fit together.
+    pub fn for_web(identity: Identity, client_ca: Option<&Path>) -> Result<Acceptor, FileError> {
+        Acceptor::speaking(HTTP, identity, client_ca)
+    }
+
+    fn speaking(
+        protocol: &[u8],
+        identity: Identity,
+        client_ca: Option<&Path>,
+    ) -> Result<Acceptor, FileError> {
         let authorities = client_ca.map(certificates).transpose()?.unwrap_or_default();
         let key = identity.key.secret_der();
         let parts = identity.chain.iter().map(AsRef::as_ref).chain([key]);
@@ -66,7 +82,7 @@ impl Acceptor {
             .with_client_cert_verifier(verifier)
             .with_single_cert(identity.chain, identity.key)
             .map_err(|error| unusable(&identity.path, error))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         // As the server does: a connection lives long, and resuming would cost memory.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});

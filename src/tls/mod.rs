@@ -23,6 +23,9 @@ pub use names::Names;
 /// The protocol's name in TLS (ALPN; Postgres documentation section 55.2.12).
 const ALPN: &[u8] = b"postgresql";
 
+/// The name of HTTP/1.1 in TLS (RFC 7301).
+const HTTP: &[u8] = b"http/1.1";
+
 /// What an encrypted connection tells of its two ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encryption {

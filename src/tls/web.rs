@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::HTTP;
 use super::connector::{NotEncrypted, Roots, client_config, system_roots};
 use super::files::{FileError, certificates};
 use super::trust::{Demand, Known};
@@ -39,7 +40,7 @@ pub async fn secure(
     let verifier = Known::new(authorities, Demand::SignedAndNamed)
         .map_err(|error| FileError::Unusable { path, error })?;
     let mut config = client_config(verifier, None)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP.to_vec()];
     let name = rustls::pki_types::ServerName::try_from(host.to_owned())
         .map_err(|_invalid| NotEncrypted::HostName(host.to_owned()))?;
     let connected = TlsConnector::from(Arc::new(config))

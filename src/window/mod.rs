@@ -1,6 +1,7 @@
 //! A whole maintenance: hold, drain, exclusive, reopen. The one place that commands go through.
 
 mod beside;
+mod canary;
 mod caps;
 mod connection;
 pub mod controller;

@@ -33,6 +33,42 @@ pub fn notice_held(waited: std::time::Duration) -> BytesMut {
     notice
 }
 
+/// What the console says about a command, or to whom it closes.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// `FATAL`, `ERROR`, `WARNING` or `NOTICE`.
+    pub severity: &'static str,
+    /// The SQLSTATE.
+    pub sqlstate: &'a str,
+    /// What is the case.
+    pub message: &'a str,
+    /// More about it.
+    pub detail: Option<&'a str>,
+    /// What to do.
+    pub hint: Option<&'a str>,
+}
+
+impl Said<'_> {
+    /// The whole message: an `ErrorResponse`, or a `NoticeResponse` where it is no error. It speaks to
+    /// operators in UTF-8, as its `client_encoding` says; a zero would end a field and becomes a blank.
+    #[must_use]
+    pub fn encode(&self) -> BytesMut {
+        let text = |text: &str| text.replace('\0', " ");
+        let (severity, sqlstate) = (self.severity.to_owned(), text(self.sqlstate));
+        let mut info = ErrorInfo::new(severity.clone(), sqlstate, text(self.message));
+        info.severity_nonlocalized = Some(severity);
+        info.detail = self.detail.map(text);
+        info.hint = self.hint.map(text);
+        let mut message = BytesMut::new();
+        let encoded = match self.severity {
+            "NOTICE" | "WARNING" => NoticeResponse::from(info).encode(&mut message),
+            _ => ErrorResponse::from(info).encode(&mut message),
+        };
+        encoded.expect("texts of ours are short");
+        message
+    }
+}
+
 /// Why a client is refused. `ERROR`s leave the connection usable, `FATAL`s end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -80,6 +116,8 @@ pub enum Refusal {
     TooManyOfUser(String),
     /// As many connections are open from this address as may.
     TooManyFromAddress,
+    /// As many consoles are open as may, and each of them waits for what it asked for.
+    ConsoleFull,
     /// The database was closed to new sessions for as long as a login may wait.
     Fenced,
     /// The server is full because of our fence, which this connection has to get past.
@@ -135,6 +173,8 @@ pub enum NotProved {
     RuleRejects(Origin),
     /// The client's secret could not be asked for.
     LookupFailed,
+    /// It wants the console from another machine, and nobody is listed who may.
+    ConsoleUnlisted,
 }
 
 /// Why the server could not be told who a client is.
@@ -328,6 +368,8 @@ impl Refusal {
                  and this connection's role is none.",
             )
             .hint("Go through the window as a superuser, or open it without a fence."),
+            Self::ConsoleFull => fatal("53300", "too many consoles are open already")
+                .hint("console.connections says how many may be."),
             Self::TooManyInDatabase(name) => {
                 named(fatal("53300", "too many connections for database"), name)
             }
@@ -407,6 +449,11 @@ impl NotProved {
             ),
             Self::LookupFailed => fatal("08006", "the proxy cannot check passwords at the moment")
                 .hint("The connection was refused before it began; try again."),
+            Self::ConsoleUnlisted => fatal(
+                "28000",
+                "the console of the proxy lets only clients of its own machine in",
+            )
+            .hint("[console.users] lists users, who may come from elsewhere by a password."),
         }
     }
 }

@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use pgdrain::config::{Approvals, HumanDuration};
+use pgdrain::config::{Approvals, GateUse, HumanDuration};
 use pgdrain::runner::Options;
 use pgdrain::runner::approvals::{
     ApprovalError, ApproveRequest, Choice, DecideRequest, RevokeRequest, Standing,
 };
+use pgdrain::runner::gonogo::Verdict;
 use pgdrain::runner::source::PostedFile;
-use pgdrain::runner::types::{Direction, PlanRequest, RunState, TrafficMode};
+use pgdrain::runner::types::{Direction, EventKind, PlanRequest, RunState, TrafficMode};
 use serde_json::{Value, json};
 
-use crate::support::migrations::{DATABASE, Site, assert_end, failure, file, options};
+use crate::support::migrations::{DATABASE, Site, assert_end, failure, file, options, texts};
 use crate::support::poll::{SOON, until};
 use crate::support::shop::Shop;
 
@@ -372,4 +373,49 @@ async fn the_gate_says_go_when_everything_is_known_and_commands_do_all_of_it() {
         .run(&decide)
         .await
         .assert(0, &["fix_forward was decided by ann"]);
+}
+
+/// What everybody knew when it began stands with the run.
+#[tokio::test]
+async fn a_run_records_the_gates_list_and_asks_for_it_where_that_is_configured() {
+    let gated = |gate: GateUse| Options {
+        approvals: Approvals {
+            gate,
+            ..Approvals::default()
+        },
+        ..options()
+    };
+    let site = Site::start_with(gated(GateUse::Record)).await;
+    let files = [file("1_a.up.sql", "create table a (id int)")];
+    let view = site
+        .up_with(&files, |it| it.rollback_by = Some("bob".to_owned()))
+        .await;
+    assert_end(&view, RunState::Succeeded, 0);
+    let report = view.report.expect("a report");
+    let gate = report.gonogo.expect("the gate's list");
+    let line = |name: &str| {
+        gate.lines
+            .iter()
+            .find(|it| it.name == name)
+            .expect("a line")
+    };
+    assert_eq!(line("preflight").verdict, Verdict::Go);
+    assert_eq!(line("rollback_executor").verdict, Verdict::Go);
+    assert!(!gate.go, "nobody has rehearsed: {gate:#?}");
+    let told = "select data ->> 'go' from pgdrain.event where type = 'gonogo'";
+    assert_eq!(site.ask(told).await, "false");
+
+    let required = Site::start_with(gated(GateUse::Require)).await;
+    let view = required.up(&files).await;
+    assert_end(&view, RunState::Failed, 1);
+    let checks = texts(&view, EventKind::Check).join("\n");
+    assert!(checks.contains("gonogo FAILED"), "{checks}");
+    // The way back asks nobody.
+    let forced = required
+        .up_with(&files, |it| {
+            it.force = true;
+            it.reason = Some("night".to_owned());
+        })
+        .await;
+    assert_end(&forced, RunState::Succeeded, 0);
 }

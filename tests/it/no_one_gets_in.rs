@@ -15,6 +15,7 @@ use pgdrain::metrics::Metrics;
 use pgdrain::server::cancel::Cancels;
 use pgdrain::server::lookup::Lookups;
 use pgdrain::server::own::OwnBackends;
+use pgdrain::session::console::Reception;
 use pgdrain::session::life::Host;
 use pgdrain::session::registry::Sessions;
 use pgdrain::session::relay::Common;
@@ -62,6 +63,7 @@ impl Door {
             disguise: Disguise::random(),
             tasks,
             rooms: Rooms::default(),
+            reception: Reception::new().0,
             elsewhere: Arc::new(pgdrain::session::elsewhere::Nowhere),
         });
         let anywhere = "127.0.0.1:0".parse().expect("an address");

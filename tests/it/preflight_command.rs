@@ -22,7 +22,7 @@ async fn the_command_tells_by_its_exit_code_and_keeps_a_report() {
     shop.write("1_a.up.sql", "create table a (b int);");
     shop.write("1_a.down.sql", "drop table a;");
     let ran = shop.migrate(&["preflight", "--report", directory]).await;
-    ran.assert(0, &["all 26 checks passed", "wrote ", "passed  lock"]);
+    ran.assert(0, &["all 32 checks passed", "wrote ", "passed  lock"]);
     shop.write("1_a.up.sql", "alter table c add b int;");
     let ran = shop
         .migrate(&["preflight", "--json", "--report", directory])

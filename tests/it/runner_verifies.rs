@@ -91,3 +91,28 @@ async fn what_is_not_as_it_should_be_is_named() {
     let unknown = shop.proxy.run(&["migrate", "verify", "nowhere"]).await;
     unknown.assert(5, &["does not exist"]);
 }
+
+#[tokio::test]
+async fn another_environment_is_compared_by_its_url() {
+    let mut shop = Shop::open().await;
+    shop.write("001_a.up.sql", "create table a (id int primary key);");
+    shop.migrate(&["up"]).await.assert(0, &[]);
+    shop.sql("create database other").await;
+    let other = shop.postgres.connect("other").await;
+    let made = "create table a (id int primary key, note text)";
+    other.batch_execute(made).await.expect("a table");
+    let url = format!("postgres://postgres:hunter2@{}/other", shop.postgres.addr());
+    let differs = shop.migrate(&["verify", "--against", &url]).await;
+    differs.assert(
+        3,
+        &[
+            "+ only in other at 127.0.0.1",
+            "+ column public.a.note #2 text",
+        ],
+    );
+    assert!(!differs.stdout.contains("hunter2") && !differs.stderr.contains("hunter2"));
+    let nobody = "postgres://postgres:hunter2@127.0.0.1:1/other";
+    let unknown = shop.migrate(&["verify", "--against", nobody]).await;
+    unknown.assert(5, &["the other database: cannot connect"]);
+    assert!(!unknown.stderr.contains("hunter2"));
+}

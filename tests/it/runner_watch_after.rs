@@ -23,6 +23,7 @@ fn with(action: TriggerAction, state_dir: Option<&Path>) -> Options {
         above: 0,
         lasting: HumanDuration(Duration::ZERO),
         action,
+        statement: None,
     };
     Options {
         triggers: vec![trigger],

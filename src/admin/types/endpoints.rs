@@ -16,8 +16,11 @@ pub struct Endpoints {
     pub started_at: Timestamp,
     /// Where clients connect.
     pub listen: Vec<String>,
-    /// Where its admin HTTP listens, as `ip:port`.
+    /// Where its admin HTTP listens, the first place: `ip:port`, or as below.
     pub admin: String,
+    /// Everywhere it listens: `ip:port`, `https://ip:port` where it is encrypted, `unix:/path`.
+    #[serde(default)]
+    pub admin_all: Vec<String>,
 }
 
 impl Endpoints {
@@ -70,6 +73,7 @@ mod tests {
             started_at: Timestamp::UNIX_EPOCH,
             listen: vec!["127.0.0.1:6432".to_owned()],
             admin: "127.0.0.1:6433".to_owned(),
+            admin_all: vec!["127.0.0.1:6433".to_owned()],
         };
         endpoints.write(state_dir.path()).expect("writable");
         assert_eq!(Endpoints::read(state_dir.path()).ok(), Some(endpoints));

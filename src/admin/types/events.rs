@@ -1,11 +1,11 @@
 //! What was done to traffic, as watchers get it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::audit::{Event, Kind as EventKind, Told as ToldEvent};
 
 /// Answer of `GET /v1/events`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Events {
     /// In order.
     pub events: Vec<ToldEvent>,

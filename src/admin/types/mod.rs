@@ -102,6 +102,15 @@ pub struct DatabaseStatus {
     pub permits: u64,
     /// Transactions that ended since the start.
     pub transactions_total: u64,
+    /// Bytes from its clients since the start.
+    #[serde(default)]
+    pub bytes_in_total: u64,
+    /// Bytes to its clients since the start.
+    #[serde(default)]
+    pub bytes_out_total: u64,
+    /// Its server, as `host:port`; several that are tried in turn are parted by commas.
+    #[serde(default)]
+    pub server: String,
     /// The fence around it, if the server keeps new sessions out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<FenceStatus>,

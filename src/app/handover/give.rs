@@ -197,8 +197,14 @@ impl App {
     }
 
     async fn offer(&self, talk: &mut Talk) -> Result<(), Broken> {
-        let (names, mut sockets): (Vec<_>, Vec<_>) = self.doors.sockets()?.into_iter().unzip();
-        sockets.push(self.admin_socket.copy()?);
+        let (mut names, mut sockets): (Vec<_>, Vec<_>) = self.doors.sockets()?.into_iter().unzip();
+        // The first goes without a name, as it did when there was no other.
+        let mut admin = self.admin_sockets.copies()?;
+        let (_, first) = admin.remove(0);
+        let (more_names, more) = admin.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+        names.extend(more_names);
+        sockets.extend(more);
+        sockets.push(first);
         sockets.push(self.controller.directory_lock().await?.into());
         if sockets.len() > SOCKETS_MAX {
             return Err(Broken::Refused(format!(
@@ -215,7 +221,7 @@ impl App {
 
     fn become_former(self: &Arc<Self>, seat: Seat, hello: &Hello) {
         self.doors.leave();
-        self.admin_socket.let_go();
+        self.admin_sockets.let_go();
         let (admin, left) = (self.admin_tasks.clone(), self.sessions_tasks.len());
         self.tasks.spawn("end of the admin HTTP", async move {
             admin.stop(ADMIN_TIME).await;

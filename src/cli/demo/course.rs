@@ -92,6 +92,10 @@ pub(super) async fn migrate(
         reason: Some("demo".to_owned()),
         by: Some(arguments::operator()),
         watch: None,
+        measure: None,
+        canary: None,
+        down_on_failure: false,
+        analyze_first: false,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

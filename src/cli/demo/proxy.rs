@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use super::cluster::process::{self, Leash, Signal};
 use super::cluster::{Cluster, SUPERUSER};
 use crate::admin::types::Endpoints;
+use crate::config::Permission;
 
 /// How long it may take to serve, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,6 +152,8 @@ fn spawn(cluster: &Cluster, state_dir: &Path, log: &Path) -> anyhow::Result<Chil
         .arg(format!("postgres://{SUPERUSER}@{}", cluster.addr()))
         .arg("--state-dir")
         .arg(state_dir)
+        // Whoever tries it is alone on this machine, or else has to trust the others with an empty cluster.
+        .env("PGDRAIN_ADMIN_LOCAL", Permission::WORDS.join(","))
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -12,6 +12,7 @@ use super::arguments::{Asking, LadderArguments, operator, words};
 use super::client::{Client, ClientError, Patience, path};
 use super::describe;
 use super::exit::Exit;
+use super::watching::Watching;
 use crate::admin::types::{
     After, IfBusy, WindowCommand, WindowMode, WindowOrder, WindowView, WindowViews,
 };
@@ -148,15 +149,17 @@ struct List {
     #[arg(value_name = "DB", default_value = "*")]
     database: String,
     #[command(flatten)]
+    watching: Watching,
+    #[command(flatten)]
     asking: Asking,
 }
 
 impl List {
     async fn show(self) -> anyhow::Result<Exit> {
         let path = path(&["v1", "databases", &self.database, "windows"]);
-        let windows: WindowViews = self.asking.client()?.get(&path).await?;
-        self.asking.format().print(&windows, describe::windows)?;
-        Ok(Exit::SUCCESS)
+        let text = |windows: &WindowViews| describe::windows(windows);
+        let ask = async |client: &Client| client.get(&path).await;
+        self.watching.show(&self.asking, ask, text).await
     }
 }
 

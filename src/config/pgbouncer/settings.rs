@@ -110,11 +110,11 @@ const INSTEAD: &[(&str, &str)] = &[
     ),
     (
         "admin_users",
-        "whoever may connect to admin.listen may do everything",
+        "give each of them a token of the role admin: pgdrain config token",
     ),
     (
         "stats_users",
-        "whoever may connect to admin.listen may do everything",
+        "give each of them a token of the role viewer: pgdrain config token",
     ),
     (
         "logfile",

@@ -25,7 +25,8 @@ pub(super) fn compared(account: &Account, report: Option<&Report>) -> Option<Sec
 
 fn table(when: &str, comparison: &Comparison) -> [Body; 2] {
     let text = |what: Felt| {
-        let ms = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |it| format!("{it:.2} ms"));
+        let ms =
+            |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |it| format!("{it:.2} ms"));
         let errors = what.error_percent.unwrap_or_default();
         format!(
             "{} timed, mean {}, p99 {}, errors {errors:.1} %",

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Account;
+use super::compared::compared;
 use crate::runner::preflight::CheckOutcome;
 use crate::runner::report::{FileReport, Report, WindowReport};
 
@@ -51,7 +52,9 @@ pub(super) fn sections(account: &Account) -> Vec<Section> {
             felt(report),
         ]);
         sections.extend([checks(report), kept(report)]);
+        sections.extend(canary(report));
     }
+    sections.extend(compared(account, report.as_ref()));
     for (key, title) in [("hooks", "Hooks"), ("approvals", "Approvals")] {
         let report = account.report.as_ref();
         sections.extend(report.and_then(|it| listed(it, key, title)));
@@ -251,6 +254,23 @@ fn kept(report: &Report) -> Section {
         title: "Backup and restore point",
         body: vec![Body::List(lines)],
     }
+}
+
+/// What came of the canary; nothing without one.
+fn canary(report: &Report) -> Option<Section> {
+    let canary = report.canary.as_ref()?;
+    let who = match &canary.scope {
+        Some(scope) => format!("{scope} was let in before all others"),
+        None => "only its command was let in before all others".to_owned(),
+    };
+    let ended = match &canary.failure {
+        None => format!("it went well for {}", milliseconds(canary.lasted_ms)),
+        Some(failure) => failure.clone(),
+    };
+    Some(Section {
+        title: "Canary",
+        body: vec![Body::List(vec![who, ended])],
+    })
 }
 
 /// Whatever a list of the report holds, key by key.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Error};
 
+use crate::metrics::statements::Measured;
+
 /// Over which time the share of transactions that are rolled back is taken.
 const SPAN: Duration = Duration::from_secs(30);
 
@@ -21,6 +23,12 @@ const TOP: i64 = 10;
 const TRANSACTIONS: &str = "\
     select xact_commit, xact_rollback from pg_catalog.pg_stat_database \
     where datname = pg_catalog.current_database()";
+
+/// Section 20.3.1: what is reserved is nobody's who works.
+const POOL: &str = "\
+    select count(*) * 100.0::float8 / (current_setting('max_connections')::int \
+        - current_setting('superuser_reserved_connections')::int) \
+    from pg_catalog.pg_stat_activity where backend_type = 'client backend'";
 
 const EXTENSION: &str = "\
     select quote_ident(n.nspname) from pg_catalog.pg_extension e \
@@ -72,6 +80,9 @@ pub struct Baseline {
     pub transactions: Option<Transactions>,
     /// The ten statements that had taken most time; none without pg_stat_statements.
     pub statements: Vec<TopStatement>,
+    /// What the proxy measured until then of the statements that took most time; none where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
 }
 
 impl Baseline {
@@ -80,6 +91,7 @@ impl Baseline {
         Self {
             transactions: transactions(client).await.ok(),
             statements: statements(client, None).await.unwrap_or_default(),
+            measured: None,
         }
     }
 
@@ -105,6 +117,12 @@ pub(super) async fn transactions(client: &Client) -> Result<Transactions, Error>
         committed: row.get(0),
         rolled_back: row.get(1),
     })
+}
+
+/// How many percent of the server's connections are in use.
+pub(super) async fn pool_percent(client: &Client) -> Result<f64, Error> {
+    let row = client.query_one(POOL, &[]).await?;
+    Ok(row.get(0))
 }
 
 /// The statements that took most time, or those that are asked for; none without the extension.
@@ -228,7 +246,7 @@ mod tests {
     fn what_is_rolled_back_is_held_against_the_time_before() {
         let baseline = Baseline {
             transactions: Some(of(980, 20)),
-            statements: Vec::new(),
+            ..Baseline::default()
         };
         assert_eq!(baseline.more_rolled_back(of(90, 10)), Some(8.0));
         assert_eq!(baseline.more_rolled_back(of(100, 0)), Some(-2.0));

@@ -211,23 +211,39 @@ mod tests {
             ("select d", 50, 900, None),
         ]);
         let comparison = Comparison::new(&before, &since);
-        let slower: Vec<_> = comparison.statements.iter();
+        let slower = comparison.statements.iter();
         let slower: Vec<_> = slower
             .map(|it| (it.text.as_str(), it.slower_percent.map(f64::round)))
             .collect();
         // Of c there were too few before, and d was not there.
         assert_eq!(
             slower,
-            [("select a", Some(50.0)), ("select c", None), ("select b", Some(-50.0))]
+            [
+                ("select a", Some(50.0)),
+                ("select c", None),
+                ("select b", Some(-50.0))
+            ]
         );
         assert_eq!(comparison.slowest_percent().map(f64::round), Some(50.0));
-        assert_eq!(comparison.new_errors, BTreeMap::from([("40001".to_owned(), 30)]));
+        assert_eq!(
+            comparison.new_errors,
+            BTreeMap::from([("40001".to_owned(), 30)])
+        );
         let text = comparison.to_string();
-        assert!(text.contains("1 of the top ten") && text.contains("new errors: 40001"), "{text}");
+        assert!(
+            text.contains("1 of the top ten") && text.contains("new errors: 40001"),
+            "{text}"
+        );
         let more = more_errors(&before, &since).expect("enough");
-        assert!((more - (80.0 / 180.0 - 5.0 / 135.0) * 100.0).abs() < 0.01, "{more}");
+        assert!(
+            (more - (80.0 / 180.0 - 5.0 / 135.0) * 100.0).abs() < 0.01,
+            "{more}"
+        );
         assert_eq!(more_errors(&measured(&[]), &since), None);
-        assert_eq!(more_errors(&before, &measured(&[("select a", 19, 1, None)])), None);
+        assert_eq!(
+            more_errors(&before, &measured(&[("select a", 19, 1, None)])),
+            None
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 mod act;
 pub mod baseline;
+mod clients;
+pub mod compare;
 mod kept;
 mod task;
 pub mod triggers;
@@ -23,6 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::compare::Comparison;
 use self::kept::{Kept, WayBack};
 use self::triggers::{Figures, Fired};
 use super::Runner;
@@ -51,6 +54,9 @@ pub struct WatchView {
     pub worst: Figures,
     /// Triggers that have fired, oldest first.
     pub fired: Vec<Fired>,
+    /// What clients felt before the run and since the watch began; none where nothing was measured before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// Why nobody looks at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -143,6 +149,7 @@ impl<T: Traffic> Runner<T> {
             steps: u32::try_from(applied).unwrap_or(u32::MAX),
             ..way
         });
+        self.measure_on(&kept);
         self.attend(kept, false);
     }
 
@@ -183,6 +190,7 @@ impl<T: Traffic> Runner<T> {
             now: Figures::default(),
             worst: kept.worst,
             fired: kept.fired.clone(),
+            comparison: None,
             trouble: None,
         };
         let before = self.watches.lock().insert(
@@ -221,6 +229,9 @@ impl std::fmt::Display for WatchView {
                 last.at,
                 last.done
             )?,
+        }
+        if let Some(comparison) = &self.comparison {
+            write!(f, "; {comparison}")?;
         }
         match &self.trouble {
             Some(why) => write!(f, "; nobody looks for now: {why}"),

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::baseline::{self, Lately};
+use super::clients::Clients;
 use super::kept::Kept;
 use super::triggers::{Evaluator, Figures, Fired, strongest};
 use super::{WatchState, WatchView};
@@ -53,7 +54,7 @@ pub(super) struct Task<T> {
     pub(super) kept: Kept,
     /// An earlier process began it, and may still be at it.
     taken_up: bool,
-    view: WatchView,
+    pub(super) view: WatchView,
     stopped: watch::Receiver<Option<WatchState>>,
     evaluator: Evaluator,
     lately: Lately,
@@ -61,6 +62,8 @@ pub(super) struct Task<T> {
     again: Instant,
     compared: Option<Instant>,
     slower: Option<f64>,
+    /// What clients feel.
+    pub(super) clients: Clients,
     saved: Instant,
 }
 
@@ -83,6 +86,7 @@ impl<T: Traffic> Task<T> {
             again: Instant::now(),
             compared: None,
             slower: None,
+            clients: Clients::default(),
             saved: Instant::now(),
         }
     }
@@ -147,7 +151,8 @@ impl<T: Traffic> Task<T> {
         self.view.now = figures;
         self.kept.worst = self.kept.worst.worst(figures);
         self.view.worst = self.kept.worst;
-        let fired = self.evaluator.look(&figures, Instant::now());
+        let lately = self.clients.lately();
+        let fired = self.evaluator.look(&figures, lately, Instant::now());
         let end = match strongest(&fired) {
             None => None,
             Some(action) => Some(self.fire(action, fired).await),
@@ -199,6 +204,7 @@ impl<T: Traffic> Task<T> {
     }
 
     async fn look(&mut self) -> Result<Figures, tokio_postgres::Error> {
+        let mut figures = self.look_at_clients();
         let Some((session, questions)) = &self.asking else {
             return Ok(Figures::default());
         };
@@ -207,6 +213,7 @@ impl<T: Traffic> Task<T> {
         let look = questions.look(client, &ours).await?;
         let now = baseline::transactions(client).await?;
         let lately = self.lately.add(Instant::now(), now);
+        figures.pool_percent = Some(baseline::pool_percent(client).await?);
         let due = |it: Instant| it.elapsed() >= STATEMENTS;
         if self.compared.is_none_or(due) {
             self.compared = Some(Instant::now());
@@ -227,6 +234,7 @@ impl<T: Traffic> Task<T> {
             lock_wait_ms: float(look.wait_ms),
             rolled_back_percent: self.kept.baseline.more_rolled_back(lately),
             slower_percent: self.slower,
+            ..figures
         })
     }
 

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::compare::{Comparison, more_errors, named};
 use crate::config::{Trigger, TriggerAction, TriggerOn};
+use crate::metrics::statements::Measured;
 
 /// What is measured; `None` is not known, and never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,6 +19,27 @@ pub struct Figures {
     pub rolled_back_percent: Option<f64>,
     /// By how many percent the statements that took most time before the run are slower.
     pub slower_percent: Option<f64>,
+    /// By how many percent more units of clients end in an error than before the run.
+    #[serde(default)]
+    pub client_error_percent: Option<f64>,
+    /// Errors of the last half minute whose SQLSTATE no client was told before the run.
+    #[serde(default)]
+    pub new_errors: Option<f64>,
+    /// By how many percent the statement is slower that got slowest, of the ten that took clients most time.
+    #[serde(default)]
+    pub statement_slower_percent: Option<f64>,
+    /// Below which 99 of 100 units of clients stay.
+    #[serde(default)]
+    pub p99_ms: Option<f64>,
+    /// The mean of units of clients.
+    #[serde(default)]
+    pub mean_ms: Option<f64>,
+    /// How long the statement of a client has run that runs longest.
+    #[serde(default)]
+    pub longest_statement_ms: Option<f64>,
+    /// How many percent of the server's connections are in use.
+    #[serde(default)]
+    pub pool_percent: Option<f64>,
 }
 
 impl Figures {
@@ -26,7 +49,29 @@ impl Figures {
             TriggerOn::LockWaitMs => self.lock_wait_ms,
             TriggerOn::RolledBackPercent => self.rolled_back_percent,
             TriggerOn::SlowerPercent => self.slower_percent,
+            TriggerOn::ClientErrorPercent => self.client_error_percent,
+            TriggerOn::NewErrors => self.new_errors,
+            TriggerOn::StatementSlowerPercent => self.statement_slower_percent,
+            TriggerOn::P99Ms => self.p99_ms,
+            TriggerOn::MeanMs => self.mean_ms,
+            TriggerOn::LongestStatementMs => self.longest_statement_ms,
+            TriggerOn::PoolPercent => self.pool_percent,
         }
+    }
+
+    /// What was measured of clients, lately and before the run.
+    pub(super) fn measured(&mut self, before: Option<&Measured>, lately: &Measured) {
+        self.p99_ms = lately.latency.quantile_ms(0.99);
+        self.mean_ms = lately.latency.mean_ms();
+        let Some(before) = before else {
+            return;
+        };
+        let comparison = Comparison::new(before, lately);
+        self.statement_slower_percent = comparison.slowest_percent();
+        self.client_error_percent = more_errors(before, lately);
+        #[expect(clippy::cast_precision_loss, reason = "errors of half a minute")]
+        let new = comparison.new_errors.values().sum::<u64>() as f64;
+        self.new_errors = Some(new);
     }
 
     /// The worst of both, figure by figure.
@@ -40,6 +85,16 @@ impl Figures {
             lock_wait_ms: max(self.lock_wait_ms, other.lock_wait_ms),
             rolled_back_percent: max(self.rolled_back_percent, other.rolled_back_percent),
             slower_percent: max(self.slower_percent, other.slower_percent),
+            client_error_percent: max(self.client_error_percent, other.client_error_percent),
+            new_errors: max(self.new_errors, other.new_errors),
+            statement_slower_percent: max(
+                self.statement_slower_percent,
+                other.statement_slower_percent,
+            ),
+            p99_ms: max(self.p99_ms, other.p99_ms),
+            mean_ms: max(self.mean_ms, other.mean_ms),
+            longest_statement_ms: max(self.longest_statement_ms, other.longest_statement_ms),
+            pool_percent: max(self.pool_percent, other.pool_percent),
         }
     }
 }
@@ -93,10 +148,19 @@ impl Evaluator {
 
     /// Takes in a look, and returns what fires with its figure. Of a figure that is not known nothing
     /// follows: it neither fires nor calms.
-    pub(super) fn look(&mut self, figures: &Figures, now: Instant) -> Vec<(Trigger, f64)> {
+    pub(super) fn look(
+        &mut self,
+        figures: &Figures,
+        lately: Option<&Measured>,
+        now: Instant,
+    ) -> Vec<(Trigger, f64)> {
         let mut fired = Vec::new();
         for armed in &mut self.triggers {
-            let Some(figure) = figures.of(armed.trigger.on) else {
+            let figure = match &armed.trigger.statement {
+                None => figures.of(armed.trigger.on),
+                Some(wanted) => of_statement(armed.trigger.on, wanted, lately),
+            };
+            let Some(figure) = figure else {
                 continue;
             };
             let above = figure > f64::from(armed.trigger.above);
@@ -114,6 +178,24 @@ impl Evaluator {
             }
         }
         fired
+    }
+}
+
+/// The figure of one statement.
+fn of_statement(on: TriggerOn, wanted: &str, lately: Option<&Measured>) -> Option<f64> {
+    let statement = named(lately?, wanted)?;
+    match on {
+        TriggerOn::P99Ms => statement.latency.quantile_ms(0.99),
+        TriggerOn::MeanMs => statement.latency.mean_ms(),
+        TriggerOn::Blocked
+        | TriggerOn::LockWaitMs
+        | TriggerOn::RolledBackPercent
+        | TriggerOn::SlowerPercent
+        | TriggerOn::ClientErrorPercent
+        | TriggerOn::NewErrors
+        | TriggerOn::StatementSlowerPercent
+        | TriggerOn::LongestStatementMs
+        | TriggerOn::PoolPercent => None,
     }
 }
 
@@ -141,6 +223,7 @@ mod tests {
             above,
             lasting: HumanDuration(Duration::from_secs(seconds)),
             action: TriggerAction::Alert,
+            statement: None,
         }
     }
 
@@ -155,7 +238,7 @@ mod tests {
                 ..Figures::default()
             };
             let now = start + Duration::from_secs(*second as u64);
-            !evaluator.look(&figures, now).is_empty()
+            !evaluator.look(&figures, None, now).is_empty()
         });
         fired.map(|(second, _)| second).collect()
     }
@@ -205,9 +288,9 @@ mod tests {
             blocked: Some(5.0),
             lock_wait_ms: Some(1001.0),
             rolled_back_percent: Some(5.1),
-            slower_percent: None,
+            ..Figures::default()
         };
-        let fired = evaluator.look(&figures, start);
+        let fired = evaluator.look(&figures, None, start);
         let names: Vec<_> = fired.iter().map(|(it, _)| it.on).collect();
         assert_eq!(names, [TriggerOn::LockWaitMs, TriggerOn::RolledBackPercent]);
         assert_eq!(strongest(&fired), Some(TriggerAction::Hold));
@@ -215,9 +298,45 @@ mod tests {
             slower_percent: Some(11.0),
             ..figures
         };
-        let fired = evaluator.look(&figures, start);
+        let fired = evaluator.look(&figures, None, start);
         assert_eq!(strongest(&fired), Some(TriggerAction::RollBack));
         assert_eq!(strongest(&[]), None);
+    }
+
+    #[test]
+    fn a_trigger_on_a_statement_looks_at_that_one_alone() {
+        use crate::metrics::statements::Statements;
+        use crate::session::class::normal;
+        let all = Statements::default();
+        all.measure(Duration::from_secs(60), 1);
+        for (sql, ms) in [("select a where x = 1", 90), ("select b", 5)] {
+            let it = normal(sql.as_bytes());
+            let took = Duration::from_millis(ms);
+            all.answered(Some((it.fingerprint, &it.text, took)), None);
+        }
+        let of = |statement: &str| Trigger {
+            statement: Some(statement.to_owned()),
+            ..trigger(TriggerOn::MeanMs, 50, 0)
+        };
+        let triggers = [of("SELECT a WHERE x = $1"), of("select b"), of("select c")];
+        let mut evaluator = Evaluator::new(&triggers);
+        let (lately, now) = (all.measured(), Instant::now());
+        // A figure of all of them is none of one.
+        let figures = Figures {
+            mean_ms: Some(1000.0),
+            ..Figures::default()
+        };
+        let fired = evaluator.look(&figures, Some(&lately), now);
+        assert_eq!(fired, [(of("SELECT a WHERE x = $1"), 90.0)]);
+        assert_eq!(
+            fired[0].0.to_string(),
+            "mean_ms above 50 for 0s of SELECT a WHERE x = $1"
+        );
+        assert!(
+            Evaluator::new(&triggers)
+                .look(&figures, None, now)
+                .is_empty()
+        );
     }
 
     #[test]
@@ -226,7 +345,7 @@ mod tests {
             blocked: Some(2.0),
             lock_wait_ms: None,
             rolled_back_percent: Some(-1.0),
-            slower_percent: None,
+            ..Figures::default()
         };
         let other = Figures {
             blocked: Some(1.0),

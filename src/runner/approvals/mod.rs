@@ -1,8 +1,8 @@
 //! Who approved which plan, and what was decided about runs that failed: kept in the database's own
 //! history, and only ever added to.
 //!
-//! An approval names a plan by its hash, so that whatever changes the plan voids it. Who approves is
-//! what the caller says (`by`): the admin interface knows no users yet.
+//! An approval names a plan by its hash, so that whatever changes the plan voids it. Who approves (`by`) is
+//! the name that the admin HTTP has proved, or what the caller says where nothing has to be shown.
 
 mod books;
 

@@ -105,7 +105,7 @@ impl Program {
     }
 
     /// Tells it how to reach a database.
-    pub(super) fn reaching(mut self, endpoint: &Endpoint, database: &str) -> Self {
+    pub(in crate::runner) fn reaching(mut self, endpoint: &Endpoint, database: &str) -> Self {
         let host = |host: &Host| match host {
             Host::Tcp { name, .. } => name.clone(),
             Host::Unix(unix) => unix.directory.display().to_string(),

@@ -22,7 +22,7 @@ pub(super) fn unknown(found: &str, known: &[&str]) -> String {
 }
 
 /// The known word that is the fewest changes away, if that is not more than a third of it.
-fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
     let found = found.to_ascii_lowercase().replace('-', "_");
     known
         .iter()

@@ -19,6 +19,7 @@ use crate::config::words;
 
 pub use batch::{Batch, By, Limits};
 pub use fault::DirectiveError;
+pub(crate) use fault::nearest;
 
 /// What a file asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

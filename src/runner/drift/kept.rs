@@ -55,7 +55,7 @@ pub(super) async fn left(client: &Client) -> Result<Option<Left>, tokio_postgres
 }
 
 /// The lines of a schema, if they are kept.
-pub(super) async fn lines(
+pub(in crate::runner) async fn lines(
     client: &Client,
     of: &Sha256,
 ) -> Result<Option<Vec<String>>, tokio_postgres::Error> {
@@ -115,6 +115,23 @@ pub(in crate::runner) async fn file(
     let parameters: [&(dyn ToSql + Sync); 5] = [&source, &version, &run, &before, &after];
     ledger.session().client.execute(sql, &parameters).await?;
     Ok(())
+}
+
+/// The schema before and after a migration was applied, if both are known.
+pub(in crate::runner) async fn left_by_file(
+    ledger: &Ledger,
+    key: &Key,
+) -> Result<Option<(Sha256, Sha256)>, tokio_postgres::Error> {
+    let sql = "select fp_before, fp_after from pgdrain.migration \
+               where source = $1 and version = $2 and state = 'applied' and direction = 'up' \
+                 and fp_before is not null and fp_after is not null";
+    let (source, version) = (key.format.as_str(), key.version.to_string());
+    let client = &ledger.session().client;
+    let row = client.query_opt(sql, &[&source, &version]).await?;
+    Ok(row.and_then(|row| {
+        let [before, after] = [0, 1].map(|at| Sha256::from_bytes(row.get(at)));
+        Some((before?, after?))
+    }))
 }
 
 /// Records that a schema is as it should be although no run has left it so, and keeps its lines.

@@ -55,6 +55,8 @@ pub(super) struct Settings {
     pub(super) write_back: Option<WriteBack>,
     /// What a file has to leave as it was.
     pub(super) validate: Validate,
+    /// `maintenance_work_mem` of the session that runs files, in bytes; the server's if it is not said.
+    pub(super) maintenance_work_mem: Option<u64>,
 }
 
 impl Settings {
@@ -256,6 +258,10 @@ impl<'a> Executor<'a> {
         for reset in ["discard all", RESET] {
             let done = session.client.batch_execute(reset).await;
             done.map_err(|error| Failure::from_error(&error))?;
+        }
+        if let Some(bytes) = self.settings.maintenance_work_mem {
+            self.command(&format!("set maintenance_work_mem = '{}kB'", bytes >> 10))
+                .await?;
         }
         watch_for_our_death(session).await;
         Ok(())

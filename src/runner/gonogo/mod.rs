@@ -14,8 +14,9 @@ use super::preflight::PreflightReport;
 use super::source::{Format, PostedFile};
 use super::timing::When;
 use super::traffic::Traffic;
-use super::types::{Direction, PlanRequest, TrafficMode};
+use super::types::{Direction, MigrationRequest, PlanRequest, TrafficMode};
 use super::{StatusError, texts};
+use crate::config::GateUse;
 
 pub(super) use facts::Facts;
 
@@ -114,6 +115,21 @@ pub(super) struct Known<'a> {
 }
 
 impl<T: Traffic> Runner<T> {
+    /// What the gate is asked for a run, if it is to be.
+    pub(super) fn gate_of(&self, request: &MigrationRequest) -> Option<GoNoGoRequest> {
+        let asked = self.options.approvals.gate != GateUse::Off;
+        (asked && request.direction == Direction::Up).then(|| GoNoGoRequest {
+            files: request.files.clone(),
+            steps: request.steps,
+            format: request.format,
+            history: request.history.clone(),
+            traffic: request.traffic,
+            when: request.when.clone(),
+            rollback_by: request.rollback_by.clone(),
+            backup: request.backup,
+        })
+    }
+
     /// Looks at everything that speaks for or against running the files up. Writes nothing.
     ///
     /// # Errors
@@ -127,6 +143,15 @@ impl<T: Traffic> Runner<T> {
             let course = when.course(jiff::Timestamp::now());
             course.map_err(|why| StatusError::Invalid(texts(&[why])))?;
         }
+        self.decide_gate(database, request).await
+    }
+
+    /// The same for a run whose time has come.
+    pub(super) async fn decide_gate(
+        &self,
+        database: &str,
+        request: &GoNoGoRequest,
+    ) -> Result<GoNoGo, StatusError> {
         let wish = PlanRequest {
             direction: Direction::Up,
             steps: request.steps,

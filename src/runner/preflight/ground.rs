@@ -1,12 +1,13 @@
 //! What checks of the surroundings know: the sessions that ask, the limits, and what files touch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
-use crate::config::Preflight;
+use crate::config::{Backup, Preflight};
 use crate::runner::catalog::{Catalog, Found, Reader, Relation};
-use crate::runner::connect::Session;
+use crate::runner::connect::{Connector, Session};
 use crate::runner::plan::{LockMode, Plan, StudiedStep};
 use crate::runner::shape::Act;
 
@@ -15,6 +16,11 @@ pub(super) struct Ground<'a> {
     /// Sees everybody's transactions, and waits up to ten seconds.
     pub(super) session: &'a Session,
     pub(super) limits: &'a Preflight,
+    pub(super) connector: &'a Arc<Connector>,
+    pub(super) database: &'a str,
+    /// How backups are made, and whether the run makes one.
+    pub(super) backup: &'a Backup,
+    pub(super) makes_backup: bool,
     /// The role that files run as, if not our own.
     pub(super) owner: Option<&'a str>,
     /// Server processes of this proxy's runs.

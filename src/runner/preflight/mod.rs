@@ -5,9 +5,11 @@
 
 mod archiver;
 mod autovacuum;
+mod backup;
 mod backups;
 mod blocking_locks;
 mod checksums;
+mod commands;
 mod connectable;
 mod connections;
 mod constraints;
@@ -22,6 +24,7 @@ mod history;
 mod idle_in_transaction;
 mod indexes;
 mod long_transactions;
+mod monitoring;
 mod orphans;
 mod owners;
 mod ownership;
@@ -29,10 +32,13 @@ mod page;
 mod pending;
 mod prepared_transactions;
 mod privileges;
+mod relations;
 mod replication;
 mod report;
+mod required;
 mod slots;
 mod surroundings;
+mod version;
 
 use std::sync::Arc;
 
@@ -49,7 +55,7 @@ use super::history::{Ledger, LedgerError};
 use super::plan::{self, Plan, Problem, Wish};
 use super::report::chain;
 use super::source::{MigrationSet, Reading};
-use crate::config::Preflight;
+use crate::config::{Backup, Preflight};
 
 /// One check and how it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,28 +125,28 @@ impl Check {
     }
 
     /// Passed, since there is nothing here that it could be about.
-    fn does_not_apply(name: &str, why: impl std::fmt::Display) -> Self {
+    pub(super) fn does_not_apply(name: &str, why: impl std::fmt::Display) -> Self {
         Self::passed(name, format!("does not apply: {why}"))
     }
 
     /// It cannot be found out, for this reason.
-    fn not_known(name: &str, why: impl Into<String>) -> Self {
+    pub(super) fn not_known(name: &str, why: impl Into<String>) -> Self {
         Self::new(name, CheckOutcome::Unknown, why)
     }
 
     /// What to do if it was not passed.
-    fn hint(mut self, hint: &str) -> Self {
+    pub(super) fn hint(mut self, hint: &str) -> Self {
         if !self.is_passed() && self.hint.is_none() {
             self.hint = Some(hint.to_owned());
         }
         self
     }
 
-    fn with(self, details: Vec<String>) -> Self {
+    pub(super) fn with(self, details: Vec<String>) -> Self {
         Self { details, ..self }
     }
 
-    fn with_notes(mut self, notes: Vec<String>) -> Self {
+    pub(super) fn with_notes(mut self, notes: Vec<String>) -> Self {
         self.details.extend(notes);
         self
     }
@@ -154,7 +160,7 @@ impl Check {
     }
 
     /// Failed if anything is wrong, with what it is.
-    fn of(name: &str, wrong: Vec<String>, well: impl Into<String>) -> Self {
+    pub(super) fn of(name: &str, wrong: Vec<String>, well: impl Into<String>) -> Self {
         match wrong.len() {
             0 => Self::passed(name, well),
             1 => Self::failed(name, wrong.into_iter().next().unwrap_or_default()),
@@ -179,6 +185,9 @@ pub(super) struct Subject<'a> {
     /// Makes the session that looks at what files touch.
     pub(super) connector: &'a Arc<Connector>,
     pub(super) database: &'a str,
+    /// How backups are made, and whether the run makes one.
+    pub(super) backup: &'a Backup,
+    pub(super) makes_backup: bool,
     /// Whether everything is looked at although nothing may be to be done.
     pub(super) whole: bool,
 }

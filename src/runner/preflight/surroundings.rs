@@ -4,9 +4,10 @@ use tokio_postgres::Error;
 
 use super::ground::{Ground, Work};
 use super::{
-    Check, Plan, Session, Subject, archiver, autovacuum, backups, blocking_locks, connections,
-    constraints, disk, drift, extensions, idle_in_transaction, indexes, long_transactions, orphans,
-    owners, ownership, prepared_transactions, replication, slots,
+    Check, Plan, Session, Subject, archiver, autovacuum, backup, backups, blocking_locks, commands,
+    connections, constraints, disk, drift, extensions, idle_in_transaction, indexes,
+    long_transactions, monitoring, orphans, owners, ownership, prepared_transactions, relations,
+    replication, required, slots, version,
 };
 use crate::config::{Preflight, PreflightCheck};
 use crate::runner::plan;
@@ -14,7 +15,7 @@ use crate::runner::survey::Survey;
 use crate::runner::types::StepTraffic;
 
 /// Those that need a plan.
-const ABOUT_FILES: [PreflightCheck; 9] = [
+const ABOUT_FILES: [PreflightCheck; 10] = [
     PreflightCheck::Owners,
     PreflightCheck::Ownership,
     PreflightCheck::Extensions,
@@ -23,6 +24,7 @@ const ABOUT_FILES: [PreflightCheck; 9] = [
     PreflightCheck::Indexes,
     PreflightCheck::Constraints,
     PreflightCheck::Orphans,
+    PreflightCheck::Relations,
     PreflightCheck::Disk,
 ];
 
@@ -38,6 +40,10 @@ pub(super) async fn examine(
     let ground = Ground {
         session,
         limits,
+        connector: subject.connector,
+        database: subject.database,
+        backup: subject.backup,
+        makes_backup: subject.makes_backup,
         owner: subject.owner,
         own: subject.connector.own_pids(),
         open: steps.into_iter().any(|it| it.traffic == StepTraffic::Open),
@@ -62,6 +68,11 @@ pub(super) async fn examine(
         made(limits, Name::Slots, slots::check(&ground)).await,
         made(limits, Name::Archiver, archiver::check(&ground)).await,
         made(limits, Name::Drift, drift::check(&ground)).await,
+        made(limits, Name::Required, required::check(&ground)).await,
+        made(limits, Name::Monitoring, monitoring::check(&ground)).await,
+        made(limits, Name::Version, version::check(&ground)).await,
+        made(limits, Name::Backup, backup::check(&ground)).await,
+        made(limits, Name::Commands, commands::check(&ground)).await,
     ];
     match plan {
         Some(plan) => checks.extend(about_files(&ground, subject, plan).await),
@@ -101,6 +112,7 @@ async fn about_files(ground: &Ground<'_>, subject: &Subject<'_>, plan: &Plan) ->
         made(limits, Name::Indexes, indexes::check(&work)).await,
         made(limits, Name::Constraints, constraints::check(ground, &work)).await,
         made(limits, Name::Orphans, orphans::check(ground, &work)).await,
+        made(limits, Name::Relations, relations::check(ground, &work)).await,
         made(limits, Name::Disk, disk::check(ground, &work)).await,
     ];
     if work.unknown {

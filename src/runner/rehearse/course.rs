@@ -287,6 +287,7 @@ impl Stage<'_> {
             settle_wait: options.settle_wait,
             retry: options.retry,
             validate: options.validate,
+            maintenance_work_mem: options.maintenance_work_mem,
             write_back: None,
         }
     }

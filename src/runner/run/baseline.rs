@@ -34,7 +34,8 @@ impl<T: Traffic> Job<T> {
         }
         let measures = &self.options.measures;
         let database = &self.run.database;
-        self.traffic.measure(database, before + RUN, measures.one_in);
+        self.traffic
+            .measure(database, before + RUN, measures.one_in);
         Some(Instant::now())
     }
 
@@ -42,11 +43,10 @@ impl<T: Traffic> Job<T> {
     pub(super) async fn take_baseline(
         &self,
         client: &Client,
-        measuring: Option<Instant>,
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<(), End> {
-        if let Some(since) = measuring {
+        if let Some(since) = findings.measuring {
             let until = since + self.measured_before();
             let left = until.saturating_duration_since(Instant::now());
             if !left.is_zero() {

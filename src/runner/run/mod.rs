@@ -8,9 +8,14 @@
 //!                                                                    not
 //! ```
 
+mod analyze;
 mod backup;
+mod baseline;
+mod canary;
+mod gate;
 mod go;
 mod hooks;
+mod postflight;
 mod prepare;
 mod schemas;
 mod waiting;
@@ -24,19 +29,24 @@ use tokio::time::Instant;
 
 use self::schemas::Schemas;
 use self::window::Window;
+use super::Runner;
 use super::aftermath::baseline::Baseline;
+use super::aftermath::compare::Comparison;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
 use super::connect::Connector;
-use super::drift::Schema;
 use super::execute::{Ending, Executor, millis};
 use super::gauges;
+use super::gonogo::{GoNoGo, GoNoGoRequest};
 use super::history::Ledger;
 use super::options::Options;
 use super::plan::{Plan, Step};
+use super::postflight::{Before, PostflightReport};
 use super::preflight::Check;
 use super::record::Run;
-use super::report::{Failure, FileOutcome, FileReport, HookReport, Report, WindowReport};
+use super::report::{
+    CanaryReport, Failure, FileOutcome, FileReport, HookReport, Report, WindowReport,
+};
 use super::script::TxMode;
 use super::source::Reading;
 use super::stop::{Stop, StopReason};
@@ -55,6 +65,10 @@ pub(super) struct Job<T> {
     pub(super) run: Arc<Run>,
     pub(super) request: MigrationRequest,
     pub(super) reading: Reading,
+    /// The runner that it is of.
+    pub(super) runner: Runner<T>,
+    /// What the go/no-go gate is asked, if it is.
+    pub(super) gate: Option<GoNoGoRequest>,
     /// Says that the process will end.
     pub(super) stopping: watch::Receiver<Option<StopReason>>,
 }
@@ -76,7 +90,34 @@ struct Findings {
     stay: Option<String>,
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
+    comparison: Option<Comparison>,
+    canary: Option<CanaryReport>,
+    /// Since when statements are measured for this run.
+    measuring: Option<Instant>,
     schemas: Schemas,
+    /// What was wrong before the first file.
+    wrong_before: Option<Before>,
+    /// The tables that the files touch.
+    touched: Vec<u32>,
+    gonogo: Option<GoNoGo>,
+    postflight: Option<PostflightReport>,
+    taken_back: bool,
+}
+
+/// What the files of a run share.
+struct Course<'a> {
+    executor: Executor<'a>,
+    watcher: Watcher,
+    window: Option<Window>,
+    stop: &'a Stop,
+}
+
+impl Course<'_> {
+    /// Hears requests to stop, and of the window's end.
+    fn stop_in_window(&self) -> Stop {
+        let window = self.window.as_ref().map(Window::end);
+        self.stop.clone().with_window(window)
+    }
 }
 
 /// How a run ends.
@@ -106,78 +147,118 @@ impl<T: Traffic> Job<T> {
         }
     }
 
-    /// Runs the files, with windows around those that need one.
+    /// Runs the files, with windows around those that need one, and looks at what they left.
     async fn execute(
         &self,
-        mut executor: Executor<'_>,
+        executor: Executor<'_>,
         plan: &Plan,
         stop: &Stop,
         findings: &mut Findings,
     ) -> (End, Ledger) {
-        let mut window = None;
-        let mut end = (RunState::Succeeded, Exit::Success);
-        if self.request.watch.is_some() {
-            let client = &executor.ledger().session().client;
-            findings.baseline = Some(Baseline::take(client).await);
+        let client = &executor.ledger().session().client;
+        let baseline = self.take_baseline(client, stop, findings);
+        if let Err(end) = baseline.await {
+            return (end, executor.into_ledger().await);
         }
-        let watcher = Watcher::start(&self.connector, &self.run).await;
-        for (index, step) in plan.steps.iter().enumerate() {
-            if window
-                .as_ref()
-                .is_some_and(|it: &Window| it.traffic != step.traffic)
-            {
-                end = self.reopen(end, &mut window, findings).await;
-                if end.0 != RunState::Succeeded {
-                    break;
-                }
-            }
-            if step.traffic != StepTraffic::Open && window.is_none() {
-                match self.open(step.traffic, &mut window, stop, findings).await {
-                    Ok(()) => {}
-                    Err(refused) => {
-                        end = refused;
-                        break;
-                    }
-                }
-            }
-            if index == 0 {
-                self.mark(&executor, findings).await;
-                self.schema_before(&executor, stop, findings).await;
-            }
-            self.tell_start(step, index, plan.steps.len());
-            let begun = Instant::now();
-            let stop = stop.clone().with_window(window.as_ref().map(Window::end));
-            watcher.begin_file(&step.file);
-            let ending = executor.run(step, &stop).await;
-            findings.files.push(FileReport {
-                watch: watcher.end_file(),
-                batches: executor.take_batches(),
-                ..file_report(step, &ending, millis(begun.elapsed()))
-            });
-            match self.judge(step, ending, findings) {
-                Ok(()) => {
-                    let alone = plan.steps.len() == 1;
-                    self.schema_behind(&executor, (step, alone), &stop, findings)
-                        .await;
-                }
-                Err(bad) => {
-                    Self::schema_is_unknown(findings);
-                    end = bad;
-                    break;
-                }
-            }
-        }
+        let mut course = Course {
+            executor,
+            watcher: Watcher::start(&self.connector, &self.run).await,
+            window: None,
+            stop,
+        };
+        let mut end = self.run_steps(plan, true, &mut course, findings).await;
         if end.0 == RunState::Succeeded {
-            let phase = HookPhase::AfterLastFile;
-            let after = self.hooks_within(phase, stop, window.as_ref(), findings);
-            end = after.await.err().unwrap_or(end);
+            let looked = self.look_after(plan, &course, findings).await;
+            end = looked.err().unwrap_or(end);
         }
-        end = self.reopen(end, &mut window, findings).await;
-        watcher.end().await;
+        let window = course.window.as_ref();
+        end = self.canary(end, window, stop, findings).await;
+        end = self.down_on_failure(end, &mut course, findings).await;
+        end = self.reopen(end, &mut course.window, findings).await;
+        self.analyze_reopened(plan, findings).await;
+        course.watcher.end().await;
+        self.compare(findings);
         end = self.hold_against_thresholds(end, findings);
-        let mut ledger = executor.into_ledger().await;
+        let mut ledger = course.executor.into_ledger().await;
         self.keep_schemas(&mut ledger, end, findings).await;
         (end, ledger)
+    }
+
+    /// Runs files one after another, up to the first that does not end well. `first` of the run ones it is
+    /// looked before what there is.
+    async fn run_steps(
+        &self,
+        plan: &Plan,
+        first: bool,
+        course: &mut Course<'_>,
+        findings: &mut Findings,
+    ) -> End {
+        let done = (RunState::Succeeded, Exit::Success);
+        for (index, step) in plan.steps.iter().enumerate() {
+            let window = &mut course.window;
+            if window.as_ref().is_some_and(|it| it.traffic != step.traffic) {
+                let end = self.reopen(done, window, findings).await;
+                if end.0 != RunState::Succeeded {
+                    return end;
+                }
+            }
+            if step.traffic != StepTraffic::Open
+                && window.is_none()
+                && let Err(refused) = self.open(step.traffic, window, course.stop, findings).await
+            {
+                return refused;
+            }
+            if index == 0 && first {
+                self.mark(&course.executor, findings).await;
+                self.schema_before(&course.executor, course.stop, findings)
+                    .await;
+                self.wrong_before(&course.executor, findings).await;
+            }
+            self.tell_start(step, index, plan.steps.len());
+            let applied = self.schema_led_from(course.executor.ledger(), step).await;
+            let ending = self.run_step(step, course, findings).await;
+            if let Err(bad) = self.judge(step, ending, findings) {
+                Self::schema_is_unknown(findings);
+                return bad;
+            }
+            let stop = course.stop_in_window();
+            let known = (step, plan.steps.len() == 1, applied);
+            self.schema_behind(course.executor.ledger(), known, &stop, findings)
+                .await;
+        }
+        done
+    }
+
+    /// Runs one file, watched.
+    async fn run_step(
+        &self,
+        step: &Step,
+        course: &mut Course<'_>,
+        findings: &mut Findings,
+    ) -> Ending {
+        let begun = Instant::now();
+        let stop = course.stop_in_window();
+        course.watcher.begin_file(&step.file);
+        let ending = course.executor.run(step, &stop).await;
+        findings.files.push(FileReport {
+            watch: course.watcher.end_file(),
+            batches: course.executor.take_batches(),
+            ..file_report(step, &ending, millis(begun.elapsed()))
+        });
+        ending
+    }
+
+    /// What may still make a run fail whose files are done.
+    async fn look_after(
+        &self,
+        plan: &Plan,
+        course: &Course<'_>,
+        findings: &mut Findings,
+    ) -> Result<(), End> {
+        self.postflight(&course.executor, plan, findings).await?;
+        let (phase, window) = (HookPhase::AfterLastFile, course.window.as_ref());
+        self.hooks_within(phase, course.stop, window, findings)
+            .await
     }
 
     /// Opens a window, with the hooks around that.
@@ -199,7 +280,7 @@ impl<T: Traffic> Job<T> {
 
     /// What the end of a file means for the run.
     fn judge(&self, step: &Step, ending: Ending, findings: &mut Findings) -> Result<(), End> {
-        let exit = Exit::of_failure(self.request.direction);
+        let exit = Exit::of_failure(step.direction());
         let (state, failure, text) = match ending {
             Ending::Done => {
                 let done = match step.direction() {
@@ -314,10 +395,16 @@ impl<T: Traffic> Job<T> {
             stay: _,
             breaches,
             baseline,
+            comparison,
+            canary,
+            measuring: _,
             schemas,
+            wrong_before: _,
+            touched: _,
+            gonogo,
+            postflight,
+            taken_back,
         } = findings;
-        let fingerprint =
-            |of: &Option<Arc<Schema>>| of.as_ref().map(|it| it.fingerprint.to_string());
         Report {
             finished_at,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(0),
@@ -335,8 +422,13 @@ impl<T: Traffic> Job<T> {
             approvals,
             breaches,
             baseline,
-            fp_before: fingerprint(&schemas.before),
-            fp_after: fingerprint(&schemas.now),
+            comparison,
+            canary,
+            fp_before: schemas.fp_before(),
+            fp_after: schemas.fp_after(),
+            gonogo,
+            postflight,
+            taken_back,
             ..Report::unexpected(&self.run, &self.request)
         }
     }

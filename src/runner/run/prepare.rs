@@ -29,15 +29,19 @@ impl<T: Traffic> Job<T> {
         findings: &mut Findings,
     ) -> Result<(Executor<'_>, Plan), End> {
         self.wait_for_time(stop, findings).await?;
+        findings.measuring = self.begin_measuring();
         self.run.enter(RunState::Preflight, "preflight begins");
         let phase = HookPhase::BeforePreflight;
         self.hooks_before(phase, stop, findings).await?;
+        self.stand_at_gate(findings).await;
         let mut ledger = self.open_ledger(stop, findings).await?;
         match self.check(&mut ledger, findings).await {
             Ok((plan, write_back)) => {
                 let kept = async {
                     self.back_up(&ledger, stop, findings).await?;
-                    self.save_objects(&ledger, &plan, stop, findings).await
+                    self.save_objects(&ledger, &plan, stop, findings).await?;
+                    self.look_at_touched(&plan, findings).await;
+                    Ok(())
                 };
                 if let Err(end) = kept.await {
                     let report = self.report(end, findings.clone());
@@ -124,12 +128,19 @@ impl<T: Traffic> Job<T> {
             limits: &self.options.preflight,
             connector: &self.connector,
             database: &self.run.database,
+            backup: &self.options.backup,
+            makes_backup: self
+                .request
+                .backup
+                .unwrap_or(self.options.backup.dir.is_some()),
             whole: false,
         };
         let mut found = preflight::examine(ledger, &subject).await;
         if let Some(plan) = &found.plan {
             let people = self.people(ledger, plan, findings).await;
             found.checks.extend(people);
+            found.checks.extend(self.way_back(plan));
+            found.checks.extend(self.gate_check(findings));
         }
         let not_passed = found.not_passed();
         let forced = self.request.force && found.may_be_forced();
@@ -173,7 +184,10 @@ impl<T: Traffic> Job<T> {
             }
         };
         match opened.await {
-            Ok(()) => Ok((plan, write_back)),
+            Ok(()) => {
+                self.keep_gate(ledger, findings).await;
+                Ok((plan, write_back))
+            }
             Err(error) => Err(self.failed(findings, books(error), Exit::Preflight)),
         }
     }
@@ -233,6 +247,7 @@ impl<T: Traffic> Job<T> {
             retry: options.retry,
             write_back,
             validate: options.validate,
+            maintenance_work_mem: options.maintenance_work_mem,
         }
     }
 }

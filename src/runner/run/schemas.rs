@@ -12,16 +12,24 @@ use crate::config::Fingerprints;
 use crate::runner::artefacts::{self, Artefact};
 use crate::runner::drift::{self, Schema};
 use crate::runner::execute::Executor;
-use crate::runner::history::{Key, Ledger};
+use crate::runner::history::Ledger;
 use crate::runner::plan::Step;
 use crate::runner::preflight::PreflightReport;
 use crate::runner::report::{Report, chain};
+use crate::runner::source::Sha256;
 use crate::runner::stop::Stop;
 use crate::runner::traffic::Traffic;
-use crate::runner::types::{EventKind, RunState};
+use crate::runner::types::{Direction, EventKind, RunState};
+use crate::runner::verify::differences;
 
 /// How long a cancelled question may take to end.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
+/// So many lines are named that a down file leaves behind.
+const STRANGE_MAX: usize = 20;
+
+/// The schema before a migration was applied, and behind it.
+type Applied = (Sha256, Sha256);
 
 /// The schemas that a run has seen.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +38,25 @@ pub(super) struct Schemas {
     pub(super) before: Option<Arc<Schema>>,
     /// As the file that ended last left it; none if nobody has looked since.
     pub(super) now: Option<Arc<Schema>>,
+    /// Ways back that left another schema than there had been: the file, and the lines that differ.
+    pub(super) strange: Vec<(String, Vec<String>)>,
     /// Whether a file was begun: from then on the schema is ours.
     begun: bool,
+}
+
+impl Schemas {
+    /// Whether the schema as it is could be read; none if that was not to be.
+    pub(super) fn read(&self) -> Option<bool> {
+        self.begun.then_some(self.now.is_some())
+    }
+
+    pub(super) fn fp_before(&self) -> Option<String> {
+        self.before.as_ref().map(|it| it.fingerprint.to_string())
+    }
+
+    pub(super) fn fp_after(&self) -> Option<String> {
+        self.now.as_ref().map(|it| it.fingerprint.to_string())
+    }
 }
 
 impl<T: Traffic> Job<T> {
@@ -59,15 +84,26 @@ impl<T: Traffic> Job<T> {
         findings.schemas = Schemas {
             before: found.clone(),
             now: found,
+            strange: Vec::new(),
             begun: true,
         };
     }
 
-    /// Behind a file that ended well.
+    /// Before a down file: the schema before and after the migration was applied.
+    pub(super) async fn schema_led_from(&self, ledger: &Ledger, step: &Step) -> Option<Applied> {
+        if step.direction() == Direction::Up {
+            return None;
+        }
+        let known = drift::left_by_file(ledger, &step.key()).await;
+        // Without it there is one thing less to look at.
+        known.ok().flatten()
+    }
+
+    /// Behind a file that ended well; `applied` is what a down file has to lead back to and from.
     pub(super) async fn schema_behind(
         &self,
-        executor: &Executor<'_>,
-        (step, alone): (&Step, bool),
+        ledger: &Ledger,
+        (step, alone, applied): (&Step, bool, Option<Applied>),
         stop: &Stop,
         findings: &mut Findings,
     ) {
@@ -78,16 +114,19 @@ impl<T: Traffic> Job<T> {
         {
             return;
         }
-        let ledger = executor.ledger();
         let now = self.read_schema(ledger, stop).await;
         if let (Some(before), Some(now)) = (&before, &now) {
-            let key = Key {
-                format: step.format,
-                version: step.version.clone(),
-            };
             let both = (before.fingerprint, now.fingerprint);
-            if let Err(error) = drift::file(ledger, &key, &self.run.id, both).await {
+            if let Err(error) = drift::file(ledger, &step.key(), &self.run.id, both).await {
                 self.not_kept(&error);
+            }
+            // What others have changed since is not the down file's to lead back from.
+            if let Some((there, from)) = applied
+                && from == before.fingerprint
+                && there != now.fingerprint
+            {
+                let lines = self.strange_lines(ledger, &there, now).await;
+                findings.schemas.strange.push((step.file.clone(), lines));
             }
         }
         findings.schemas.now = now;
@@ -96,6 +135,24 @@ impl<T: Traffic> Job<T> {
     /// A file ended badly: whatever it left is to be looked at.
     pub(super) fn schema_is_unknown(findings: &mut Findings) {
         findings.schemas.now = None;
+    }
+
+    /// What a down file leaves other than it was, as far as that is kept.
+    async fn strange_lines(&self, ledger: &Ledger, there: &Sha256, now: &Schema) -> Vec<String> {
+        let client = &ledger.session().client;
+        let kept = drift::lines(client, there).await.ok().flatten();
+        let mut lines = kept
+            .map(|it| differences(&it, &now.lines))
+            .unwrap_or_default();
+        lines.truncate(STRANGE_MAX);
+        lines
+    }
+
+    /// The schema behind the last file, unless it is known already.
+    pub(super) async fn schema_after(&self, ledger: &Ledger, findings: &mut Findings) {
+        if findings.schemas.begun && findings.schemas.now.is_none() {
+            findings.schemas.now = self.read_schema(ledger, &self.last_words()).await;
+        }
     }
 
     /// Writes down what the run found and leaves. A state that is not known has no schema.
@@ -116,8 +173,8 @@ impl<T: Traffic> Job<T> {
         }
         if state == RunState::Unknown {
             findings.schemas.now = None;
-        } else if findings.schemas.now.is_none() {
-            findings.schemas.now = self.read_schema(ledger, &self.last_words()).await;
+        } else {
+            self.schema_after(ledger, findings).await;
         }
         let Schemas { before, now, .. } = &findings.schemas;
         let (before, now) = (before.as_deref(), now.as_deref());
@@ -170,6 +227,11 @@ impl<T: Traffic> Job<T> {
             extension: "json",
             bytes: json_of(&PreflightReport::of_run(report)),
         }];
+        files.extend(report.postflight.as_ref().map(|it| Artefact {
+            name: "postflight-report",
+            extension: "json",
+            bytes: json_of(it),
+        }));
         let both = [
             ("schema-before", &schemas.before),
             ("schema-after", &schemas.now),

@@ -15,7 +15,7 @@ use crate::runner::types::{EventKind, Exit, RunState, StepTraffic};
 pub(super) struct Window {
     /// What it lets through.
     pub(super) traffic: StepTraffic,
-    grant: Grant,
+    pub(super) grant: Grant,
     granted_after_ms: u64,
     since: Instant,
 }

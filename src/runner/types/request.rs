@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, words};
+use crate::config::{AskedLadder, Bypass, HumanDuration, Preset, Scope, words};
 use crate::runner::aftermath;
 use crate::runner::source::{Format, PostedFile};
 use crate::runner::timing::When;
@@ -149,6 +149,19 @@ pub struct MigrationRequest {
     /// For how long figures are held against `migrate.triggers` after it; not at all if it is not said.
     #[serde(default)]
     pub watch: Option<HumanDuration>,
+    /// How long statements are measured before it, to be compared with the time after; as configured if it is
+    /// not said.
+    #[serde(default)]
+    pub measure: Option<HumanDuration>,
+    /// Whose new connections are let in before everybody's; as configured if it is not said.
+    #[serde(default)]
+    pub canary: Option<Scope>,
+    /// Whether the run goes back by its down files, in the same window, if postflight is not passed.
+    #[serde(default)]
+    pub down_on_failure: bool,
+    /// Whether the tables that files touch are analyzed first; they are if it is configured, too.
+    #[serde(default)]
+    pub analyze_first: bool,
 }
 
 /// The longest timeout that Postgres takes: 24 days.
@@ -176,6 +189,12 @@ impl MigrationRequest {
             .is_some_and(|it| it.0.is_zero() || it.0 > aftermath::LONGEST)
         {
             faults.push("watch must be longer than nothing, and at most 48h".to_owned());
+        }
+        if self.measure.is_some_and(|it| it.0 > aftermath::LONGEST) {
+            faults.push("measure must be at most 48h".to_owned());
+        }
+        if self.canary.as_ref().is_some_and(Scope::is_whole) {
+            faults.push("canary names nobody".to_owned());
         }
         let reason = self.reason.as_deref().map(str::trim).unwrap_or_default();
         if self.force && reason.is_empty() {

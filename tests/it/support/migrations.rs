@@ -340,6 +340,10 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         reason: None,
         by: Some("a test".to_owned()),
         watch: None,
+        measure: None,
+        canary: None,
+        down_on_failure: false,
+        analyze_first: false,
     }
 }
 

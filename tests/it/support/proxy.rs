@@ -92,6 +92,11 @@ impl Proxy {
                 ("PGDRAIN_MIGRATE_DOWN_REQUIRED", "false"),
                 // And they put things right between two runs by themselves.
                 ("PGDRAIN_MIGRATE_PREFLIGHT_DRIFT", "tell"),
+                // Who may ask for what is a matter of tests of their own.
+                (
+                    "PGDRAIN_ADMIN_LOCAL",
+                    "look,hold,open,migrate,approve,administer",
+                ),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec(),
