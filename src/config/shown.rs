@@ -29,6 +29,9 @@ const HIDDEN: &[&str] = &[
     "auth.users_file",
     "auth.query",
     "auth.server_passfile",
+    "admin.certificate",
+    "admin.tokens",
+    "console",
     "PGPASSWORD, PGPASSFILE",
 ];
 
@@ -86,6 +89,7 @@ mod tests {
 
     /// In every place where a secret may be written, one that is easy to find.
     const SECRETS: &str = r#"
+        state_dir = "/var/lib/pgdrain"
         [upstream]
         url = "postgres://app:HUNTER@db.example:5433/shop"
         [control]
