@@ -126,7 +126,7 @@ def main():
             clients = [Clients(endpoints["listen"][0]) for _ in range(3)]
             admin = f"http://{endpoints['admin']}"
             command = [SCHEMATHESIS, "run", f"{admin}/openapi.json", "--seed", SEED, "--max-time", str(TIME),
-                       "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--request-timeout", "20",
+                       "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--request-timeout", "70",
                        "--max-examples", "40", "--continue-on-failure", "--no-color", *sys.argv[1:]]
             # An answer that has no end is no answer that could be checked.
             command += ["--exclude-path", "/v1/windows/{id}/events"]
