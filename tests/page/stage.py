@@ -1,5 +1,7 @@
 """What the page is tried on: a throw-away Postgres, a pgdrain before it, and clients at work."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -17,6 +19,8 @@ from runner import places  # noqa: E402
 
 DATABASE = "shop"
 USER = "postgres"
+# Of somebody who may do everything.
+TOKEN = "pgdrain_" + base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
 PGDRAIN = Path(os.environ.get("PGDRAIN", places.TARGET.parent / "debug" / "pgdrain"))
 
 # Nothing here has to survive a crash of the machine.
@@ -36,6 +40,8 @@ state_dir = "{directory}/state"
 
 [admin]
 listen = "127.0.0.1:{admin}"
+local = {local}
+tokens = [{{ name = "anna", role = "admin", sha256 = "{token}" }}]
 
 [upstream]
 url = "postgres://postgres@127.0.0.1:{port}"
@@ -100,10 +106,12 @@ def psql(host, port, database=DATABASE):
 class Pgdrain:
     """May be stopped and started again at the same addresses."""
 
-    def __init__(self, postgres, directory, more=""):
+    def __init__(self, postgres, directory, more="", local=("look", "hold", "open")):
         self.directory, self.admin_port, self.process = directory, free_port(), None
         directory.mkdir()
-        fill = {"directory": directory, "admin": self.admin_port, "port": postgres.port, "more": more}
+        token = hashlib.sha256(TOKEN.encode()).hexdigest()
+        fill = {"directory": directory, "admin": self.admin_port, "port": postgres.port, "more": more,
+                "local": json.dumps(local), "token": token}
         (directory / "pgdrain.toml").write_text(CONFIGURATION.format(**fill))
         self.start()
 

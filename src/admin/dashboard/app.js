@@ -3,7 +3,7 @@
 import { Refused, follow, get, of, token } from './api.js';
 import { icon } from './draw.js';
 import { drainCard, drains } from './drain.js';
-import { askForToken, tokenField } from './dialog.js';
+import { askForToken, tokenField, typedToken } from './dialog.js';
 import { KEPT, eventsCard } from './events.js';
 import { figures } from './figures.js';
 import { number, span, time } from './format.js';
@@ -48,7 +48,8 @@ async function look() {
   asking = false;
   const pause = askAgain ? 50 : document.hidden ? EVERY_UNSEEN : EVERY;
   askAgain = false;
-  timer = setTimeout(look, pause);
+  // Where a token is asked for, only a person can go on.
+  if (state.line !== 'locked') timer = setTimeout(look, pause);
   changed();
 }
 
@@ -116,10 +117,11 @@ function reached() {
 
 function lost(error) {
   if (!(error instanceof Refused)) throw error;
-  if (error.status === 401 || (error.status === 403 && !state.status)) {
+  // 429: too many wrong tokens came from here. Asking on and on would be more of the same.
+  if (error.status === 401 || error.status === 429 || (error.status === 403 && !state.status)) {
     state.line = 'locked';
     state.trouble = error.message;
-    stream?.abort();
+    hush();
     return;
   }
   if (state.line !== 'lost') {
@@ -130,10 +132,17 @@ function lost(error) {
   state.trouble = error.message;
 }
 
-/** Follows the events for as long as the page is there. */
-async function listen() {
+/** Lets the stream go: a browser has six connections to an origin, for all its tabs. */
+function hush() {
   stream?.abort();
+  stream = null;
   clearTimeout(again);
+}
+
+/** Follows the events for as long as the page is seen. */
+async function listen() {
+  hush();
+  if (document.hidden) return;
   const mine = new AbortController();
   stream = mine;
   try {
@@ -302,8 +311,15 @@ function locked() {
   return h('section', { class: 'card', key: 'locked' },
     h('h1', null, 'A token, please'),
     h('p', null, `This pgdrain says: ${state.trouble}`),
-    h('form', { on: { submit: (event) => { event.preventDefault(); look(); } } }, tokenField('token'),
+    h('form', { on: { submit: unlock } }, tokenField('token'),
       h('div', { class: 'row' }, h('button', { type: 'submit', class: 'primary' }, 'Go on'))));
+}
+
+function unlock(event) {
+  event.preventDefault();
+  token.set(typedToken('token'));
+  at('token').value = '';
+  look();
 }
 
 // --- beginning ----------------------------------------------------------------------------------
@@ -311,12 +327,21 @@ function locked() {
 whenChanged(draw);
 lookBy(look);
 window.addEventListener('hashchange', () => choose(fromHash()));
-window.addEventListener('online', look);
+window.addEventListener('online', () => { if (state.line !== 'locked') look(); });
+window.addEventListener('pagehide', hush);
+window.addEventListener('pageshow', (event) => { if (event.persisted) wake(); });
 document.addEventListener('visibilitychange', () => {
-  if (document.hidden) return;
+  if (document.hidden) hush();
+  else wake();
+});
+
+/** Somebody looks again. */
+function wake() {
+  if (state.line === 'locked') return;
   look();
   lookAtAll();
-});
+  listen();
+}
 // Countdowns go on between two answers.
 setInterval(() => { if (!document.hidden) changed(); }, 1_000);
 look();

@@ -37,10 +37,12 @@ export function confirm(question) {
   };
   const attempt = async (run) => {
     if (busy) return;
-    [busy, error] = [true, null];
-    draw();
+    busy = true;
     try {
+      if (error?.status === 401 && typedToken()) token.set(typedToken());
       if (values.by !== undefined) sessionStorage.setItem(NAME, values.by.trim());
+      error = null;
+      draw();
       await run({ ...values });
       end();
     } catch (refused) {
@@ -83,13 +85,18 @@ export function confirm(question) {
   question.opened?.(again);
 }
 
-/** A field for the token, where one is asked for in the middle of something. */
+/**
+ * A field for the token. It counts once something is done with it, and not while it is half typed: whoever shows
+ * wrong ones again and again is made to wait.
+ */
 export function tokenField(id = 'field-token') {
   return h('div', { class: 'field', key: id }, h('label', { for: id }, 'Token'),
-    h('input', { id, type: 'password', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': `${id}-hint`,
-      on: { input: (event) => token.set(event.target.value.trim()) } }),
+    h('input', { id, type: 'password', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': `${id}-hint` }),
     h('p', { class: 'hint', id: `${id}-hint` }, 'It is kept in this tab alone, until you close it.'));
 }
+
+/** What was typed into that field. */
+export const typedToken = (id = 'field-token') => document.getElementById(id)?.value.trim() ?? '';
 
 /** Asks for another token, or none, and then does something. */
 export function askForToken(then) {
@@ -97,7 +104,10 @@ export function askForToken(then) {
     title: 'Your token',
     act: 'Use it',
     body: () => [h('p', null, token.get() ? 'There is one. Another takes its place; none forgets it.' : 'What you may do follows from it.'), tokenField()],
-    run: async () => then(),
+    run: async () => {
+      token.set(typedToken());
+      then();
+    },
   });
 }
 

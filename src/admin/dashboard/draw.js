@@ -44,7 +44,8 @@ export function spark(values, label) {
     line += `${pen ? 'L' : 'M'}${place(value, at)}`;
     pen = true;
   });
+  const [from, to] = [values.findIndex((it) => it !== null), values.findLastIndex((it) => it !== null)].map((at) => (at * step).toFixed(1));
   return h('svg', { class: 'spark', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-    h('path', { class: 'area', d: `${line}L${WIDTH} ${HEIGHT}L0 ${HEIGHT}Z` }),
+    h('path', { class: 'area', d: `${line}L${to} ${HEIGHT}L${from} ${HEIGHT}Z` }),
     h('path', { class: 'line', d: line }));
 }
