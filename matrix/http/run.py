@@ -125,12 +125,14 @@ def main():
             proxy, endpoints = pgdrain(directory / "pgdrain", port)
             clients = [Clients(endpoints["listen"][0]) for _ in range(3)]
             admin = f"http://{endpoints['admin']}"
-            command = [SCHEMATHESIS, "run", f"{admin}/openapi.json", "--seed", SEED, "--max-time", str(TIME),
-                       "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--request-timeout", "20",
+            command = [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{admin}/openapi.json",
+                       "--seed", SEED, "--max-time", str(TIME),
+                       "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--request-timeout", "70",
                        "--max-examples", "40", "--continue-on-failure", "--no-color", *sys.argv[1:]]
             # An answer that has no end is no answer that could be checked.
             command += ["--exclude-path", "/v1/windows/{id}/events"]
-            ran = subprocess.run(command, cwd=HERE, env=places.environment())
+            # What it keeps for its next run is of no use here.
+            ran = subprocess.run(command, cwd=directory, env=places.environment())
             ended = proxy.poll()
             for each in clients:
                 each.over.set()

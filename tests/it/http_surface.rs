@@ -4,9 +4,9 @@
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use pgdrain::tasks::Tasks;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::admin::Answer;
 use crate::support::cluster::Postgres;
@@ -22,7 +22,8 @@ async fn with(proxy: &Proxy, line: &str, header: (&str, &str), body: &Value) -> 
     let stream = TcpStream::connect(addr).await.expect("it listens");
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.expect("HTTP");
-    let connection = Tasks::new().spawn("connection", connection);
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -33,7 +34,6 @@ async fn with(proxy: &Proxy, line: &str, header: (&str, &str), body: &Value) -> 
     let response = response.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body");
-    connection.abort();
     Answer {
         status,
         text: String::from_utf8_lossy(&body.to_bytes()).into_owned(),

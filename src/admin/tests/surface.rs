@@ -145,7 +145,7 @@ async fn a_configuration_is_checked_and_read_again() {
     assert!(body.contains("\"a = 1\""), "{body}");
     assert_eq!(server.ask("POST /v1/config/reload", "").await.0, 200);
     let refused = server
-        .refused("POST /v1/config/reload", r#"{"reason":"It is bad."}"#)
+        .refused("POST /v1/config/reload", r#"{"reason":"Bad."}"#)
         .await;
     assert_eq!(refused, code(422, "invalid_config"));
 }

@@ -103,14 +103,10 @@ impl Document {
                         if known.is_some_and(|known| known.contains_key(key)) {
                             continue;
                         }
-                        match says {
-                            Value::Bool(false) => return Err(format!("{key} is not known")),
-                            Value::Bool(true) => {}
-                            Value::Null
-                            | Value::Number(_)
-                            | Value::String(_)
-                            | Value::Array(_)
-                            | Value::Object(_) => self.fits(value, says)?,
+                        match says.as_bool() {
+                            Some(false) => return Err(format!("{key} is not known")),
+                            Some(true) => {}
+                            None => self.fits(value, says)?,
                         }
                     }
                 }
