@@ -304,19 +304,17 @@ async fn whoever_is_left_waiting_for_a_lock_is_named() {
     let holder = site.postgres.connect(DATABASE).await;
     let held = holder.batch_execute("begin; lock table x in access exclusive mode");
     held.await.expect("a lock");
+    // Who waited before the first file would be none of the run's; this one comes while it runs.
     let waiter = site.postgres.connect(DATABASE).await;
+    let sql = "create table a (id int);\n\
+        do $$ begin while not exists (select from pg_locks where not granted) loop \
+        perform pg_sleep(0.05); end loop; end $$";
+    let id = site.begin(&[file("1_a.up.sql", sql)]);
+    site.running("do $$ begin while").await;
     let waits = Tasks::new().spawn("waiter", async move {
         waiter.batch_execute("begin; lock table x").await
     });
-    until("somebody who waits", SOON, async || {
-        site.ask("select count(*) from pg_locks where not granted")
-            .await
-            == "1"
-    })
-    .await;
-    let view = site
-        .up(&[file("1_a.up.sql", "create table a (id int)")])
-        .await;
+    let view = site.end(&id).await;
     assert_end(&view, RunState::Failed, 3);
     let locks = check(&view, "locks");
     assert!(
@@ -329,7 +327,7 @@ async fn whoever_is_left_waiting_for_a_lock_is_named() {
     assert!(waits.await.expect("the waiter").is_ok());
     let view = site
         .up(&[
-            file("1_a.up.sql", "create table a (id int)"),
+            file("1_a.up.sql", sql),
             file("2_b.up.sql", "create table b (id int)"),
         ])
         .await;

@@ -45,7 +45,11 @@ async fn look(site: &Site, name: &str) -> (CheckOutcome, String) {
 
 #[tokio::test]
 async fn required_tables_and_columns_are_there() {
-    let required = ["public.orders", "orders.total", "public.item.\"Line\""];
+    let required = [
+        "public.orders",
+        "public.orders.total",
+        "public.item.\"Line\"",
+    ];
     let required: Vec<_> = required.map(str::to_owned).into();
     let site = site(Demands {
         required,

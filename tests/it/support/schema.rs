@@ -61,7 +61,8 @@ impl Document {
                     }
                 }
                 "minimum" => {
-                    if value.as_f64() < says.as_f64() {
+                    // What is no number is said by the type.
+                    if value.is_number() && value.as_f64() < says.as_f64() {
                         return Err(format!("{value} is less than {says}"));
                     }
                 }
