@@ -15,7 +15,6 @@ use pgdrain::runner::types::{EventKind, RunState, RunView};
 use pgdrain::tasks::Tasks;
 
 use crate::support::migrations::{DATABASE, Site, assert_end, failure, file, options, texts};
-use crate::support::poll::{SOON, until};
 
 /// A constraint that nobody holds against what its file says.
 fn careless(postflight: Postflight) -> Options {
