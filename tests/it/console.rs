@@ -385,6 +385,28 @@ async fn who_is_listed_proves_it_and_may_do_what_the_role_says() {
 }
 
 #[tokio::test]
+async fn without_a_password_it_lets_do_what_the_admin_http_does() {
+    let postgres = Postgres::start().await;
+    for (local, look, hold) in [
+        ("look", true, false),
+        ("open", false, false),
+        ("hold", false, true),
+    ] {
+        let proxy = Proxy::start_set(&postgres, &[("ADMIN_LOCAL", local)]).await;
+        let mut console = proxy.session("pgdrain").await;
+        for (command, allowed) in [("SHOW STATS", look), ("HOLD postgres", hold)] {
+            let answer = console.query(command).await;
+            let expected: &[&str] = if allowed { &[] } else { &["42501"] };
+            assert_eq!(errors(&answer), expected, "{command} with {local}");
+            if !allowed {
+                let hint = answer[0].field(b'H').expect("a hint");
+                assert!(hint.contains("admin.local"), "{hint}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn from_elsewhere_it_is_for_those_who_are_listed() {
     let postgres = Postgres::start().await;
     let listen = "listen = [{ address = '127.0.0.1:0', proxy_protocol = ['127.0.0.2/32'] }]\n";

@@ -20,9 +20,6 @@ use crate::config::{Permission, Scope};
 use crate::session::console::{Standing, Visitor};
 use crate::wire::refusal::Said;
 
-/// What may be done on this machine by whoever shows nothing, as over the admin HTTP.
-pub(super) const LOCAL: &[Permission] = &[Permission::Look, Permission::Hold, Permission::Open];
-
 /// Who gives commands.
 #[derive(Debug)]
 pub(super) struct Who {
@@ -94,7 +91,7 @@ impl fmt::Display for Who {
 }
 
 impl Who {
-    /// `local` is what may be done on this machine by whoever shows nothing.
+    /// `local` is what may be done on this machine by whoever shows nothing, as over the admin HTTP.
     pub(super) fn of(visitor: &Visitor, local: &[Permission]) -> Who {
         let user = visitor.startup.user().to_owned();
         let from = format!("console {}", visitor.peer);
@@ -117,8 +114,12 @@ impl Who {
         let tag = command.tag();
         let text = format!("{tag} needs the permission {}", needs.join(" or "));
         let complaint = Complaint::new("42501", text);
+        let machine = match self.caller.role {
+            Some(_) => "",
+            None => ", or let all of this machine by admin.local",
+        };
         Err(complaint.hint(format!(
-            "Log in as a user that [console.users] gives one of the roles {}.",
+            "Log in as a user that [console.users] gives one of the roles {}{machine}.",
             roles.join(", ")
         )))
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::act::{self, Done, LOCAL, Who};
+use super::act::{self, Done, Who};
 use super::command::{self, Command};
 use super::complaint::Complaint;
 use super::desk::{Desk, Place};
@@ -75,9 +75,10 @@ pub(super) struct Talk<A> {
 
 impl<A: Api> Talk<A> {
     pub(super) fn begin(visitor: Visitor, desk: &Arc<Desk<A>>) -> Talk<A> {
+        let local = &desk.config.load().admin.local;
         Talk {
             desk: Arc::clone(desk),
-            who: Arc::new(Who::of(&visitor, LOCAL)),
+            who: Arc::new(Who::of(&visitor, local)),
             parameters: Parameters::of(&visitor.startup),
             stream: visitor.stream,
             reader: Reader::new(visitor.behind),
