@@ -95,8 +95,7 @@ struct App {
     /// The rest, beside the workers.
     tasks: Tasks,
     reloader: reload::Reloader,
-    /// Whoever changes a mode by a command holds it, from the look at what there is to the change.
-    mode_order: tokio::sync::Mutex<()>,
+    turns: mode::Turns,
 }
 
 /// Serves until a signal says stop; returns when everything has ended. `source` is read again on
@@ -230,7 +229,7 @@ pub async fn run(
         admin_tasks: Tasks::at_home(),
         tasks,
         reloader: reload::Reloader { source, logging },
-        mode_order: tokio::sync::Mutex::default(),
+        turns: mode::Turns::default(),
     });
     app.open_doors();
     if let Found::Willing(taking) = found {
