@@ -70,6 +70,7 @@ pub trait Api: Surface + Send + Sync + 'static {
         &self,
         databases: Databases,
         request: DrainRequest,
+        caller: Caller,
     ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
 
     /// What would stand in the way of a window.

@@ -27,8 +27,8 @@ use super::router::{self, Endpoint, Found, Miss};
 use super::signed::{sign, signed, signed_or_default};
 use super::sse::Feed;
 use super::types::{
-    Action, CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode,
-    WindowOrder,
+    Action, CancelRequest, DrainRequest, Health, ModeRequest, PrecheckQuery, WindowCommand,
+    WindowMode, WindowOrder,
 };
 use crate::config::{HumanDuration, UnknownWord};
 use crate::runner::approvals::{ApproveRequest, RevokeRequest};
@@ -148,7 +148,8 @@ where
         }
         Endpoint::ChangeDrain => {
             let databases = Databases::from_path(found.parameter);
-            let results = api.change_drain(databases, signed(&body, &caller)?).await?;
+            let request: DrainRequest = signed(&body, &caller)?;
+            let results = api.change_drain(databases, request, caller).await?;
             Ok(json(StatusCode::OK, &results))
         }
         Endpoint::Precheck => {

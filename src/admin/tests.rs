@@ -65,6 +65,7 @@ impl Api for Fake {
         &self,
         databases: Databases,
         request: DrainRequest,
+        _caller: Caller,
     ) -> Result<ModeResults, ApiError> {
         let message = format!("{databases:?} {:?}", request.ladder);
         Err(ApiError::conflict("not_draining", message))
@@ -104,6 +105,7 @@ impl Api for Fake {
             state_dir: "/".to_owned(),
             databases: vec![],
             former: None,
+            stopping: None,
         }
     }
 

@@ -120,6 +120,9 @@ impl AppApi {
 
 impl Api for AppApi {
     async fn ready(&self) -> Result<(), ApiError> {
+        if self.app.shutdowns.asked().is_some() {
+            return Err(ApiError::unavailable("stopping", "pgdrain is stopping."));
+        }
         let gates = self.app.controller.gates();
         let held = || {
             gates
@@ -167,6 +170,7 @@ impl Api for AppApi {
                 })
                 .collect(),
             former: self.app.controller.generations().former(),
+            stopping: self.app.shutdowns.asked().map(|how| how.what().to_owned()),
         }
     }
 
@@ -201,9 +205,10 @@ impl Api for AppApi {
         &self,
         databases: Databases,
         request: DrainRequest,
+        caller: Caller,
     ) -> Result<ModeResults, ApiError> {
         let target = target(&databases);
-        self.app.change_drain(&target, &request).await
+        self.app.change_drain(&target, &request, &caller).await
     }
 
     async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {

@@ -130,6 +130,7 @@ impl World {
             first_stage: Duration::ZERO,
             client_deadline: ask.client_deadline,
             by: "an operator".into(),
+            from: None,
             reason: None,
         }
     }

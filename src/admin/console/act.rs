@@ -24,9 +24,9 @@ use crate::wire::refusal::Said;
 #[derive(Debug)]
 pub(super) struct Who {
     /// As the admin HTTP knows callers.
-    caller: Caller,
+    pub(super) caller: Caller,
     /// The user whom it names.
-    user: String,
+    pub(super) user: String,
 }
 
 /// What came of a command.
@@ -44,12 +44,12 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    fn new(message: String) -> Notice {
+    pub(super) fn new(message: String) -> Notice {
         let severity = "NOTICE";
         Notice { severity, message }
     }
 
-    fn warning(message: String) -> Notice {
+    pub(super) fn warning(message: String) -> Notice {
         let severity = "WARNING";
         Notice { severity, message }
     }
@@ -78,7 +78,7 @@ impl Done {
         }
     }
 
-    fn told(notices: Vec<Notice>) -> Done {
+    pub(super) fn told(notices: Vec<Notice>) -> Done {
         let rows = Vec::new();
         Done { rows, notices }
     }
@@ -110,7 +110,8 @@ impl Who {
         }
         let needs: Vec<&str> = needs.iter().map(|it| it.as_str()).collect();
         let roles = command.needs().iter().flat_map(|it| it.roles());
-        let roles: Vec<&str> = roles.map(|role| role.as_str()).collect();
+        let mut roles: Vec<&str> = roles.map(|role| role.as_str()).collect();
+        roles.dedup();
         let tag = command.tag();
         let text = format!("{tag} needs the permission {}", needs.join(" or "));
         let complaint = Complaint::new("42501", text);
@@ -156,7 +157,8 @@ pub(super) async fn carry_out<A: Api>(
             mut request,
         } => {
             request.by = Some(who.user.clone());
-            let changed = desk.api.change_drain(databases, request).await?;
+            let caller = who.caller.clone();
+            let changed = desk.api.change_drain(databases, request, caller).await?;
             Ok(Done::told(changed.results.iter().map(reached).collect()))
         }
         Command::Cap {
@@ -174,6 +176,7 @@ pub(super) async fn carry_out<A: Api>(
                 capped.database
             ))]))
         }
+        Command::Order(order) => order.carry_out(&desk, &who).await,
         Command::Parameter(_)
         | Command::Set { .. }
         | Command::Nothing(_)

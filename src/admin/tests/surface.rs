@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::types::{
     Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch, ModeStates,
-    SessionActed,
+    SessionActed, Shutdown,
 };
 
 impl Surface for Fake {
@@ -87,6 +87,15 @@ impl Surface for Fake {
             }),
             Some(reason) => Err(ApiError::invalid_config(reason, vec![])),
         }
+    }
+
+    async fn shut_down(
+        &self,
+        how: Shutdown,
+        _request: ActionRequest,
+        _caller: Caller,
+    ) -> Result<(), ApiError> {
+        Err(ApiError::conflict("hand_over", how.what()))
     }
 
     fn replays(&self) -> &Replays {
