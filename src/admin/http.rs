@@ -18,6 +18,7 @@ use super::patient::Patient;
 use super::routes::{Answered, handle, refuse};
 use crate::client::admin::{AdminListener, Came};
 use crate::tasks::Tasks;
+use crate::tls::acceptor::refused_certificate;
 use crate::tls::stream::Stream;
 
 /// Connections at the same time; further ones wait in the listener's backlog. Each follower of a
@@ -136,6 +137,9 @@ async fn secured(stream: Stream, came: Came, access: &Access) -> Option<(Stream,
         }
         Ok(Err(error)) => {
             tracing::debug!(from, %error, "a handshake with the admin HTTP failed");
+            if let Some(why) = refused_certificate(&error) {
+                access.certificate(&came, "", &why);
+            }
             None
         }
         Err(_elapsed) => None,

@@ -6,6 +6,7 @@ mod canary;
 mod doors;
 mod drain;
 mod events;
+mod expiry;
 mod fence;
 mod gates;
 mod handover;
@@ -44,7 +45,7 @@ use crate::runner::Runner;
 use crate::server::cancel::Cancels;
 use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
-use crate::session::console::Reception;
+use crate::session::console::{Count, Reception};
 use crate::session::life::Host;
 use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
@@ -98,6 +99,8 @@ struct App {
     reloader: reload::Reloader,
     /// Whoever changes a mode by a command holds it, from the look at what there is to the change.
     mode_order: tokio::sync::Mutex<()>,
+    /// How many are in the console.
+    visitors: Count,
 }
 
 /// Serves until a signal says stop; returns when everything has ended. `source` is read again on
@@ -199,6 +202,7 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
     };
     let (reception, visitors) = Reception::new();
+    let count = reception.count();
     let host = Host {
         gates,
         sessions: Arc::clone(&sessions),
@@ -232,6 +236,7 @@ pub async fn run(
         tasks,
         reloader: reload::Reloader { source, logging },
         mode_order: tokio::sync::Mutex::default(),
+        visitors: count,
     });
     app.open_doors();
     if let Found::Willing(taking) = found {
@@ -241,6 +246,7 @@ pub async fn run(
     app.watch_former().await;
     app.await_successor();
     app.upkeep();
+    app.watch_ends();
     app.keep_watch();
     app.watch_gates();
     app.settle(left);

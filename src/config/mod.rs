@@ -14,6 +14,7 @@ mod console;
 mod demands;
 #[cfg(test)]
 mod documented;
+mod expiry;
 mod file;
 mod hold;
 mod hooks;
@@ -58,6 +59,7 @@ pub use canary::{Canary, typed_scope};
 pub use cap::{AskedCap, BadCap};
 pub use console::Console;
 pub use demands::{CheckCommand, Demands, Reference};
+pub use expiry::{Ending, Expires, NoEnd};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use measures::Measures;
