@@ -22,7 +22,8 @@ impl App {
         if database == "*" || !doubted && used() {
             return false;
         }
-        if self.config.load().target(database).is_none() {
+        // No name in a Postgres holds a zero byte, and none can be asked about.
+        if database.contains('\0') || self.config.load().target(database).is_none() {
             return true;
         }
         let control = self.controller.control(database);

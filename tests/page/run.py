@@ -102,7 +102,7 @@ def blocker(world, text):
     """A client that sits in a transaction, whose name and last statement are `text`."""
     client = stage.Client(world.pgdrain, text[:60])
     client.send("begin;")
-    client.ask(f"select $q${text}$q$;")
+    client.ask(f"select count(*), $q${text}$q$ from pgbench_accounts;")
     return client
 
 
@@ -164,9 +164,13 @@ def test_up_the_ladder_from_the_page(world):
     """A transaction that sits idle is rolled back by stepping up; its connection lives."""
     page, client = world.browser, blocker(world, "nightly-report")
     try:
+        if world.screenshot:
+            minutes(world)
         world.open_page()
         page.click("Hold", ".actions")
         page.sees("What clients will see", css="dialog")
+        page.type("#field-reason", "new index on orders")
+        page.type("#field-by", "anna")
         page.click("Hold", "dialog")
         page.sees("1 session in the way", "report", css=".drain")
         if world.screenshot:
@@ -503,10 +507,16 @@ STALLS = """
     });"""
 
 
+def minutes(world):
+    """Waits for something to draw lines of."""
+    world.ask(f"/v1/databases/{stage.DATABASE}/statements", "PUT", {"for": "10m", "one_in": 1})
+    until("two minutes are there", lambda: len(world.ask(f"/v1/databases/{stage.DATABASE}/pace")["running"]) >= 120, 150)
+
+
 def picture(world):
     page = world.browser
     until("some minutes are there", lambda: page.run("return document.querySelectorAll('.spark .line').length === 5"))
-    page.devtools("Emulation.setDeviceMetricsOverride", width=1000, height=1010, deviceScaleFactor=1, mobile=True)
+    page.devtools("Emulation.setDeviceMetricsOverride", width=1000, height=1060, deviceScaleFactor=1, mobile=True)
     page.run("scrollTo(0, 0)")
     Path(world.screenshot).write_bytes(page.screenshot())
     page.devtools("Emulation.clearDeviceMetricsOverride")

@@ -20,7 +20,7 @@ export function figures(database) {
     tile('Transactions', speed === null ? '–' : rate(speed), 'a second', series?.speed, `Transactions a second ${minutes}`),
     latency(database.database, pace, series, minutes),
     tile('In a transaction', number(database.in_transaction), `of ${many(database.sessions, 'client')}`, series?.running, `Transactions at once ${minutes}`),
-    tile('Longest transaction', span(longest), 'now', series?.longest, `The longest transaction ${minutes}`),
+    tile('Longest now', span(longest), 'transaction', series?.longest, `The longest transaction ${minutes}`),
     tile('Waiting', number(database.held), database.held ? `the oldest for ${span(database.oldest_wait_ms)}` : 'nobody waits', series?.waiting, `Clients waiting ${minutes}`, database.held ? 'waits' : ''));
 }
 
