@@ -58,7 +58,7 @@ impl AppApi {
         request: HoldRequest,
         command: Command,
     ) -> Result<(Vec<Draining>, String), ApiError> {
-        let order = self.app.mode_order.lock().await;
+        let turn = self.app.turns.take().await;
         let held = match self.is_as_meant(databases, command.condition.as_ref()) {
             Ok(()) => {
                 let target = target(databases);
@@ -73,7 +73,7 @@ impl AppApi {
             Err(changed) => Err(changed),
         };
         let tag = self.tag(&self.meant(databases));
-        drop(order);
+        drop(turn);
         self.app.tell(command, refused(&held));
         held.map(|drains| (drains, tag))
     }
