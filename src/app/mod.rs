@@ -97,8 +97,7 @@ struct App {
     /// The rest, beside the workers.
     tasks: Tasks,
     reloader: reload::Reloader,
-    /// Whoever changes a mode by a command holds it, from the look at what there is to the change.
-    mode_order: tokio::sync::Mutex<()>,
+    turns: mode::Turns,
     /// How many are in the console.
     visitors: Count,
 }
@@ -239,7 +238,7 @@ pub async fn run(
         admin_tasks: Tasks::at_home(),
         tasks,
         reloader: reload::Reloader { source, logging },
-        mode_order: tokio::sync::Mutex::default(),
+        turns: mode::Turns::default(),
         visitors: count,
     });
     app.open_doors();
