@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Account;
+use super::catalog;
 use super::compared::compared;
 use crate::runner::preflight::CheckOutcome;
 use crate::runner::report::{FileReport, Report, WindowReport};
@@ -55,6 +56,7 @@ pub(super) fn sections(account: &Account) -> Vec<Section> {
         sections.extend(canary(report));
     }
     sections.extend(compared(account, report.as_ref()));
+    sections.extend(catalog::sections(account, report.as_ref()));
     for (key, title) in [("hooks", "Hooks"), ("approvals", "Approvals")] {
         let report = account.report.as_ref();
         sections.extend(report.and_then(|it| listed(it, key, title)));
