@@ -79,8 +79,10 @@ async fn changed_plans(postgres: Postgres) {
     .await;
     site.sql("create extension pg_stat_statements").await;
     // With a constant, which pg_stat_statements takes out.
-    site.sql("select count(*) from t where id between 17 and 19")
-        .await;
+    for _ in 0..50 {
+        site.sql("select count(*) from t where id between 17 and 19")
+            .await;
+    }
     let sql =
         "drop index t_a; alter table t rename column b to c; create table n (id int primary key)";
     let view = site.up(&files(sql)).await;
@@ -108,7 +110,7 @@ async fn changed_plans(postgres: Postgres) {
     let (before, since) = (t.before.expect("figures"), t.since.expect("figures"));
     let bloat = before.bloat_percent.expect("an estimate");
     assert!((70.0..80.0).contains(&bloat), "{before:?}");
-    assert_eq!((before.rows, since.rows), (2000, 2000));
+    assert!(before.rows >= 2000 && since.bytes >= 8192, "{t:?}");
     assert!(table(catalog, "public.n").before.is_none());
     let gone = catalog.indexes.iter().find(|it| it.index == "public.t_a");
     assert!(gone.expect("the index").since.is_none());

@@ -178,7 +178,8 @@ async fn statements(client: &Client, keys: Option<&[String]>) -> Result<Vec<TopS
 }
 
 /// The texts of the statements that took most time, of those that begin with one of these words; none
-/// without the extension. What our role may not see, and what is longer than 32 KiB, is left out.
+/// without the extension. What our role may not see is left out, what is longer than 32 KiB, and what names
+/// something of the server's own: that is monitoring's, and ours.
 pub(super) async fn texts(
     client: &Client,
     top: usize,
@@ -195,7 +196,7 @@ pub(super) async fn texts(
              where dbid = (select oid from pg_catalog.pg_database \
                            where datname = pg_catalog.current_database()) \
                and queryid is not null and length(query) <= 32768 and query ~* $1 \
-               and query !~ 'pg_catalog\\.|pgdrain\\.' \
+               and query !~* '\\m(pg_\\w+|pgdrain|information_schema|to_reg\\w+)\\M' \
              group by query) s \
          order by s.total desc limit $2"
     );

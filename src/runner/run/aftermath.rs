@@ -24,7 +24,7 @@ impl<T: Traffic> Job<T> {
         if end.0 != RunState::Succeeded || findings.files.is_empty() {
             return;
         }
-        let mut relations = findings.touched.clone();
+        let mut relations = findings.compared.clone();
         if let Ok(session) = self.open_analyzer().await {
             let now = touched(&session.client, &names).await;
             relations.extend(now.unwrap_or_default());

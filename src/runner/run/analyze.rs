@@ -26,6 +26,11 @@ const TABLES: &str = "\
       and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain') \
     order by 1";
 
+/// The tables of indexes: one that is dropped is gone behind the files.
+const OF_INDEXES: &str = "\
+    select distinct indrelid from pg_catalog.pg_index \
+    where indexrelid = any ($1) and indrelid <> all ($1)";
+
 /// How long ANALYZE waits for a lock: others come first.
 const LOCK: &str = "set lock_timeout = '2s'";
 
@@ -35,6 +40,12 @@ impl<T: Traffic> Job<T> {
         if let Ok(session) = self.open_analyzer().await {
             let found = touched(&session.client, &names(plan)).await;
             findings.touched = found.unwrap_or_default();
+            findings.compared.clone_from(&findings.touched);
+            let tables = session.client.query(OF_INDEXES, &[&findings.touched]);
+            let tables = tables.await.unwrap_or_default();
+            findings
+                .compared
+                .extend(tables.iter().map(|row| row.get::<_, u32>(0)));
             session.close(Duration::from_secs(1)).await;
         }
     }

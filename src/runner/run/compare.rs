@@ -71,7 +71,7 @@ impl<T: Traffic> Job<T> {
         let Some(eyes) = self.eyes(findings).await else {
             return;
         };
-        let taken = eyes.snapshot(&findings.touched).await;
+        let taken = eyes.snapshot(&findings.compared).await;
         findings.earlier = self.noted("nothing is counted before the run", taken);
         eyes.close().await;
     }
@@ -84,7 +84,7 @@ impl<T: Traffic> Job<T> {
         findings: &Findings,
         mut baseline: Baseline,
     ) -> Baseline {
-        let taken = eyes.snapshot(&findings.touched).await;
+        let taken = eyes.snapshot(&findings.compared).await;
         baseline.catalog = self.noted("nothing is counted before the run", taken);
         eyes.close().await;
         let settings = &self.options.compare;
@@ -159,7 +159,7 @@ impl<T: Traffic> Job<T> {
         let client = &session.client;
         let now = touched(client, &names(plan)).await;
         let now = now.map_err(|error| chain(&error))?;
-        let all = BTreeSet::from_iter([now, findings.touched.clone()].concat());
+        let all = BTreeSet::from_iter([now, findings.compared.clone()].concat());
         let all: Vec<u32> = all.into_iter().collect();
         let mut behind = Behind::default();
         if let Some(role) = role {

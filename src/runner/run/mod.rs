@@ -111,6 +111,8 @@ struct Findings {
     wrong_before: Option<Before>,
     /// The tables that the files touch.
     touched: Vec<u32>,
+    /// The same, and the tables of indexes among them.
+    compared: Vec<u32>,
     gonogo: Option<GoNoGo>,
     postflight: Option<PostflightReport>,
     taken_back: bool,
@@ -425,6 +427,7 @@ impl<T: Traffic> Job<T> {
             watch_of: _,
             wrong_before: _,
             touched: _,
+            compared: _,
             gonogo,
             postflight,
             taken_back,
