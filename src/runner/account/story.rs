@@ -291,7 +291,7 @@ fn history(account: &Account) -> Section {
             it.at.clone(),
             it.kind.clone(),
             it.version.clone().unwrap_or_default(),
-            flat(&it.data),
+            flat(&without_sections(&it.data)),
         ]
     });
     Section {
@@ -301,6 +301,17 @@ fn history(account: &Account) -> Section {
             rows.collect(),
         )],
     }
+}
+
+/// Without what has a section of its own.
+fn without_sections(data: &Value) -> Value {
+    let mut data = data.clone();
+    if let Some(object) = data.as_object_mut() {
+        for key in ["comparison", "catalog", "plans"] {
+            object.remove(key);
+        }
+    }
+    data
 }
 
 /// For people to fill in.

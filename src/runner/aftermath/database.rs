@@ -24,6 +24,11 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// The next look counts, however short it is after the last.
+    pub(super) fn count_again(&mut self) {
+        self.counted = None;
+    }
+
     /// Looks at what is due, and gives the cost of row-level security, if a trigger asks for it and it is
     /// known.
     pub(super) async fn look(

@@ -295,6 +295,7 @@ impl<T: Traffic> Task<T> {
     /// The last words: into the history, where the report of the run finds them.
     async fn finish(mut self, end: WatchState) {
         self.view.state = end;
+        self.look_at_the_end().await;
         self.asking = None;
         let forgotten = self.is_forgotten();
         if !forgotten {
@@ -309,6 +310,21 @@ impl<T: Traffic> Task<T> {
             let _ = tokio::task::spawn_blocking(move || kept.remove(&state_dir)).await;
         }
         self.show();
+    }
+
+    /// The counters once more: the last look may be some seconds ago. What cannot be had stays as it was.
+    async fn look_at_the_end(&mut self) {
+        let Some((session, _)) = &self.asking else {
+            return;
+        };
+        self.database.count_again();
+        let thresholds = &self.runner.options.thresholds;
+        let look = self
+            .database
+            .look(&session.client, &mut self.kept, thresholds);
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, look).await {
+            self.view.catalog.clone_from(&self.database.comparison);
+        }
     }
 
     /// Writes into the history; when that cannot be, the log has it.
