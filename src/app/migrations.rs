@@ -53,6 +53,8 @@ pub(super) fn runner(
         maintenance_work_mem: migrate.maintenance_work_mem,
         postflight: migrate.postflight,
         reports: migrate.reports,
+        compare: migrate.compare,
+        batch: migrate.batch,
         ..Options::default()
     };
     let config = Arc::clone(config);

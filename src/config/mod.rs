@@ -10,6 +10,7 @@ mod backup;
 mod bare;
 mod canary;
 mod cap;
+mod compare;
 mod console;
 mod demands;
 #[cfg(test)]
@@ -56,8 +57,9 @@ mod words;
 pub use address::{AddressError, Host, LISTEN_PORT, ListenAddress, TcpAddress, UnixAddress};
 pub use admin::{Admin, AdminAddress, ClientCertificate, Token};
 pub use approvals::{Approvals, GateUse};
-pub use canary::{Canary, typed_scope};
+pub use canary::{Canary, OnCanaryFailure, typed_scope};
 pub use cap::{AskedCap, BadCap};
+pub use compare::{BatchLimits, Compare, CompareWhen};
 pub use console::Console;
 pub use demands::{CheckCommand, Demands, Reference};
 pub use expiry::{Ending, Expires, NoEnd};

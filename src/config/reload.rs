@@ -82,6 +82,7 @@ const ROWS: &[Row] = rows! {
     "migrate.validate.rows" Restart migrate.validate.rows;
     "migrate.validate.rows_max" Restart migrate.validate.rows_max;
     "migrate.validate.time" Restart migrate.validate.time;
+    "migrate.validate.explain" Restart migrate.validate.explain;
     "migrate.preflight.off" Restart migrate.preflight.off;
     "migrate.preflight.extensions" Restart migrate.preflight.extensions;
     "migrate.preflight.long_transaction" Restart migrate.preflight.long_transaction;
@@ -130,9 +131,19 @@ const ROWS: &[Row] = rows! {
     "migrate.canary.lasting" Restart migrate.canary.lasting;
     "migrate.canary.timeout" Restart migrate.canary.timeout;
     "migrate.canary.then" Restart migrate.canary.then;
+    "migrate.canary.on_failure" Restart migrate.canary.on_failure;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;
+    "migrate.thresholds.degradation_percent" Restart migrate.thresholds.degradation_percent;
+    "migrate.thresholds.index_use_percent" Restart migrate.thresholds.index_use_percent;
+    "migrate.thresholds.rls" Restart migrate.thresholds.rls;
+    "migrate.thresholds.rls_role" Restart migrate.thresholds.rls_role;
+    "migrate.thresholds.over" Restart migrate.thresholds.over;
+    "migrate.compare.when" Restart migrate.compare.when;
+    "migrate.compare.plans" Restart migrate.compare.plans;
+    "migrate.compare.statements" Restart migrate.compare.statements;
+    "migrate.batch.p99" Restart migrate.batch.p99;
     "migrate.log.dir" Restart migrate.log.dir;
     "migrate.log.max_bytes" Restart migrate.log.max_bytes;
     "migrate.log.keep" Restart migrate.log.keep;
@@ -146,6 +157,7 @@ const ROWS: &[Row] = rows! {
     "migrate.postflight.time" Restart migrate.postflight.time;
     "migrate.reports.dir" Restart migrate.reports.dir;
     "migrate.reports.keep" Restart migrate.reports.keep;
+    "migrate.reports.watch_after" Restart migrate.reports.watch_after;
     "auth.users_file" Now auth.users;
     "auth.query" Now auth.query;
     "auth.server_passfile" Now auth.server_passwords;

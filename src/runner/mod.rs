@@ -74,7 +74,7 @@ use crate::metrics::Metrics;
 use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
 use history::Ledger;
 use lint::LintReport;
-use plan::{Plan, PlanReport, Wish};
+use plan::{Plan, PlanReport, PlannedCanary, Wish};
 use preflight::{PreflightReport, Subject};
 use record::Run;
 use recover::Recovery;
@@ -243,22 +243,16 @@ impl<T: Traffic> Runner<T> {
             reading,
             runner: self.clone(),
             gate,
+            wanted,
             stopping: self.stopping.subscribe(),
         };
         notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
         if let Some(on_run) = &self.on_run {
             on_run(self, &run.id);
         }
-        let runner = self.clone();
         self.tasks.spawn(async move {
             let mut retire = retire;
-            let report = job.perform().await;
-            retire.report = Some(report.clone());
-            // Only when the run is over: what a trigger does may be a run itself.
-            drop(retire);
-            if let Some(wanted) = wanted {
-                runner.watch_after(wanted, &report);
-            }
+            retire.report = Some(job.perform().await);
         });
         Ok(run.id.clone())
     }
@@ -363,6 +357,7 @@ impl<T: Traffic> Runner<T> {
         let owner = self.options.owner.as_deref();
         let mut report = survey::plan_report(&self.connector, database, owner, &plan).await?;
         rehearse::expect(&self.connector, database, &mut report).await?;
+        report.canary = PlannedCanary::of(&self.options.canary, &report);
         Ok(report)
     }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Canary, Hook, Measures, Notify, Postflight, Preflight, Reports, Retry,
-    RunLog, SaveObjects, Thresholds, Trigger, Validate,
+    Approvals, Backup, BatchLimits, Canary, Compare, Hook, Measures, Notify, Postflight, Preflight,
+    Reports, Retry, RunLog, SaveObjects, Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -68,6 +68,10 @@ pub struct Options {
     pub postflight: Postflight,
     /// Where reports and schemas are written.
     pub reports: Reports,
+    /// What of the database is compared before and after a run.
+    pub compare: Compare,
+    /// What keeps batches waiting that do not say it themselves.
+    pub batch: BatchLimits,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -103,6 +107,8 @@ impl Default for Options {
             maintenance_work_mem: None,
             postflight: Postflight::default(),
             reports: Reports::default(),
+            compare: Compare::default(),
+            batch: BatchLimits::default(),
             finished_runs_max: 100,
         }
     }

@@ -36,6 +36,7 @@ mod clients_compared;
 mod cluster_is_thrown_away;
 mod command_line;
 mod commands_alone;
+mod compared;
 mod console;
 mod console_orders;
 mod console_stops;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::types::{Course, Leg, Rehearsal, RehearsedFile};
 use super::{End, Job, fill, rls, verdict};
+use crate::config::BatchLimits;
 use crate::runner::backup::Contents;
 use crate::runner::connect::Connector;
 use crate::runner::execute::{Ending, Executor, Settings, Tracer, millis};
@@ -289,6 +290,8 @@ impl Stage<'_> {
             validate: options.validate,
             maintenance_work_mem: options.maintenance_work_mem,
             write_back: None,
+            batch: BatchLimits::default(),
+            felt: None,
         }
     }
 }
