@@ -10,6 +10,7 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod home;
 mod listing;
 mod measures;
 mod migrations;
@@ -242,6 +243,7 @@ pub async fn run(
     app.upkeep();
     app.keep_watch();
     app.watch_gates();
+    app.watch_home();
     app.settle(left);
     app.runner.take_up_watches();
     let admin_addresses = app.serve_admin(admin, visitors).context("admin HTTP")?;

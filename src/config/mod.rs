@@ -11,6 +11,7 @@ mod bare;
 mod canary;
 mod cap;
 mod console;
+mod copies;
 mod demands;
 #[cfg(test)]
 mod documented;
@@ -57,6 +58,7 @@ pub use approvals::{Approvals, GateUse};
 pub use canary::{Canary, typed_scope};
 pub use cap::{AskedCap, BadCap};
 pub use console::Console;
+pub use copies::Copies;
 pub use demands::{CheckCommand, Demands, Reference};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;

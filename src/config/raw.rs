@@ -156,6 +156,17 @@ section! {
         maintenance_work_mem: Option<ByteSize>,
         postflight: RawPostflight,
         reports: RawReports,
+        copies: RawCopies,
+    }
+}
+
+section! {
+    /// `[migrate.copies]`
+    RawCopies {
+        every_run: Option<bool>,
+        max_bytes: Option<ByteSize>,
+        time: Option<HumanDuration>,
+        keep: Option<HumanDuration>,
     }
 }
 

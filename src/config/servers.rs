@@ -213,6 +213,7 @@ impl Check<'_> {
             maintenance_work_mem: self.maintenance_work_mem(migrate.maintenance_work_mem),
             postflight: self.postflight(migrate.postflight),
             reports: self.reports(migrate.reports),
+            copies: self.copies(migrate.copies),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

@@ -10,6 +10,7 @@ use super::admin::Admin;
 use super::approvals::Approvals;
 use super::canary::Canary;
 use super::console::Console;
+use super::copies::Copies;
 use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
@@ -168,6 +169,8 @@ pub struct MigrateRole {
     pub postflight: Postflight,
     /// Where reports and schemas of runs are written.
     pub reports: Reports,
+    /// How tables are copied within their database.
+    pub copies: Copies,
 }
 
 /// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends

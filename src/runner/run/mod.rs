@@ -12,11 +12,13 @@ mod analyze;
 mod backup;
 mod baseline;
 mod canary;
+mod copies;
 mod gate;
 mod go;
 mod hooks;
 mod postflight;
 mod prepare;
+mod rehearsed;
 mod schemas;
 mod waiting;
 mod window;
@@ -181,6 +183,7 @@ impl<T: Traffic> Job<T> {
         end = self.hold_against_thresholds(end, findings);
         let mut ledger = course.executor.into_ledger().await;
         self.keep_schemas(&mut ledger, end, findings).await;
+        self.hold_against_rehearsal(&ledger, end, findings).await;
         (end, ledger)
     }
 
@@ -209,6 +212,10 @@ impl<T: Traffic> Job<T> {
                 return refused;
             }
             if index == 0 && first {
+                let copied = self.copy_tables(&course.executor, course.stop, findings);
+                if let Err(end) = copied.await {
+                    return end;
+                }
                 self.mark(&course.executor, findings).await;
                 self.schema_before(&course.executor, course.stop, findings)
                     .await;
