@@ -72,12 +72,14 @@ pub(super) async fn make(
     tables: &[u32],
     settings: &Copies,
 ) -> Result<Vec<Copied>, NoCopies> {
-    let begin = format!(
+    let ready = format!(
         "set default_transaction_read_only = off; set idle_session_timeout = 0; \
-         create schema if not exists {SCHEMA}; \
-         begin isolation level repeatable read; set local row_security = off; \
-         set local lock_timeout = '5s'; set local statement_timeout = '{}ms'; \
-         revoke all on schema {SCHEMA} from public",
+         create schema if not exists {SCHEMA}; revoke all on schema {SCHEMA} from public"
+    );
+    client.batch_execute(&ready).await?;
+    let begin = format!(
+        "begin isolation level repeatable read; set local row_security = off; \
+         set local lock_timeout = '5s'; set local statement_timeout = '{}ms'",
         settings.time.as_millis().max(1)
     );
     client.batch_execute(&begin).await?;

@@ -97,7 +97,7 @@ async fn a_lost_worker_ends_the_process_in_order() {
     };
     let status = proxy.ended().await;
     // Not a success: whoever supervises it starts it again.
-    assert_eq!(status.code(), Some(1), "{status:?}");
+    assert_eq!(status.code(), Some(5), "{status:?}");
     drop((strace.wait(), up.wait()));
     let log = proxy.log();
     assert!(log.contains("a worker thread panicked and its sessions ended"));
