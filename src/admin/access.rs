@@ -12,12 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA};
+use jiff::Timestamp;
 
 use super::api::ApiError;
 use super::caller::Caller;
 use super::failures::Failures;
+use crate::audit::{Audit, Event, Kind};
 use crate::client::admin::Came;
-use crate::config::{Admin, Permission, Shared, TokenHash};
+use crate::config::{Admin, Permission, Shared, Token, TokenHash};
+use crate::metrics::{Metrics, Refusal};
 use crate::tls::Names;
 use crate::tls::acceptor::Acceptor;
 
@@ -29,10 +32,15 @@ const ADDED_BY_PROXIES: [HeaderName; 4] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+/// Of a name in a certificate so much is told: whoever has it signed may write a book into it.
+const SHOWN_MAX: usize = 100;
+
 /// What each caller may do; see the module.
 pub struct Access {
     settings: Settings,
     failures: Mutex<Failures>,
+    /// Where it is told who was refused.
+    told: Option<(Arc<Audit>, Arc<Metrics>)>,
 }
 
 enum Settings {
@@ -76,6 +84,16 @@ impl Access {
         Access {
             settings,
             failures: Mutex::default(),
+            told: None,
+        }
+    }
+
+    /// The same, telling of those who are refused.
+    #[must_use]
+    pub fn telling(self, audit: Arc<Audit>, metrics: Arc<Metrics>) -> Access {
+        Access {
+            told: Some((audit, metrics)),
+            ..self
         }
     }
 
@@ -102,28 +120,36 @@ impl Access {
             (true, true) => &["http://", "https://"],
         };
         self.look(|admin| check(headers, &admin.hosts, schemes))
+            .inspect_err(|_refused| self.count(Refusal::OtherSite))
     }
 
     /// Who sent a request with these headers.
     ///
     /// # Errors
-    /// 401 for a token that is none of ours, and 429 for too many of those from one address.
+    /// 401 for a token that is none of ours or has expired, and 429 for too many of the former from one
+    /// address.
     pub(super) fn caller(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, ApiError> {
         let from = peer.came.from.as_str();
         if let Some(shown) = headers.get(AUTHORIZATION) {
-            let found = shown
-                .to_str()
-                .ok()
-                .and_then(bearer)
-                .and_then(TokenHash::of)
-                .and_then(|hash| self.look(|admin| by_token(admin, &hash, from)));
-            return found.ok_or_else(|| self.refuse(peer));
+            let hash = shown.to_str().ok().and_then(bearer).and_then(TokenHash::of);
+            let known = hash.and_then(|hash| self.look(|admin| by_token(admin, &hash)));
+            let Some(token) = known else {
+                return Err(self.unknown(peer));
+            };
+            if token.expires.is_some_and(|end| end <= Timestamp::now()) {
+                return Err(self.expired(peer, &token.name));
+            }
+            let caller = Caller::known(from, token.name.as_str(), token.role);
+            return Ok(caller.approving(&token.approves));
         }
         if let Some(names) = &peer.names {
             let found = self.look(|admin| by_names(admin, names, from));
             if let Some(caller) = found {
                 return Ok(caller);
             }
+            let shown = names.common.as_ref().or(names.alternative.first());
+            let shown = shown.map_or("", String::as_str);
+            self.certificate(&peer.came, shown, "its name is none of admin.clients");
         }
         let trusted = peer.came.local && !came_by_a_proxy(headers);
         Ok(match trusted {
@@ -132,8 +158,45 @@ impl Access {
         })
     }
 
+    /// Notes that a certificate was not taken: the name in it, as far as it is known, and why.
+    pub(super) fn certificate(&self, came: &Came, shown: &str, why: &str) {
+        self.count(Refusal::Certificate);
+        if !self.one_too_many(came.ip) {
+            let from = came.from.as_str();
+            tracing::warn!(from, shown, why, "the admin HTTP took no certificate");
+        }
+        let shown: String = shown.chars().take(SHOWN_MAX).collect();
+        let whose = match shown.is_empty() {
+            true => String::new(),
+            false => format!(" of {shown:?}"),
+        };
+        self.tell(came, None, &format!("a certificate{whose}: {why}"));
+    }
+
+    /// Notes that somebody may not do what was asked for.
+    pub(super) fn not_permitted(&self) {
+        self.count(Refusal::Permission);
+    }
+
+    /// Answers a token whose end has passed; who shows it had it once, so that no more is told than that.
+    fn expired(&self, peer: &Peer, name: &str) -> ApiError {
+        self.count(Refusal::ExpiredToken);
+        let Came { from, ip, .. } = &peer.came;
+        if !self.one_too_many(*ip) {
+            tracing::warn!(
+                from,
+                name,
+                "the admin HTTP was shown a token that has expired"
+            );
+        }
+        self.tell(&peer.came, Some(name), "a token that has expired");
+        ApiError::unauthorized("The token has expired; ask for a new one.")
+    }
+
     /// Answers a token that is none of ours, and says so in the log unless that has become too often.
-    fn refuse(&self, peer: &Peer) -> ApiError {
+    fn unknown(&self, peer: &Peer) -> ApiError {
+        self.count(Refusal::UnknownToken);
+        self.tell(&peer.came, None, "a token that is not known");
         let Came { from, ip, .. } = &peer.came;
         if self.one_too_many(*ip) {
             return ApiError::too_many_failures();
@@ -145,6 +208,24 @@ impl Access {
         ApiError::unauthorized(
             "The token is none of admin.tokens, or this is no \"Authorization: Bearer TOKEN\".",
         )
+    }
+
+    fn count(&self, why: Refusal) {
+        if let Some((_, metrics)) = &self.told {
+            metrics.access_refused(why);
+        }
+    }
+
+    fn tell(&self, came: &Came, name: Option<&str>, what: &str) {
+        if let Some((audit, _)) = &self.told {
+            let event = Event {
+                by: name.map(str::to_owned),
+                from: Some(came.from.clone()),
+                outcome: Some(format!("refused: {what}")),
+                ..Event::here(Kind::Access)
+            };
+            audit.refused(came.ip, event);
+        }
     }
 
     fn one_too_many(&self, from: Option<IpAddr>) -> bool {
@@ -169,16 +250,14 @@ fn bearer(shown: &str) -> Option<&str> {
 }
 
 /// Looks at all of them, whichever it is, so that time tells nothing.
-fn by_token(admin: &Admin, hash: &TokenHash, from: &str) -> Option<Caller> {
+fn by_token(admin: &Admin, hash: &TokenHash) -> Option<Token> {
     let mut found = None;
     for token in &admin.tokens {
         if token.sha256.is(hash) {
             found = Some(token);
         }
     }
-    let token = found?;
-    let caller = Caller::known(from, token.name.as_str(), token.role);
-    Some(caller.approving(&token.approves))
+    found.cloned()
 }
 
 fn by_names(admin: &Admin, names: &Names, from: &str) -> Option<Caller> {

@@ -17,6 +17,7 @@ use super::api::{Api, ApiError};
 use super::routes::{Answered, handle, refuse};
 use crate::client::admin::{AdminListener, Came};
 use crate::tasks::Tasks;
+use crate::tls::acceptor::refused_certificate;
 use crate::tls::stream::Stream;
 
 /// Connections at the same time; further ones wait in the listener's backlog. Each follower of a
@@ -135,6 +136,9 @@ async fn secured(stream: Stream, came: Came, access: &Access) -> Option<(Stream,
         }
         Ok(Err(error)) => {
             tracing::debug!(from, %error, "a handshake with the admin HTTP failed");
+            if let Some(why) = refused_certificate(&error) {
+                access.certificate(&came, "", &why);
+            }
             None
         }
         Err(_elapsed) => None,

@@ -138,6 +138,7 @@ fn known() -> (Access, Vec<(AdminRole, Secret)>) {
         role: *role,
         sha256: TokenHash::of(token.expose()).expect("a token"),
         approves: Vec::new(),
+        expires: None,
     };
     let admin = Admin {
         local: LOCAL.to_vec(),

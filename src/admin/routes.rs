@@ -90,7 +90,9 @@ fn admit(
         return Ok(Caller::unnamed(peer.came.from.as_str(), &[]));
     }
     let caller = access.caller(headers, peer)?;
-    caller.may(found.needs)?;
+    caller
+        .may(found.needs)
+        .inspect_err(|_refused| access.not_permitted())?;
     Ok(caller)
 }
 

@@ -27,7 +27,12 @@ impl App {
         let config = Arc::clone(&self.config);
         console::serve(visitors, Arc::clone(&api), config, &self.admin_tasks);
         // One for all, so that wrong tokens are counted together.
-        let access = Arc::new(Access::of(Arc::clone(&self.config)));
+        let access = Access::of(Arc::clone(&self.config));
+        let (audit, metrics) = (
+            Arc::clone(self.controller.audit()),
+            Arc::clone(&self.metrics),
+        );
+        let access = Arc::new(access.telling(audit, metrics));
         let mut names = Vec::new();
         for (_, listener) in listeners {
             names.push(listener.name()?);

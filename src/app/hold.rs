@@ -57,7 +57,7 @@ impl AppApi {
         request: HoldRequest,
         command: Command,
     ) -> Result<Vec<Draining>, ApiError> {
-        let order = self.app.mode_order.lock().await;
+        let turn = self.app.turns.take().await;
         let held = match self.is_as_meant(databases, command.condition.as_ref()) {
             Ok(()) => {
                 let target = target(databases);
@@ -71,7 +71,7 @@ impl AppApi {
             }
             Err(changed) => Err(changed),
         };
-        drop(order);
+        drop(turn);
         self.app.tell(command, refused(&held));
         held
     }

@@ -36,6 +36,7 @@ impl AppApi {
             let tally = tallies.get(gate.database()).copied().unwrap_or_default();
             self.measure_database(&gate, tally, &windows);
         }
+        app.measure_access();
         app.metrics.set_worker_tasks(app.workers.tasks());
     }
 
@@ -55,6 +56,7 @@ impl AppApi {
         metrics.set_transactions(totals.transactions);
         metrics.set_bytes(totals.bytes_in, totals.bytes_out);
         self.app.measure_scopes(database);
+        metrics.set_measured(gate.statements());
 
         let mut figures = figures(&status, windows);
         self.times(gate, &mut figures);

@@ -6,6 +6,7 @@ mod canary;
 mod doors;
 mod drain;
 mod events;
+mod expiry;
 mod fence;
 mod gates;
 mod handover;
@@ -44,7 +45,7 @@ use crate::runner::Runner;
 use crate::server::cancel::Cancels;
 use crate::server::lookup::Lookups;
 use crate::server::own::OwnBackends;
-use crate::session::console::Reception;
+use crate::session::console::{Count, Reception};
 use crate::session::life::Host;
 use crate::session::passes::Passes;
 use crate::session::registry::{Sessions, Signals};
@@ -96,8 +97,9 @@ struct App {
     /// The rest, beside the workers.
     tasks: Tasks,
     reloader: reload::Reloader,
-    /// Whoever changes a mode by a command holds it, from the look at what there is to the change.
-    mode_order: tokio::sync::Mutex<()>,
+    turns: mode::Turns,
+    /// How many are in the console.
+    visitors: Count,
 }
 
 /// Serves until a signal says stop; returns when everything has ended. `source` is read again on
@@ -199,6 +201,7 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
     };
     let (reception, visitors) = Reception::new();
+    let count = reception.count();
     let host = Host {
         gates,
         sessions: Arc::clone(&sessions),
@@ -231,7 +234,8 @@ pub async fn run(
         admin_tasks: Tasks::at_home(),
         tasks,
         reloader: reload::Reloader { source, logging },
-        mode_order: tokio::sync::Mutex::default(),
+        turns: mode::Turns::default(),
+        visitors: count,
     });
     app.open_doors();
     if let Found::Willing(taking) = found {
@@ -241,6 +245,7 @@ pub async fn run(
     app.watch_former().await;
     app.await_successor();
     app.upkeep();
+    app.watch_ends();
     app.keep_watch();
     app.watch_gates();
     app.watch_home();

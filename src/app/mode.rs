@@ -6,11 +6,32 @@
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::api::{AppApi, refused, target};
 use crate::admin::types::{IfMatch, ModeRequest, ModeResults, ModeState, ModeStates};
 use crate::admin::{Answer, ApiError, Caller, Databases};
 use crate::gate::Gate;
+
+/// Who changes a mode by a command takes a turn, from the look at what there is to the change.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<()>);
+
+impl Turns {
+    /// A hold's turn, or that of an open with a condition: one after the other.
+    pub(super) async fn take(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().await
+    }
+
+    /// The turn of an open. One without a condition takes none: a hold keeps its turn until the journal
+    /// is on the disk, and opening waits for no disk.
+    async fn to_open(&self, condition: Option<&IfMatch>) -> Option<MutexGuard<'_, ()>> {
+        match condition {
+            Some(_) => Some(self.take().await),
+            None => None,
+        }
+    }
+}
 
 impl AppApi {
     /// Holds, lets only reads in, or opens; with a condition only if the mode is the one that it names.
@@ -38,15 +59,16 @@ impl AppApi {
                     "open"
                 );
                 let (whom, scope) = (target(&databases), body.scope());
-                let order = self.app.mode_order.lock().await;
-                let opened = match self.is_as_meant(&databases, command.condition.as_ref()) {
+                let condition = command.condition.as_ref();
+                let turn = self.app.turns.to_open(condition).await;
+                let opened = match self.is_as_meant(&databases, condition) {
                     Ok(()) => {
                         let opened = self.app.controller.open(&whom, &scope, body.force).await;
                         opened.map_err(|error| ApiError::conflict("held", format!("{error}.")))
                     }
                     Err(changed) => Err(changed),
                 };
-                drop(order);
+                drop(turn);
                 self.app.tell(command, refused(&opened));
                 opened?;
                 let meant = self.meant(&databases);
@@ -58,8 +80,8 @@ impl AppApi {
         }
     }
 
-    /// Whether the mode is one that a condition names. To be asked while [`super::App::mode_order`] is
-    /// held, so that of two commands that mean the same state one is carried out.
+    /// Whether the mode is one that a condition names. To be asked while one has a turn
+    /// ([`Turns`]), so that of two commands that mean the same state one is carried out.
     pub(super) fn is_as_meant(
         &self,
         databases: &Databases,
@@ -137,5 +159,36 @@ impl AppApi {
         let digest = hash.finalize();
         let short = digest.iter().take(8);
         short.map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// What it has at once, without waiting.
+    fn at_once<T>(turn: impl Future<Output = T>) -> Option<T> {
+        match pin!(turn).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn only_an_open_with_a_condition_waits_for_its_turn() {
+        let turns = Turns::default();
+        let seen = IfMatch::read("\"seen\"").expect("a condition");
+        let writing = at_once(turns.take()).expect("nobody else is there");
+        assert!(at_once(turns.take()).is_none());
+        assert!(at_once(turns.to_open(Some(&seen))).is_none());
+        let free = at_once(turns.to_open(None));
+        assert!(free.expect("it waits for nobody").is_none());
+        drop(writing);
+        let turn = at_once(turns.to_open(Some(&seen)));
+        assert!(turn.expect("its turn").is_some());
     }
 }

@@ -49,6 +49,7 @@ impl App {
             ..asked
         });
         self.reloader.logging.set_level(config.log.level.into());
+        self.say_ends();
         tracing::info!(?now, at_restart = ?restart, "configuration reloaded");
         Ok(ConfigReloaded {
             now: words(&now),

@@ -40,6 +40,8 @@ words! {
         Bypass = "bypass",
         /// Somebody cancelled, aborted or terminated one session.
         Session = "session",
+        /// Somebody was not let in where operators ask.
+        Access = "access",
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod event;
 mod file;
+mod refused;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -18,6 +20,7 @@ use tokio::time::timeout;
 
 pub use event::{Event, Kind, Told};
 use file::AuditFile;
+use refused::Refused;
 
 /// Events that watchers can go back to. Older ones are in the file.
 const KEPT: usize = 1000;
@@ -26,6 +29,7 @@ const KEPT: usize = 1000;
 #[derive(Debug)]
 pub struct Audit {
     inner: Mutex<Inner>,
+    refused: Mutex<Refused>,
     /// The number of the last event.
     last: watch::Sender<u64>,
 }
@@ -74,6 +78,7 @@ impl Audit {
                 file,
                 put_down: false,
             }),
+            refused: Mutex::new(Refused::new(Instant::now())),
             last: watch::Sender::new(last),
         }
     }
@@ -101,6 +106,23 @@ impl Audit {
         // Under the lock, so that numbers and order agree.
         self.last.send_replace(id);
         id
+    }
+
+    /// Tells that somebody was not let in, unless that is told often enough: an address once a minute, and
+    /// ten of them at most. The next that is told says how many were not.
+    pub fn refused(&self, from: Option<IpAddr>, mut event: Event) {
+        let untold = {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.one(from, Instant::now())
+        };
+        let Some(untold) = untold else {
+            return;
+        };
+        if untold > 0 {
+            let why = event.outcome.unwrap_or_default();
+            event.outcome = Some(format!("{why} (and {untold} more before, from anywhere)"));
+        }
+        self.tell(event);
     }
 
     /// The events behind the number `after`; if there is none yet, waits for one, at most `wait`.

@@ -26,6 +26,22 @@ pub(super) struct Asking {
     /// Who signs for the certificate of an https:// URL, instead of the system's authorities.
     #[arg(long, value_name = "FILE", env = "PGDRAIN_CA_FILE")]
     ca_file: Option<PathBuf>,
+    /// A certificate that says who asks at an https:// URL, instead of a token.
+    #[arg(
+        long = "cert",
+        value_name = "FILE",
+        env = "PGDRAIN_CERT_FILE",
+        requires = "key_file"
+    )]
+    cert_file: Option<PathBuf>,
+    /// Its private key, which nobody else may be able to read.
+    #[arg(
+        long = "key",
+        value_name = "FILE",
+        env = "PGDRAIN_KEY_FILE",
+        requires = "cert_file"
+    )]
+    key_file: Option<PathBuf>,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -34,7 +50,8 @@ pub(super) struct Asking {
 impl Asking {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let client = Client::new(&self.admin)?.trusting(self.ca_file.as_deref());
-        Ok(client.showing(self.token()?))
+        let pair = self.cert_file.clone().zip(self.key_file.clone());
+        Ok(client.showing(self.token()?).proving(pair))
     }
 
     /// No argument of ours, since arguments are for everybody on this machine to see.

@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::admin::types::ErrorBody;
 use crate::config::Secret;
 use crate::tls::connector::Roots;
+use crate::tls::files::{FileError, Identity};
 use crate::tls::web::{self, NotSecured};
 
 /// Where pgdrain is asked by default.
@@ -35,6 +36,8 @@ pub(super) struct Client {
     admin: String,
     place: Place,
     token: Option<Secret>,
+    /// The files of a certificate of ours and of its key.
+    pair: Option<(PathBuf, PathBuf)>,
     /// Who signs for a place that is encrypted.
     roots: Roots,
 }
@@ -75,6 +78,9 @@ pub(super) enum ClientError {
         "the pgdrain at {admin} did not prove who it is; --ca-file FILE names who signs for it"
     )]
     NotSecured { admin: String, source: NotSecured },
+    /// Our own certificate cannot be shown.
+    #[error("the certificate of --cert and --key cannot be shown")]
+    Identity(#[from] FileError),
     /// Whoever is on the way could read the token.
     #[error("{admin} is not on this machine: a token goes there by https:// alone")]
     Unencrypted { admin: String },
@@ -99,7 +105,9 @@ pub(super) enum ClientError {
 /// What whoever was refused can do about it.
 fn next_step(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::UNAUTHORIZED => "; --token-file FILE or PGDRAIN_TOKEN shows a token",
+        StatusCode::UNAUTHORIZED => {
+            "; --token-file FILE or PGDRAIN_TOKEN shows a token, --cert and --key a certificate"
+        }
         StatusCode::FORBIDDEN => "; `pgdrain config token` makes a token of another role",
         _ => "",
     }
@@ -118,6 +126,7 @@ impl ClientError {
             Self::Refused { status, .. } => status.is_server_error(),
             Self::Url(_)
             | Self::NotSecured { .. }
+            | Self::Identity(_)
             | Self::Unencrypted { .. }
             | Self::NotUnderstood { .. } => false,
         }
@@ -141,6 +150,7 @@ impl Client {
             admin: admin.to_owned(),
             place,
             token: None,
+            pair: None,
             roots: Roots::System,
         };
         if let Some(path) = admin.strip_prefix("unix:") {
@@ -175,6 +185,12 @@ impl Client {
     /// The same, showing a token.
     pub(super) fn showing(mut self, token: Option<Secret>) -> Self {
         self.token = token;
+        self
+    }
+
+    /// The same, showing this certificate with its key to a place that is encrypted.
+    pub(super) fn proving(mut self, pair: Option<(PathBuf, PathBuf)>) -> Self {
+        self.pair = pair;
         self
     }
 
@@ -285,7 +301,9 @@ impl Client {
                 encrypted: true,
                 ..
             } => {
-                let secured = web::secure(&self.roots, tcp, host);
+                let pair = self.pair.as_ref();
+                let identity = pair.map(|(certificate, key)| Identity::read(certificate, key));
+                let secured = web::secure(&self.roots, tcp, host, identity.transpose()?);
                 let secured = match tokio::time::timeout(CONNECT_TIME, secured).await {
                     Ok(secured) => secured,
                     Err(_elapsed) => return Err(ClientError::Silent { admin: admin() }),
@@ -474,7 +492,8 @@ mod tests {
         let error = asked(Some(unknown)).await.expect_err("refused");
         assert_eq!(
             error.to_string(),
-            "Who is it? (unauthorized); --token-file FILE or PGDRAIN_TOKEN shows a token"
+            "Who is it? (unauthorized); --token-file FILE or PGDRAIN_TOKEN shows a token, --cert and --key \
+             a certificate"
         );
 
         let other = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";

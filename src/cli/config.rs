@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use hyper::Method;
+use jiff::Timestamp;
 
 use super::arguments::{Asking, operator};
 use super::client::{ClientError, Patience, path};
@@ -110,6 +111,10 @@ impl Check {
     fn run(self) -> anyhow::Result<Exit> {
         let loaded = Source::new(self.config).load(&Surroundings::of_process())?;
         for warning in loaded.warnings {
+            note(&format!("warning: {warning}"));
+        }
+        let (endings, now) = (loaded.config.endings(), Timestamp::now());
+        for warning in endings.iter().filter_map(|ending| ending.warning(now)) {
             note(&format!("warning: {warning}"));
         }
         line("the configuration can be used")?;

@@ -14,6 +14,8 @@ mod config;
 mod control;
 pub mod demo;
 mod describe;
+#[cfg(test)]
+mod documented;
 mod drain;
 mod drift;
 mod events;

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use jiff::{Timestamp, Unit};
 
 use super::arguments::words;
 use super::exit::Exit;
 use super::output::{line, note};
-use crate::config::{AdminRole, Secret, TokenHash, new_token};
+use crate::config::{AdminRole, Expires, HumanDuration, NoEnd, Secret, TokenHash, new_token};
 
 /// Make a token for the admin HTTP
 ///
@@ -30,6 +31,9 @@ pub(super) struct NewToken {
     /// A role of migrate.approvals that they may speak for; may be repeated.
     #[arg(long, value_name = "ROLE")]
     approves: Vec<String>,
+    /// When it stops to count: a day such as 2027-01-01, a moment, or a time from now such as 90days.
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    expires: Option<Timestamp>,
     /// Write the token into this file, which must not be there yet.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -63,7 +67,26 @@ impl NewToken {
             let approves = toml::Value::from(self.approves.clone());
             lines.push_str(&format!("\napproves = {approves}"));
         }
+        if let Some(end) = self.expires {
+            lines.push_str(&format!("\nexpires = \"{end}\""));
+        }
         lines
+    }
+}
+
+/// A moment that is to come, to the second.
+fn when(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
+    let end = match text.parse() {
+        Ok(HumanDuration(time)) => now.checked_add(time).map_err(|error| error.to_string())?,
+        Err(_no_duration) => {
+            let Expires(end) = text.parse().map_err(|error: NoEnd| error.to_string())?;
+            end
+        }
+    };
+    match end > now {
+        true => Ok(end.round(Unit::Second).unwrap_or(end)),
+        false => Err(format!("{end} has passed")),
     }
 }
 
@@ -91,6 +114,7 @@ mod tests {
                 name: name.to_owned(),
                 role: AdminRole::Migrator,
                 approves: vec!["dba".to_owned()],
+                expires: Some("2099-01-01T00:00:00Z".parse().expect("a moment")),
                 token_file: None,
             };
             let read: toml::Table = made.lines(&hash).parse().expect(name);
@@ -99,6 +123,18 @@ mod tests {
             assert_eq!(token["role"].as_str(), Some("migrator"));
             assert_eq!(token["sha256"].as_str(), Some(hash.hex().as_str()));
             assert_eq!(token["approves"][0].as_str(), Some("dba"));
+            assert_eq!(token["expires"].as_str(), Some("2099-01-01T00:00:00Z"));
+        }
+    }
+
+    #[test]
+    fn an_end_is_in_the_future() {
+        let day = when("2099-01-01").expect("a day");
+        assert_eq!(day, "2099-01-01T00:00:00Z".parse().expect("a moment"));
+        let soon = when("90days").expect("a time");
+        assert!(soon > Timestamp::now() && soon < day, "{soon}");
+        for wrong in ["2020-01-01", "soon", ""] {
+            assert!(when(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use super::address::{AddressError, TcpAddress};
+use super::expiry::Expires;
 use super::permission::{AdminRole, Permission};
 use super::quantity::from_text;
 use super::raw::RawAdmin;
@@ -66,6 +68,8 @@ pub struct Token {
     pub sha256: TokenHash,
     /// The roles of `migrate.approvals` that they may speak for.
     pub approves: Vec<String>,
+    /// When it stops to count; never, if nothing is said.
+    pub expires: Option<Timestamp>,
 }
 
 /// Somebody who is known by a certificate that an authority in `admin.client_ca` has signed.
@@ -90,6 +94,7 @@ pub(super) struct RawToken {
     sha256: TokenHash,
     #[serde(default)]
     approves: Vec<String>,
+    expires: Option<Expires>,
 }
 
 impl AdminAddress {
@@ -293,6 +298,7 @@ impl Check<'_> {
             role: raw.role,
             sha256: raw.sha256,
             approves: raw.approves,
+            expires: raw.expires.map(|Expires(at)| at),
         });
         tokens.collect()
     }

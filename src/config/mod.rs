@@ -15,6 +15,7 @@ mod copies;
 mod demands;
 #[cfg(test)]
 mod documented;
+mod expiry;
 mod file;
 mod hold;
 mod hooks;
@@ -60,6 +61,7 @@ pub use cap::{AskedCap, BadCap};
 pub use console::Console;
 pub use copies::Copies;
 pub use demands::{CheckCommand, Demands, Reference};
+pub use expiry::{Ending, Expires, NoEnd};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};
 pub use listen::Listen;
 pub use measures::Measures;

@@ -20,6 +20,8 @@ const PREFIX: &str = "PGDRAIN_";
 const NO_KEYS: &[&str] = &[
     "PGDRAIN_ADMIN",
     "PGDRAIN_CA_FILE",
+    "PGDRAIN_CERT_FILE",
+    "PGDRAIN_KEY_FILE",
     "PGDRAIN_TOKEN",
     "PGDRAIN_TOKEN_FILE",
     "PGDRAIN_CONFIG",

@@ -155,6 +155,13 @@ impl Drain {
         let database = self.gate.database();
         match prober.try_a_write(&self.gate).await {
             Ok(()) => tried(escalation::Probe::Refused, String::new()),
+            // It may have been let through because the mode was over by then.
+            Err(wrong)
+                if wrong.was_carried_out()
+                    && !self.gate.is_held_by(self.holder, self.generation) =>
+            {
+                tried(escalation::Probe::Unknown, wrong.to_string())
+            }
             Err(wrong) if wrong.was_carried_out() => {
                 tracing::error!(database, %wrong, "NOT read-only: a write that was tried was let through");
                 tried(escalation::Probe::Accepted, format!("not entered: {wrong}"))

@@ -51,6 +51,11 @@ struct Database {
 }
 
 impl Gates {
+    /// Where it is told what was done.
+    pub fn audit(&self) -> &Audit {
+        &self.shared.audit
+    }
+
     /// No gate yet, and no hold.
     pub fn new(tasks: Tasks, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Gates {
         let shared = Common::new(tasks, metrics, audit);

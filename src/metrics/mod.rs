@@ -3,6 +3,7 @@
 //! Nothing here is on the path of a statement: sessions count for themselves, and their totals are
 //! set here when somebody asks for the metrics.
 
+mod access;
 mod migrations;
 pub mod names;
 pub mod statements;
@@ -17,9 +18,11 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+pub use access::{EndFigure, Refusal};
 pub use migrations::MigrationFigures;
 use migrations::MigrationGauges;
 use names::{Kind, Name};
+use statements::Statements;
 pub use status::{
     DRAIN_WHATS, DatabaseFigures, HOLDERS, HoldFigures, ProcessFigures, WINDOW_STATES,
 };
@@ -30,6 +33,9 @@ const DATABASES_MAX: usize = 1000;
 
 /// Holds on some clients that get labels of their own.
 const SCOPES_MAX: usize = 1000;
+
+/// What of the time of measured statements is shown, as the label has it.
+const QUANTILES: [(&str, f64); 2] = [("0.5", 0.5), ("0.99", 0.99)];
 
 /// The buckets of all durations, in seconds: a drain is a matter of milliseconds, a hold of
 /// minutes.
@@ -54,6 +60,8 @@ pub struct Metrics {
     migrations: Mutex<BTreeMap<String, MigrationGauges>>,
     /// By database and by whom a hold is for.
     scopes: Mutex<BTreeMap<(String, String), ScopeGauges>>,
+    /// By the key of the configuration, and the name of a token.
+    ends: Mutex<BTreeMap<(&'static str, String), Gauge>>,
     /// Databases whose status is shown.
     shown: Mutex<BTreeSet<String>>,
 }
@@ -86,6 +94,10 @@ pub struct DatabaseMetrics {
     transactions: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
+    measuring_left: Gauge,
+    /// The median and the 99th percentile.
+    measured: [Gauge; 2],
+    measured_errors: Gauge,
 }
 
 /// The mode of a database, as the metric's label has it.
@@ -132,11 +144,13 @@ impl Metrics {
             migration_duration: histogram(&recorder, names::MIGRATION_DURATION),
             migrations: Mutex::default(),
             scopes: Mutex::default(),
+            ends: Mutex::default(),
             shown: Mutex::default(),
             handle: recorder.handle(),
             recorder,
         }
         .beginning_at_zero()
+        .nobody_refused()
     }
 
     /// The text of all metrics (Prometheus text format 0.0.4).
@@ -266,6 +280,10 @@ impl DatabaseMetrics {
             transactions: counter(recorder, names::TRANSACTIONS, &only),
             bytes_in: bytes("in"),
             bytes_out: bytes("out"),
+            measuring_left: gauge(recorder, names::MEASURING_LEFT, &only),
+            measured: QUANTILES
+                .map(|(word, _)| gauge(recorder, names::MEASURED, &[only[0], ("quantile", word)])),
+            measured_errors: gauge(recorder, names::MEASURED_ERRORS, &only),
         }
     }
 
@@ -280,6 +298,9 @@ impl DatabaseMetrics {
             transactions: Counter::noop(),
             bytes_in: Counter::noop(),
             bytes_out: Counter::noop(),
+            measuring_left: Gauge::noop(),
+            measured: [Gauge::noop(), Gauge::noop()],
+            measured_errors: Gauge::noop(),
         }
     }
 
@@ -312,6 +333,21 @@ impl DatabaseMetrics {
     /// All transactions that ended since the start; a smaller total than before is ignored.
     pub fn set_transactions(&self, total: u64) {
         self.transactions.absolute(total);
+    }
+
+    /// What was measured of its statements, while they are measured.
+    pub fn set_measured(&self, statements: &Statements) {
+        let left = statements.left();
+        let nothing = f64::NAN;
+        self.measuring_left
+            .set(left.map_or(nothing, |left| left.as_secs_f64()));
+        let totals = left.map(|_| statements.totals());
+        for (gauge, (_, share)) in self.measured.iter().zip(QUANTILES) {
+            let took = totals.as_ref().and_then(|it| it.0.quantile_ms(share));
+            gauge.set(took.map_or(nothing, |ms| ms / 1000.0));
+        }
+        let errors = totals.map_or(nothing, |(_, errors)| status::count(errors));
+        self.measured_errors.set(errors);
     }
 
     /// All bytes since the start, from clients and to them; smaller totals are ignored.
@@ -397,6 +433,13 @@ mod tests {
         metrics.set_held_in_scopes("shop", &[in_scope("new", 2)]);
         metrics.set_process(&ProcessFigures::default());
         metrics.set_database("shop", &DatabaseFigures::default());
+        metrics.set_console_visitors(1);
+        metrics.set_ends(&[None, Some("ci")].map(|token| EndFigure {
+            key: "tls.certificate",
+            token: token.map(str::to_owned),
+            at: 5.0,
+        }));
+        shop.set_measured(&Statements::default());
         shop.set_permits(2);
         shop.set_mode(ModeLabel::Hold);
         shop.set_transactions(100);
@@ -432,6 +475,8 @@ mod tests {
             "pgdrain_oldest_wait_in_scope_seconds{database=\"shop\",scope=\"new\"} 1",
             "pgdrain_permits_in_scope{database=\"shop\",scope=\"old\"} 0",
             "pgdrain_permits{database=\"shop\"} 2",
+            "pgdrain_measured_errors{database=\"shop\"} NaN",
+            "pgdrain_console_visitors 1",
             "pgdrain_worker_tasks{worker=\"0\"} 7",
             "pgdrain_worker_tasks{worker=\"1\"} 2",
             "pgdrain_mode{database=\"shop\",mode=\"hold\"} 1",

@@ -187,6 +187,21 @@ names! {
         "Times that the configuration was read again: taken, or refused because of a mistake.";
     RESTART_PENDING = "pgdrain_config_restart_pending" Gauge Count []
         "Keys that the last reload changed and that need a restart.";
+    ACCESS_REFUSED = "pgdrain_access_refused_total" Counter Count ["reason"]
+        "Requests to the admin HTTP, and logins of the console, that were refused because of who asked.";
+    CERTIFICATE_ENDS = "pgdrain_certificate_expiry_timestamp_seconds" Gauge Seconds ["certificate"]
+        "When a certificate in use ends, the first of its chain, by the key that names it; NaN if it is not \
+         in use any more.";
+    TOKEN_ENDS = "pgdrain_token_expiry_timestamp_seconds" Gauge Seconds ["token"]
+        "When a token of the admin HTTP ends; NaN if it is gone. One without an end is not shown.";
+    CONSOLE_VISITORS = "pgdrain_console_visitors" Gauge Count []
+        "Who is in the psql console.";
+    MEASURING_LEFT = "pgdrain_measuring_left_seconds" Gauge Seconds ["database"]
+        "How long statements are still measured; NaN while they are not.";
+    MEASURED = "pgdrain_measured_seconds" Gauge Seconds ["database", "quantile"]
+        "What the timed units took, since measuring was begun; NaN while it is off.";
+    MEASURED_ERRORS = "pgdrain_measured_errors" Gauge Count ["database"]
+        "Errors that clients were told, since measuring was begun; NaN while it is off.";
 }
 
 #[cfg(test)]

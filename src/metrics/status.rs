@@ -183,7 +183,7 @@ impl Metrics {
 
 /// Sessions and logins are far below 2^53, up to where every whole number is exact.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-fn count(many: u64) -> f64 {
+pub(super) fn count(many: u64) -> f64 {
     many as f64
 }
 

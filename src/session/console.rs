@@ -12,10 +12,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::life::Host;
 use super::login::Applicant;
+use crate::audit::{Event, Kind};
 use crate::auth::passthrough::Failed;
 use crate::auth::users::Accounts;
 use crate::auth::verify;
 use crate::config::{AdminRole, AuthMethod};
+use crate::metrics;
 use crate::tls::stream::{Peer, Stream};
 use crate::wire::refusal::{NotProved, Refusal};
 use crate::wire::startup::{CancelKey, Startup};
@@ -26,6 +28,9 @@ const WAITING_MAX: usize = 16;
 /// Visitors that prove who they are at the same time. Those of this machine need no place: who floods
 /// the console from elsewhere does not keep them out.
 const PROVING_MAX: usize = 64;
+
+/// Of the name of a user so much is told: strangers choose it.
+const SHOWN_MAX: usize = 100;
 
 /// A client of the console that was let in, and has not been told so yet.
 #[derive(Debug)]
@@ -67,6 +72,18 @@ pub struct Handle {
 #[derive(Debug, Default)]
 struct Keys(Mutex<Vec<(CancelKey, watch::Sender<u64>)>>);
 
+/// How many visitors there are.
+#[derive(Debug)]
+pub struct Count(Arc<Keys>);
+
+impl Count {
+    /// So many now.
+    #[must_use]
+    pub fn now(&self) -> usize {
+        self.0.all().len()
+    }
+}
+
 /// Where visitors are handed to.
 #[derive(Debug)]
 pub struct Reception {
@@ -81,6 +98,12 @@ impl Reception {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let keys = Arc::default();
         (Reception { keys, sender }, receiver)
+    }
+
+    /// What tells how many visitors there are.
+    #[must_use]
+    pub fn count(&self) -> Count {
+        Count(Arc::clone(&self.keys))
     }
 
     /// Cancels what the visitor with this key runs; whether there is one. Secrets are compared in
@@ -131,7 +154,10 @@ impl Host {
     pub(super) async fn receive(&self, mut applicant: Applicant, deadline: Instant) {
         let standing = match timeout_at(deadline, self.standing(&mut applicant)).await {
             Ok(Ok(standing)) => standing,
-            Ok(Err(failed)) => return self.turn_away(applicant, failed).await,
+            Ok(Err(failed)) => {
+                self.note_refused(&applicant, &failed);
+                return self.turn_away(applicant, failed).await;
+            }
             Err(_elapsed) => {
                 let late = self.full("login_time", Refusal::LoginTimeout);
                 return self.turn_away(applicant, late).await;
@@ -160,6 +186,27 @@ impl Host {
             self.tell(visitor.stream, visitor.peer, &Refusal::ShuttingDown)
                 .await;
         }
+    }
+
+    /// Tells of a client that did not prove who it is; what it says of itself is no proof.
+    fn note_refused(&self, applicant: &Applicant, failed: &Failed) {
+        let Failed::Refused(refusal) = failed else {
+            return;
+        };
+        // Class 28: invalid authorization specification.
+        if !refusal.sqlstate().as_str().starts_with("28") {
+            return;
+        }
+        self.common
+            .metrics
+            .access_refused(metrics::Refusal::Console);
+        let user: String = applicant.startup.user().chars().take(SHOWN_MAX).collect();
+        let event = Event {
+            from: Some(applicant.peer.to_string()),
+            outcome: Some(format!("refused: a login of the console as {user:?}")),
+            ..Event::here(Kind::Access)
+        };
+        self.gates.audit().refused(applicant.peer.ip(), event);
     }
 
     /// What a client is to the console. Not cancel safe.

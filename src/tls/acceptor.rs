@@ -3,12 +3,14 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::expiry::first_end;
 use super::files::{FileError, Identity, Print, certificates};
 use super::stream::Stream;
 use super::{ALPN, Encryption, HTTP, Names, end_point, provider};
@@ -26,6 +28,16 @@ pub struct Acceptor {
     config: Arc<ServerConfig>,
     end_point: Option<Vec<u8>>,
     print: Print,
+    ends: Ends,
+}
+
+/// When what an acceptor goes by ends; nothing where there is no such certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Of our certificate, or of what stands between it and its authority.
+    pub certificate: Option<SystemTime>,
+    /// Of the first of the authorities that sign for clients.
+    pub client_ca: Option<SystemTime>,
 }
 
 /// What became of a handshake.
@@ -68,6 +80,10 @@ impl Acceptor {
         let parts = identity.chain.iter().map(AsRef::as_ref).chain([key]);
         let print = Print::of(parts.chain(authorities.iter().map(AsRef::as_ref)));
         let end_point = identity.chain.first().and_then(end_point::of);
+        let ends = Ends {
+            certificate: first_end(&identity.chain),
+            client_ca: first_end(&authorities),
+        };
         let unusable = |path: &Path, error| FileError::Unusable {
             path: path.to_owned(),
             error,
@@ -91,7 +107,14 @@ impl Acceptor {
             config: Arc::new(config),
             end_point,
             print,
+            ends,
         })
+    }
+
+    /// When what it goes by ends.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// Answers the handshake that comes next on this connection. Not cancel safe.
@@ -118,6 +141,16 @@ impl Acceptor {
             stream: Stream::Tls(Box::new(TlsStream::Server(stream))),
         })
     }
+}
+
+/// What is wrong with the certificate that a client showed, if that is why a handshake failed.
+#[must_use]
+pub fn refused_certificate(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    if let rustls::Error::InvalidCertificate(_) = error {
+        return Some(error.to_string());
+    }
+    None
 }
 
 fn client_verifier(

@@ -7,6 +7,7 @@
 pub mod acceptor;
 pub mod connector;
 mod end_point;
+mod expiry;
 pub mod files;
 mod names;
 pub mod stream;

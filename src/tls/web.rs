@@ -9,7 +9,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::HTTP;
 use super::connector::{NotEncrypted, Roots, client_config, system_roots};
-use super::files::{FileError, certificates};
+use super::files::{FileError, Identity, certificates};
 use super::trust::{Demand, Known};
 
 /// Why there is no encrypted connection to a web server.
@@ -23,7 +23,7 @@ pub enum NotSecured {
     Handshake(#[from] NotEncrypted),
 }
 
-/// Encrypts a connection that has just been made to `host`. Not cancel safe.
+/// Encrypts a connection that has just been made to `host`, and shows who we are if it asks. Not cancel safe.
 ///
 /// # Errors
 /// When the authorities cannot be read, or none of them has signed for that host.
@@ -31,6 +31,7 @@ pub async fn secure(
     roots: &Roots,
     tcp: TcpStream,
     host: &str,
+    identity: Option<Identity>,
 ) -> Result<TlsStream<TcpStream>, NotSecured> {
     let (path, authorities) = match roots {
         Roots::None => (PathBuf::new(), Vec::new()),
@@ -39,7 +40,7 @@ pub async fn secure(
     };
     let verifier = Known::new(authorities, Demand::SignedAndNamed)
         .map_err(|error| FileError::Unusable { path, error })?;
-    let mut config = client_config(verifier, None)?;
+    let mut config = client_config(verifier, identity)?;
     config.alpn_protocols = vec![HTTP.to_vec()];
     let name = rustls::pki_types::ServerName::try_from(host.to_owned())
         .map_err(|_invalid| NotEncrypted::HostName(host.to_owned()))?;

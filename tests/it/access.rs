@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgdrain::cli::demo::cluster::process::Signal;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::certificates::{Authority, Encrypting, text};
+use crate::support::certificates::{Authority, Encrypting, Pair, text};
 use crate::support::poll::{PATIENCE, SOON, until, within};
 use crate::support::proxy::{Proxy, Ran, pgdrain};
 
@@ -256,28 +257,136 @@ async fn other_machines_come_encrypted_and_show_who_they_are() {
 
     let by = |own| Encrypting::trusting(&authority, own).naming(&["http/1.1"]);
     let connect = async |tls: &Encrypting| tls.direct(addr).await.expect("a handshake");
-    let (nobody, anna) = (by(None), authority.sign("anna", &[]));
+    let (annas, bens) = (authority.sign("anna", &[]), authority.sign("ben", &[]));
+    let nobody = by(None);
     let answer = ask(connect(&nobody).await, "GET /healthz", &[], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = ask(connect(&nobody).await, "GET /v1/status", &[], "").await;
     assert_eq!(answer.status, 401, "{answer:?}");
-    let anna = by(Some(&anna));
+    let anna = by(Some(&annas));
     let answer = ask(connect(&anna).await, "GET /v1/status", &[], "").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = ask(connect(&anna).await, &format!("PUT {MODE}"), &[], "{}").await;
     assert_eq!(answer.status, 403, "{answer:?}");
-    let ben = authority.sign("ben", &[]);
-    let ben = by(Some(&ben));
+    let ben = by(Some(&bens));
     let answer = ask(connect(&ben).await, "GET /v1/status", &[], "").await;
     assert_eq!(answer.status, 401, "{answer:?}");
+    // The command line shows certificates too.
+    let shows = |pair: &Pair| {
+        let pair = [text(&pair.certificate), text(&pair.key)];
+        [["--cert", pair[0]], ["--key", pair[1]]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
+    };
+    let by_certificate = async |pair: &Pair| {
+        let more: Vec<String> = shows(pair);
+        let more = ca.into_iter().chain(more.iter().map(String::as_str));
+        cli(&proxy, &url, &more.collect::<Vec<_>>()).await
+    };
+    let ran = by_certificate(&annas).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = by_certificate(&bens).await;
+    assert!(ran.stderr.contains("(unauthorized)"), "{ran:?}");
     let others = Authority::new("another");
-    let stranger = others.sign("anna", &[]);
-    let stranger = by(Some(&stranger)).direct(addr).await;
+    let strangers = others.sign("anna", &[]);
+    let ran = by_certificate(&strangers).await;
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    let stranger = by(Some(&strangers)).direct(addr).await;
     if let Ok(stream) = stranger {
         // With TLS 1.3 a client learns of it by its first read.
         let answer = ask(stream, "GET /v1/status", &[], "").await;
         assert_eq!(answer.status, 0, "{answer:?}");
     }
+    // One address is told of once a minute, however it is wrong, and everything is counted.
+    let metrics = plainly(&proxy, "GET /metrics", &[], "").await.body;
+    assert!(
+        number(
+            &metrics,
+            "pgdrain_access_refused_total{reason=\"certificate\"}"
+        ) >= 4.0
+    );
+    let certificate =
+        "pgdrain_certificate_expiry_timestamp_seconds{certificate=\"admin.certificate\"}";
+    assert!(number(&metrics, certificate) > 1e9, "{metrics}");
+    let audit = fs::read_to_string(proxy.state_dir().join("audit.jsonl")).expect("written");
+    let refused: Vec<_> = audit
+        .lines()
+        .filter(|it| it.contains(r#""kind":"access""#))
+        .collect();
+    assert_eq!(refused.len(), 1, "{audit}");
+    assert!(
+        refused[0].contains("a certificate of \\\"ben\\\""),
+        "{audit}"
+    );
+}
+
+/// The value of a metric.
+fn number(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|it| it.strip_prefix(name));
+    let value = line.and_then(|it| it.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("{name} in\n{metrics}"))
+}
+
+#[tokio::test]
+async fn a_token_whose_end_has_passed_is_refused_without_a_word_on_whose_it_is() {
+    let known = Known::new("");
+    known.add("ci", "operator");
+    let lines = fs::read_to_string(known.file()).expect("readable");
+    let with = |end: &str| fs::write(known.file(), format!("{lines}\nexpires = '{end}'\n"));
+    let soon = jiff::Timestamp::now() + Duration::from_secs(3 * 24 * 3600);
+    with(&soon.to_string()).expect("writable");
+    let proxy = known.serve(&[]).await;
+    let shown = [bearer(&known.token("ci"))];
+    let status = async || plainly(&proxy, "GET /v1/status", &shown, "").await;
+    assert_eq!(status().await.status, 200);
+    assert!(proxy.log().contains("ends in 2 days"), "{}", proxy.log());
+
+    with("2020-01-01").expect("writable");
+    proxy.signal(Signal::Hangup);
+    until("the end of the token", SOON, async || {
+        status().await.status == 401
+    })
+    .await;
+    let answer = status().await;
+    assert!(answer.body.contains("has expired"), "{answer:?}");
+    assert!(
+        !answer.body.contains("\"ci\"") && !answer.body.contains("'ci'"),
+        "{answer:?}"
+    );
+    let unknown = [bearer("pgdrain_x")];
+    assert_eq!(
+        plainly(&proxy, "GET /v1/status", &unknown, "").await.status,
+        401
+    );
+
+    let metrics = plainly(&proxy, "GET /metrics", &[], "").await.body;
+    let refused = |why: &str| {
+        number(
+            &metrics,
+            &format!("pgdrain_access_refused_total{{reason=\"{why}\"}}"),
+        )
+    };
+    assert!(refused("expired_token") >= 2.0, "{metrics}");
+    assert!(refused("unknown_token") >= 1.0, "{metrics}");
+    let end = number(
+        &metrics,
+        "pgdrain_token_expiry_timestamp_seconds{token=\"ci\"}",
+    );
+    assert!((end - 1_577_836_800.0).abs() < 0.5, "{end}");
+    let audit = fs::read_to_string(proxy.state_dir().join("audit.jsonl")).expect("written");
+    let line = audit
+        .lines()
+        .find(|it| it.contains(r#""kind":"access""#))
+        .expect(&audit);
+    assert!(
+        line.contains(r#""by":"ci""#) && line.contains("expired"),
+        "{line}"
+    );
+    let everything = format!("{}{audit}", proxy.log());
+    assert!(!everything.contains(&known.token("ci")), "{everything}");
+    assert!(everything.contains("has ended"), "{everything}");
 }
 
 #[tokio::test]

@@ -382,6 +382,10 @@ async fn who_is_listed_proves_it_and_may_do_what_the_role_says() {
         let refused = log_in(user, Some(password)).await;
         assert_eq!(refused.err().as_deref(), Some("28P01"), "{user}");
     }
+    let audit = std::fs::read_to_string(proxy.state_dir().join("audit.jsonl")).expect("written");
+    // One address once a minute.
+    assert_eq!(audit.matches(r#""kind":"access""#).count(), 1, "{audit}");
+    assert!(audit.contains("a login of the console as"), "{audit}");
 }
 
 #[tokio::test]

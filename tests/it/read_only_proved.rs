@@ -245,6 +245,36 @@ async fn a_server_that_lets_the_write_through_is_not_entered() {
     assert_eq!(postgres.count(left).await, 0);
 }
 
+/// The mode is over when the server comes to the write, so that it says nothing of the mode.
+#[tokio::test]
+async fn a_write_that_is_let_through_behind_the_end_of_the_mode_is_no_alarm() {
+    let mut postgres = Postgres::start().await;
+    let slow = "CREATE FUNCTION slow() RETURNS event_trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock(1); END $$;
+        CREATE EVENT TRIGGER slow ON ddl_command_start EXECUTE FUNCTION slow()";
+    postgres.execute(TABLE).await;
+    postgres.execute(slow).await;
+    let liar = Liar::start(postgres.addr()).await;
+    let url = format!("postgres://postgres@{}", liar.addr);
+    let proxy = Proxy::before(&url, &[]).await;
+    proxy.session(DB).await.execute(READ).await;
+    let mut locks = Wire::login(postgres.addr(), "postgres", DB).await;
+    locks.execute("SELECT pg_advisory_lock(1)").await;
+    let path = format!("/v1/databases/{DB}/mode");
+    let mode = json!({"mode": "read_only"});
+    proxy.admin().put(&path, mode).await.expect(202);
+    postgres.until_somebody_waits().await;
+    proxy.open(DB).await;
+    locks.execute("SELECT pg_advisory_unlock(1)").await;
+    until("the end of the drain", SOON, async || {
+        proxy.log().contains("drain ended")
+    })
+    .await;
+    let log = proxy.log();
+    assert!(log.contains("outcome=Ended"), "{log}");
+    assert!(!log.contains("NOT read-only"), "{log}");
+}
+
 /// By its text it reads, and it has no transaction id when it is looked at; then it gets one.
 #[tokio::test]
 async fn a_pending_statement_that_writes_late_is_told_of() {

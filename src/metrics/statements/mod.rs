@@ -198,6 +198,13 @@ impl Statements {
         measured
     }
 
+    /// How long all timed units took that were answered since it was begun, and how many errors there were.
+    #[must_use]
+    pub fn totals(&self) -> (Histogram, u64) {
+        let counted = self.counted();
+        (counted.latency.clone(), counted.errors.values().sum())
+    }
+
     fn age_ms(&self) -> u64 {
         millis(clock::now().saturating_duration_since(self.made))
     }

@@ -97,7 +97,7 @@ async fn post(url: &Secret, ca: Option<PathBuf>, body: Vec<u8>) -> Result<(), No
     let tcp = connected.map_err(|error| format!("no connection: {error}"))?;
     let status = if url.scheme() == "https" {
         let roots = ca.map_or(Roots::System, Roots::File);
-        let secured = web::secure(&roots, tcp, host).await;
+        let secured = web::secure(&roots, tcp, host, None).await;
         exchange(secured.map_err(|error| chain(&error))?, request).await
     } else {
         exchange(tcp, request).await

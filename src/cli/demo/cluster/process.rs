@@ -27,6 +27,8 @@ pub enum Signal {
     Stop,
     /// SIGCONT: go on after SIGSTOP.
     Continue,
+    /// SIGALRM: to pgbench, the end of its time.
+    Alarm,
 }
 
 impl Signal {
@@ -39,6 +41,7 @@ impl Signal {
             Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::Alarm => "ALRM",
         }
     }
 }
