@@ -13,6 +13,7 @@ mod course;
 mod replaced;
 mod swap;
 mod types;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
