@@ -6,7 +6,9 @@ use pgdrain::config::Verify;
 use pgdrain::runner::restore::{InPlace, InPlaceRequest};
 use pgdrain::runner::types::{RunState, RunView};
 use pgdrain::runner::{Options, Runner};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
+use tokio_util::task::TaskTracker;
 
 use crate::support::backups::{Kept, backup};
 use crate::support::cluster::Postgres;
@@ -15,6 +17,11 @@ use crate::support::migrations::{
 };
 use crate::support::poll::{SOON, eventually, until};
 use crate::support::tool;
+
+/// Runs beside the test.
+fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    TaskTracker::new().spawn(work)
+}
 
 /// What a dump has nothing of.
 const BESIDE: &str = "
@@ -74,12 +81,12 @@ fn lost(answer: &InPlace) -> Vec<String> {
 }
 
 /// A direct connection as soon as there is one: somebody may still be shut out.
-async fn connect(postgres: &Postgres) -> (Client, tokio::task::JoinHandle<()>) {
+async fn connect(postgres: &Postgres) -> (Client, JoinHandle<()>) {
     let url = postgres.url(DATABASE);
     eventually("a connection", SOON, async || {
         let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
         let (client, connection) = connected.ok()?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = beside(async move { drop(connection.await) });
         Some((client, driver))
     })
     .await
@@ -318,9 +325,9 @@ async fn a_proxy_that_is_killed_at_any_step_leaves_one_of_the_two() {
 async fn a_server_that_crashes_at_any_step_leaves_one_of_the_two() {
     let (mut kept, run) = spoilt(Verify::List, "").await;
     for step in &STEPS[1..] {
-        let beside = kept.site.runner.clone();
+        let theirs = kept.site.runner.clone();
         let asked = request(&run, Some(DATABASE));
-        let done = tokio::spawn(async move { restore(&beside, asked).await });
+        let done = beside(async move { restore(&theirs, asked).await });
         // Its own run, not the one before.
         until("it runs", SOON, async || {
             kept.site.runner.live(DATABASE).is_some()
@@ -350,7 +357,7 @@ async fn a_server_that_crashes_at_any_step_leaves_one_of_the_two() {
 async fn those_who_come_back_again_and_again_are_ended_again_and_again() {
     let (kept, run) = spoilt(Verify::List, "").await;
     let url = kept.site.postgres.url(DATABASE);
-    let comer = tokio::spawn(async move {
+    let comer = beside(async move {
         loop {
             let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
             if let Ok((client, connection)) = connected {
@@ -411,12 +418,12 @@ async fn the_command_says_what_would_be_lost_and_clients_wait_meanwhile() {
     // Clients that come and ask all the while.
     let url = proxy.url(DATABASE);
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let client = tokio::spawn(async move {
+    let client = beside(async move {
         let mut counts = Vec::new();
         while !*stopped.borrow() {
             let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
             let (client, connection) = connected.expect("a login that waits rather than fails");
-            let driver = tokio::spawn(async move { drop(connection.await) });
+            let driver = beside(async move { drop(connection.await) });
             match client.query_one("select count(*) from t", &[]).await {
                 Ok(row) => counts.push(row.get::<_, i64>(0)),
                 // Ended while it waited, and told that nothing of it was done.
