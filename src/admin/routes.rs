@@ -235,6 +235,11 @@ where
             let restored = api.restore_backup(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
+        Endpoint::RestoreInPlace => {
+            let database = one(found.parameter)?;
+            let restored = api.restore_in_place(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &restored))
+        }
         Endpoint::RepairMigration => {
             let database = one(found.parameter)?;
             let report = api

@@ -33,6 +33,7 @@ use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
 use crate::runner::rehearse::RehearseRequest;
 use crate::runner::repair::{RepairError, RepairReport, RepairRequest};
+use crate::runner::restore::{InPlace, InPlaceRequest};
 use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
@@ -284,6 +285,16 @@ impl Api for AppApi {
     ) -> Result<Restored, ApiError> {
         self.app.may_migrate()?;
         let restored = self.app.runner.restore(&database, request).await;
+        restored.map_err(|error| no_backup(&error))
+    }
+
+    async fn restore_in_place(
+        &self,
+        database: String,
+        request: InPlaceRequest,
+    ) -> Result<InPlace, ApiError> {
+        self.app.may_migrate()?;
+        let restored = self.app.runner.restore_in_place(&database, request).await;
         restored.map_err(|error| no_backup(&error))
     }
 

@@ -46,6 +46,7 @@ pub(super) fn runner(
         triggers: migrate.triggers,
         measures: migrate.measures,
         canary: migrate.canary,
+        copies: migrate.copies,
         state_dir: Some(state_dir),
         log: migrate.log,
         hooks: migrate.hooks,

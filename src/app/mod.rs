@@ -11,6 +11,7 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod home;
 mod known;
 mod listing;
 mod measures;
@@ -256,6 +257,7 @@ pub async fn run(
     app.watch_ends();
     app.keep_watch();
     app.watch_gates();
+    app.watch_home();
     app.settle(left);
     app.runner.take_up_watches();
     let admin_addresses = app.serve_admin(admin, visitors).context("admin HTTP")?;

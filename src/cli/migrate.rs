@@ -194,6 +194,9 @@ struct Run {
     /// Analyze the tables that the files touch before anything is held.
     #[arg(long)]
     analyze_first: bool,
+    /// Copy the tables that the files touch within the database, just before the first file.
+    #[arg(long)]
+    copy_tables: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -239,6 +242,7 @@ impl Run {
             canary: self.canary,
             down_on_failure: self.down_on_failure,
             analyze_first: self.analyze_first,
+            copy_tables: self.copy_tables,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {

@@ -12,6 +12,7 @@ mod canary;
 mod cap;
 mod compare;
 mod console;
+mod copies;
 mod demands;
 #[cfg(test)]
 mod documented;
@@ -61,6 +62,7 @@ pub use canary::{Canary, OnCanaryFailure, typed_scope};
 pub use cap::{AskedCap, BadCap};
 pub use compare::{BatchLimits, Compare, CompareWhen};
 pub use console::Console;
+pub use copies::Copies;
 pub use demands::{CheckCommand, Demands, Reference};
 pub use expiry::{Ending, Expires, NoEnd};
 pub use hooks::{Hook, HookPhase, Notify, NotifyForm, NotifyOf, NotifyTo};

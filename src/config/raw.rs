@@ -161,6 +161,17 @@ section! {
         reports: RawReports,
         compare: RawCompare,
         batch: RawBatch,
+        copies: RawCopies,
+    }
+}
+
+section! {
+    /// `[migrate.copies]`
+    RawCopies {
+        every_run: Option<bool>,
+        max_bytes: Option<ByteSize>,
+        time: Option<HumanDuration>,
+        keep: Option<HumanDuration>,
     }
 }
 

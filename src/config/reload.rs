@@ -132,6 +132,10 @@ const ROWS: &[Row] = rows! {
     "migrate.canary.timeout" Restart migrate.canary.timeout;
     "migrate.canary.then" Restart migrate.canary.then;
     "migrate.canary.on_failure" Restart migrate.canary.on_failure;
+    "migrate.copies.every_run" Restart migrate.copies.every_run;
+    "migrate.copies.max_bytes" Restart migrate.copies.max_bytes;
+    "migrate.copies.time" Restart migrate.copies.time;
+    "migrate.copies.keep" Restart migrate.copies.keep;
     "migrate.thresholds.lock_held" Restart migrate.thresholds.lock_held;
     "migrate.thresholds.lock_wait" Restart migrate.thresholds.lock_wait;
     "migrate.thresholds.blocked" Restart migrate.thresholds.blocked;

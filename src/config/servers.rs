@@ -215,6 +215,7 @@ impl Check<'_> {
             reports: self.reports(migrate.reports),
             compare: self.compare(migrate.compare),
             batch: self.batch(&migrate.batch),
+            copies: self.copies(migrate.copies),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

@@ -11,6 +11,7 @@ use super::approvals::Approvals;
 use super::canary::Canary;
 use super::compare::{BatchLimits, Compare};
 use super::console::Console;
+use super::copies::Copies;
 use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
@@ -176,6 +177,8 @@ pub struct MigrateRole {
     pub compare: Compare,
     /// What keeps batches waiting that do not say it themselves.
     pub batch: BatchLimits,
+    /// How tables are copied within their database.
+    pub copies: Copies,
 }
 
 /// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, BatchLimits, Canary, Compare, Hook, Measures, Notify, Postflight, Preflight,
-    Reports, Retry, RunLog, SaveObjects, Thresholds, Trigger, Validate,
+    Approvals, Backup, BatchLimits, Canary, Compare, Copies, Hook, Measures, Notify, Postflight,
+    Preflight, Reports, Retry, RunLog, SaveObjects, Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -58,6 +58,8 @@ pub struct Options {
     pub measures: Measures,
     /// What is tried before traffic is let in again.
     pub canary: Canary,
+    /// How tables are copied within their database.
+    pub copies: Copies,
     /// Where watches are kept over restarts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
@@ -100,6 +102,7 @@ impl Default for Options {
             triggers: Vec::new(),
             measures: Measures::default(),
             canary: Canary::default(),
+            copies: Copies::default(),
             state_dir: None,
             log: RunLog::default(),
             hooks: Vec::new(),

@@ -107,7 +107,8 @@ pub(super) enum Ending {
     Done,
     /// Nothing of it is in the database.
     RolledBack(Failure),
-    /// It stopped between two batches; what they did stays, and the next run goes on.
+    /// It stopped between two batches, or two statements that an earlier run had reached; what is done stays,
+    /// and the next run goes on.
     Begun(Failure),
     /// Part of it is in the database.
     Dirty(Failure),
@@ -240,8 +241,8 @@ impl<'a> Executor<'a> {
     pub(super) async fn run(&mut self, step: &Step, stop: &Stop) -> Ending {
         if let Err(failure) = self.prepare(stop).await {
             let failure = failure.in_file(step);
-            // Nothing was changed: what was begun before still is.
-            return match step.begun {
+            // Nothing was changed: what was begun before, or is done in part, still is.
+            return match step.begun || step.from > 0 {
                 true => Ending::Begun(failure),
                 false => Ending::RolledBack(failure),
             };

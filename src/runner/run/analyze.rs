@@ -23,7 +23,7 @@ const TABLES: &str = "\
                  where datname = pg_catalog.current_database()) \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where c.oid = any ($1) and c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' \
-      and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain') \
+      and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain', 'pgdrain_copies') \
     order by 1";
 
 /// The tables of indexes: one that is dropped is gone behind the files.
@@ -53,7 +53,8 @@ impl<T: Traffic> Job<T> {
     /// While nothing is held: which tables the files touch, and their statistics if that is asked for.
     pub(super) async fn look_at_touched(&self, plan: &Plan, findings: &mut Findings) {
         let first = self.request.analyze_first || self.options.preflight.analyze_first;
-        if first || self.options.postflight.analyze != Analyze::Off || self.compares(findings) {
+        let touched = first || self.copies_tables() || self.compares(findings);
+        if touched || self.options.postflight.analyze != Analyze::Off {
             self.note_touched(plan, findings).await;
         }
         self.look_earlier(findings).await;

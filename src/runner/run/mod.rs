@@ -14,11 +14,13 @@ mod backup;
 mod baseline;
 mod canary;
 mod compare;
+mod copies;
 mod gate;
 mod go;
 mod hooks;
 mod postflight;
 mod prepare;
+mod rehearsed;
 mod schemas;
 mod waiting;
 mod window;
@@ -198,6 +200,7 @@ impl<T: Traffic> Job<T> {
         end = self.hold_against_thresholds(end, findings);
         let mut ledger = course.executor.into_ledger().await;
         self.keep_schemas(&mut ledger, end, findings).await;
+        self.hold_against_rehearsal(&ledger, end, findings).await;
         (end, ledger)
     }
 
@@ -226,6 +229,10 @@ impl<T: Traffic> Job<T> {
                 return refused;
             }
             if index == 0 && first {
+                let copied = self.copy_tables(&course.executor, course.stop, findings);
+                if let Err(end) = copied.await {
+                    return end;
+                }
                 self.mark(&course.executor, findings).await;
                 self.schema_before(&course.executor, course.stop, findings)
                     .await;

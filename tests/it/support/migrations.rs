@@ -352,6 +352,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         canary: None,
         down_on_failure: false,
         analyze_first: false,
+        copy_tables: false,
     }
 }
 
