@@ -370,7 +370,7 @@ where
             let [pids] = query.only(["pids"])?;
             let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
             let running = api.running(one(found.parameter)?, pids).await?;
-            Ok(json(StatusCode::OK, &surface::as_seen(running, &caller)))
+            Ok(json(StatusCode::OK, &caller.as_seen(running)))
         }
         Endpoint::AcknowledgeMigration => {
             let request: CancelRequest = signed_or_default(&body, &caller)?;

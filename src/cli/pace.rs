@@ -87,6 +87,7 @@ mod tests {
             longest_ms: vec![10, 61_000, 0],
             waiting: vec![0, 3, 0],
             transactions: transactions.to_vec(),
+            latency_us: vec![None; 3],
         }
     }
 

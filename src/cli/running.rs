@@ -150,6 +150,7 @@ mod tests {
             pid,
             text: Some(text.to_owned()),
             cut: false,
+            hidden: false,
             running: !blocked_by.is_empty(),
             waits_for: (!blocked_by.is_empty()).then(|| "Lock: relation".to_owned()),
             blocked_by: blocked_by.to_vec(),

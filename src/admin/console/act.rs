@@ -16,7 +16,7 @@ use crate::admin::caller::Caller;
 use crate::admin::types::{
     DrainOutcome, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, OpenRequest, Status,
 };
-use crate::config::{Permission, Scope};
+use crate::config::{Admin, Permission, Scope};
 use crate::session::console::{Standing, Visitor};
 use crate::wire::refusal::Said;
 
@@ -91,14 +91,16 @@ impl fmt::Display for Who {
 }
 
 impl Who {
-    /// `local` is what may be done on this machine by whoever shows nothing, as over the admin HTTP.
-    pub(super) fn of(visitor: &Visitor, local: &[Permission]) -> Who {
+    /// `admin` says what may be done on this machine by whoever shows nothing, and what is seen by whoever
+    /// may only look, as over the admin HTTP.
+    pub(super) fn of(visitor: &Visitor, admin: &Admin) -> Who {
         let user = visitor.startup.user().to_owned();
         let from = format!("console {}", visitor.peer);
         let caller = match visitor.standing {
-            Standing::Local => Caller::unnamed(from, local),
+            Standing::Local => Caller::unnamed(from, &admin.local),
             Standing::Proved(role) => Caller::known(from, user.clone(), role),
         };
+        let caller = caller.shown_constants(admin.show_constants);
         Who { caller, user }
     }
 
@@ -146,7 +148,7 @@ pub(super) async fn carry_out<A: Api>(
     }
     match command {
         Command::Show { what, argument } => {
-            let rows = show::rows(&desk, what, argument.as_deref()).await?;
+            let rows = show::rows(&desk, &who.caller, what, argument.as_deref()).await?;
             Ok(Done {
                 rows,
                 notices: Vec::new(),

@@ -452,6 +452,7 @@ impl Command {
                 Databases::All => None,
             },
             Command::Cap { database, .. } => Some(database),
+            Command::Order(order) => order.database(),
             Command::Show { .. }
             | Command::Parameter(_)
             | Command::Set { .. }

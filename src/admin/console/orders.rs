@@ -214,6 +214,21 @@ fn measure(words: &[Word]) -> Result<Order, Complaint> {
 }
 
 impl Order {
+    /// The database that it is about, if it says one.
+    pub(super) fn database(&self) -> Option<&str> {
+        match self {
+            Self::Approve { database, .. }
+            | Self::Revoke { database, .. }
+            | Self::Measure { database, .. } => Some(database),
+            Self::Reload
+            | Self::Shutdown(_)
+            | Self::Session { .. }
+            | Self::Window { .. }
+            | Self::CancelMigration { .. }
+            | Self::Acknowledge { .. } => None,
+        }
+    }
+
     /// Who may do it: as over the admin HTTP.
     pub(super) fn needs(&self) -> &'static [Permission] {
         match self {

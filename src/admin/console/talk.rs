@@ -76,10 +76,10 @@ pub(super) struct Talk<A> {
 
 impl<A: Api> Talk<A> {
     pub(super) fn begin(visitor: Visitor, desk: &Arc<Desk<A>>) -> Talk<A> {
-        let local = &desk.config.load().admin.local;
+        let admin = &desk.config.load().admin;
         Talk {
             desk: Arc::clone(desk),
-            who: Arc::new(Who::of(&visitor, local)),
+            who: Arc::new(Who::of(&visitor, admin)),
             parameters: Parameters::of(&visitor.startup),
             stream: visitor.stream,
             reader: Reader::new(visitor.behind),

@@ -204,6 +204,8 @@ fn number(data: &Value, key: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use opentelemetry::trace::Status;
     use serde_json::json;
 
@@ -290,7 +292,7 @@ mod tests {
         assert_eq!((parent(statement), parent(file)), (id(file), id(applying)));
         assert_eq!(
             statement.start_time,
-            (at(5) - Duration::from_millis(500)).into()
+            SystemTime::from(at(5) - Duration::from_millis(500))
         );
         assert_eq!((preflight.events.len(), file.events.len()), (1, 1));
         assert!(

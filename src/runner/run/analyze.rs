@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
 
 use super::{Findings, Job};
 use crate::config::Analyze;
@@ -41,8 +42,9 @@ impl<T: Traffic> Job<T> {
             let found = touched(&session.client, &names(plan)).await;
             findings.touched = found.unwrap_or_default();
             findings.compared.clone_from(&findings.touched);
-            let tables = session.client.query(OF_INDEXES, &[&findings.touched]);
-            let tables = tables.await.unwrap_or_default();
+            let of_these = [&findings.touched as &(dyn ToSql + Sync)];
+            let tables = session.client.query(OF_INDEXES, &of_these).await;
+            let tables = tables.unwrap_or_default();
             findings
                 .compared
                 .extend(tables.iter().map(|row| row.get::<_, u32>(0)));

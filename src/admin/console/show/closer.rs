@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ours::age;
 use crate::admin::api::{Api, Databases};
+use crate::admin::caller::Caller;
 use crate::admin::console::complaint::Complaint;
 use crate::admin::console::desk::Desk;
 use crate::admin::console::value::{Row, Value};
@@ -61,7 +62,11 @@ pub(super) async fn approvals<A: Api>(
 }
 
 /// `SHOW RUNNING db`: sessions in a transaction, the oldest first.
-pub(super) async fn running<A: Api>(desk: &Desk<A>, database: &str) -> Result<Vec<Row>, Complaint> {
+pub(super) async fn running<A: Api>(
+    desk: &Desk<A>,
+    caller: &Caller,
+    database: &str,
+) -> Result<Vec<Row>, Complaint> {
     let one = Databases::One(database.to_owned());
     let all = desk.api.sessions(one, SessionsQuery::default()).await?;
     let inside = all.sessions.into_iter();
@@ -75,6 +80,7 @@ pub(super) async fn running<A: Api>(desk: &Desk<A>, database: &str) -> Result<Ve
         return Ok(Vec::new());
     }
     let ran = desk.api.running(database.to_owned(), pids).await?;
+    let ran = caller.as_seen(ran);
     let ran: BTreeMap<i32, _> = ran.statements.iter().map(|it| (it.pid, it)).collect();
     let rows = inside.iter().map(|session| {
         let statement = session.pid.and_then(|pid| ran.get(&pid));
@@ -186,6 +192,7 @@ mod tests {
             longest_ms: vec![10, 20_500, 0],
             waiting: vec![0, 0, 7],
             transactions: vec![Some(10), None, Some(30)],
+            latency_us: vec![None; 3],
         });
         assert_eq!(rows.len(), 3);
         assert_eq!(rows[0][0], Value::from("10s"));

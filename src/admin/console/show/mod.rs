@@ -14,6 +14,7 @@ use super::complaint::Complaint;
 use super::desk::Desk;
 use super::value::{Column, Row, int, long, numeric, text};
 use crate::admin::api::{Api, Databases};
+use crate::admin::caller::Caller;
 use crate::admin::types::{Sessions, SessionsQuery};
 
 /// Declares what can be shown: the word, whether it may be about one thing, its columns, what it is.
@@ -191,6 +192,7 @@ impl What {
 /// The rows of a table.
 pub(super) async fn rows<A: Api>(
     desk: &Desk<A>,
+    caller: &Caller,
     what: What,
     argument: Option<&str>,
 ) -> Result<Vec<Row>, Complaint> {
@@ -214,7 +216,7 @@ pub(super) async fn rows<A: Api>(
         What::Migrations => migrations(desk, only).await?,
         What::Migration => closer::migration(desk, named).await?,
         What::Approvals => closer::approvals(desk, named).await?,
-        What::Running => closer::running(desk, named).await?,
+        What::Running => closer::running(desk, caller, named).await?,
         What::Statements => closer::statements(desk, named).await,
         What::Pace => closer::pace(desk, named).await?,
         What::Events => ours::events(desk, argument).await?,
