@@ -143,21 +143,19 @@ impl Course {
 
     fn fail(&mut self, event: &Event) -> Vec<SpanData> {
         let (at, data) = (event.at, &event.data);
-        let state = data["sqlstate"].as_str().unwrap_or("no SQLSTATE");
         let place = data["statement"].as_u64();
         let place = place.map_or_else(String::new, |number| format!(" at statement {number}"));
-        let why = format!("{state}{place}");
+        // What is no error of the server has no other words than the state in which the run ends.
+        self.trouble = data["sqlstate"].as_str().map(|it| format!("{it}{place}"));
+        let why = self.trouble.clone().unwrap_or_else(|| "failed".to_owned());
         let mut ended = Vec::new();
         if self.file.is_some() {
             if !place.is_empty() {
-                ended.push(
-                    self.statement(data, self.before)
-                        .ended(at, Some(why.clone())),
-                );
+                let statement = self.statement(data, self.before);
+                ended.push(statement.ended(at, Some(why.clone())));
             }
-            ended.extend(self.end_file(at, Some(why.clone())));
+            ended.extend(self.end_file(at, Some(why)));
         }
-        self.trouble = Some(why);
         ended
     }
 
@@ -204,6 +202,8 @@ fn number(data: &Value, key: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use opentelemetry::trace::Status;
     use serde_json::json;
 
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!((parent(statement), parent(file)), (id(file), id(applying)));
         assert_eq!(
             statement.start_time,
-            (at(5) - Duration::from_millis(500)).into()
+            SystemTime::from(at(5) - Duration::from_millis(500))
         );
         assert_eq!((preflight.events.len(), file.events.len()), (1, 1));
         assert!(

@@ -153,6 +153,8 @@ fn parts(outcome: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use opentelemetry::trace::Status;
 
     use super::*;
@@ -194,12 +196,12 @@ mod tests {
         assert_eq!(names(&spans), expected);
         let root = &spans[4];
         assert_eq!(root.status, Status::Unset);
-        assert_eq!(root.start_time, at(0).into());
+        assert_eq!(root.start_time, SystemTime::from(at(0)));
         for stage in &spans[..4] {
             assert_eq!(stage.parent_span_id, root.span_context.span_id());
             assert_eq!(stage.span_context.trace_id(), root.span_context.trace_id());
         }
-        assert_eq!(spans[0].end_time, at(2).into());
+        assert_eq!(spans[0].end_time, SystemTime::from(at(2)));
         let steps: Vec<_> = spans[1]
             .events
             .iter()
