@@ -98,6 +98,7 @@ section! {
         log: RawLog,
         audit: RawAudit,
         console: RawConsole,
+        traces: RawTraces,
         databases: RawDatabases,
     }
 }
@@ -407,6 +408,16 @@ section! {
         aliases: Option<Vec<String>>,
         connections: Option<usize>,
         users: RawConsoleUsers,
+    }
+}
+
+section! {
+    /// `[traces]`
+    RawTraces {
+        endpoint: Option<Secret>,
+        headers: Option<Secret>,
+        ca_file: Option<PathBuf>,
+        service: Option<String>,
     }
 }
 

@@ -35,6 +35,7 @@ const HIDDEN: &[&str] = &[
     "admin.certificate",
     "admin.tokens",
     "console",
+    "traces",
     "PGPASSWORD, PGPASSFILE",
 ];
 
