@@ -81,8 +81,10 @@ async fn take(stream: &mut TcpStream) -> (String, Value) {
         let whole = String::from_utf8_lossy(&request).into_owned();
         if let Some((head, body)) = whole.split_once("\r\n\r\n") {
             let lines = head.lines().map(str::to_ascii_lowercase);
-            let length = lines.filter_map(|it| it.strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.max::<usize>().expect("a length") {
+            let length: Option<usize> = lines
+                .filter_map(|it| it.strip_prefix("content-length: ")?.parse().ok())
+                .max();
+            if body.len() >= length.expect("a length") {
                 break (head.to_owned(), body.to_owned());
             }
         }
@@ -164,9 +166,13 @@ async fn a_window_and_migrations_are_traces_of_what_they_did() {
     let mut proxy = Proxy::start_configured(&postgres, &collector.config()).await;
     let mut idle = proxy.session(DB).await;
     idle.execute("BEGIN").await;
+    let quick = ["--wait", "200ms", "--cancel", "100ms", "--stuck", "100ms"];
     let exec = [
-        "window", "exec", DB, "--ladder", "firm", "--wait", "200ms", "--", "true",
-    ];
+        &["window", "exec", DB, "--ladder", "firm"][..],
+        &quick,
+        &["--", "true"],
+    ]
+    .concat();
     let ran = proxy.run(&exec).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     drop(idle);

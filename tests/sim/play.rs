@@ -130,7 +130,6 @@ impl World {
             first_stage: Duration::ZERO,
             client_deadline: ask.client_deadline,
             by: "an operator".into(),
-            from: None,
             reason: None,
         }
     }
@@ -182,6 +181,7 @@ impl World {
             at,
             duration: lasts,
             by: "an operator".into(),
+            from: None,
             reason: None,
         };
         let set = life.proxy.controller.cap(database, request).await;

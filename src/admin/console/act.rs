@@ -16,7 +16,7 @@ use crate::admin::caller::Caller;
 use crate::admin::types::{
     DrainOutcome, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, OpenRequest, Status,
 };
-use crate::config::{Admin, Permission, Scope};
+use crate::config::{Admin, Scope};
 use crate::session::console::{Standing, Visitor};
 use crate::wire::refusal::Said;
 

@@ -143,21 +143,19 @@ impl Course {
 
     fn fail(&mut self, event: &Event) -> Vec<SpanData> {
         let (at, data) = (event.at, &event.data);
-        let state = data["sqlstate"].as_str().unwrap_or("no SQLSTATE");
         let place = data["statement"].as_u64();
         let place = place.map_or_else(String::new, |number| format!(" at statement {number}"));
-        let why = format!("{state}{place}");
+        // What is no error of the server has no other words than the state in which the run ends.
+        self.trouble = data["sqlstate"].as_str().map(|it| format!("{it}{place}"));
+        let why = self.trouble.clone().unwrap_or_else(|| "failed".to_owned());
         let mut ended = Vec::new();
         if self.file.is_some() {
             if !place.is_empty() {
-                ended.push(
-                    self.statement(data, self.before)
-                        .ended(at, Some(why.clone())),
-                );
+                let statement = self.statement(data, self.before);
+                ended.push(statement.ended(at, Some(why.clone())));
             }
-            ended.extend(self.end_file(at, Some(why.clone())));
+            ended.extend(self.end_file(at, Some(why)));
         }
-        self.trouble = Some(why);
         ended
     }
 
