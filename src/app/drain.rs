@@ -43,6 +43,7 @@ impl App {
             drain: Some(draining.report.borrow().clone()),
         });
         Ok(ModeResults {
+            tag: None,
             results: results.collect(),
         })
     }

@@ -301,7 +301,7 @@ impl Order {
     }
 }
 
-fn modes(ModeResults { results }: ModeResults) -> String {
+fn modes(ModeResults { results, .. }: ModeResults) -> String {
     let modes = results
         .iter()
         .map(|result| format!("{} is {}", result.database, result.mode));
