@@ -103,7 +103,7 @@ fn one(session: &SessionView, ran: Option<&RunningStatement>) -> String {
     };
     let mut lines = broken(&plain(&head), WIDTH);
     lines.extend(set_in(&below));
-    if let Some(waits) = ran.and_then(|ran| waits(ran)) {
+    if let Some(waits) = ran.and_then(waits) {
         lines.extend(set_in(&waits));
     }
     lines.join("\n")

@@ -5,10 +5,11 @@ use crate::admin::console::command::{self, Command};
 use crate::admin::types::After;
 
 fn order(text: &str) -> Order {
-    match command::read(text).expect(text).remove(0) {
-        Command::Order(order) => order,
-        other => panic!("{text}: {other:?}"),
-    }
+    let command = command::read(text).expect(text).remove(0);
+    let Command::Order(order) = command else {
+        panic!("{text}: {command:?}");
+    };
+    order
 }
 
 #[test]
