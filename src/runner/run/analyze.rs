@@ -41,8 +41,9 @@ impl<T: Traffic> Job<T> {
             let found = touched(&session.client, &names(plan)).await;
             findings.touched = found.unwrap_or_default();
             findings.compared.clone_from(&findings.touched);
-            let tables = session.client.query(OF_INDEXES, &[&findings.touched]);
-            let tables = tables.await.unwrap_or_default();
+            let client = &session.client;
+            let tables = client.query(OF_INDEXES, &[&findings.touched]).await;
+            let tables = tables.unwrap_or_default();
             findings
                 .compared
                 .extend(tables.iter().map(|row| row.get::<_, u32>(0)));
