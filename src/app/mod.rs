@@ -11,6 +11,7 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod known;
 mod listing;
 mod measures;
 mod migrations;
