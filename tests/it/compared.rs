@@ -101,7 +101,10 @@ async fn changed_plans(postgres: Postgres) {
     );
     let same = plan(plans, "from t where id between");
     assert_eq!(same.change, PlanChange::Same, "{same:?}");
-    assert_eq!(plans.left_out.len(), 2, "{plans:?}");
+    for text in ["drop table t", "nowhere"] {
+        let left = plans.left_out.iter().any(|it| it.text.contains(text));
+        assert!(left, "{text} in {plans:?}");
+    }
     assert_eq!(site.ask("select count(*) from t").await, "2000");
 
     // The new table is there, the dropped index gone, and what is dead was seen.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_postgres::types::ToSql;
 
 use super::{Findings, Job};
 use crate::config::Analyze;
@@ -42,8 +41,8 @@ impl<T: Traffic> Job<T> {
             let found = touched(&session.client, &names(plan)).await;
             findings.touched = found.unwrap_or_default();
             findings.compared.clone_from(&findings.touched);
-            let of_these = [&findings.touched as &(dyn ToSql + Sync)];
-            let tables = session.client.query(OF_INDEXES, &of_these).await;
+            let client = &session.client;
+            let tables = client.query(OF_INDEXES, &[&findings.touched]).await;
             let tables = tables.unwrap_or_default();
             findings
                 .compared
