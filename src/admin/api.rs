@@ -415,6 +415,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 404: there is no such database.
+    pub fn no_database(name: &str) -> Self {
+        Self::not_found(format!("There is no database called {name:?}."))
+    }
+
     /// 409: it cannot be done as things are.
     pub fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)

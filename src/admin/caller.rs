@@ -1,6 +1,7 @@
 //! Who asks: what the connection tells, what was proved, and what follows from it.
 
 use super::api::ApiError;
+use super::types::CallerView;
 use crate::config::{AdminRole, Permission};
 
 /// Who asks.
@@ -17,6 +18,8 @@ pub struct Caller {
     allowed: Vec<Permission>,
     /// The roles of `migrate.approvals` that it may speak for; nothing is each of them.
     approves: Option<Vec<String>>,
+    /// Statements are shown to it with their constants whatever it may do.
+    shown_constants: bool,
 }
 
 impl Caller {
@@ -29,6 +32,7 @@ impl Caller {
             role: None,
             allowed: allowed.to_vec(),
             approves: None,
+            shown_constants: false,
         }
     }
 
@@ -41,6 +45,7 @@ impl Caller {
             role: Some(role),
             allowed: role.permissions().to_vec(),
             approves: None,
+            shown_constants: false,
         }
     }
 
@@ -52,6 +57,31 @@ impl Caller {
             self.approves = Some(roles.to_vec());
         }
         self
+    }
+
+    /// The same, and sees the constants of statements though it may only look.
+    #[must_use]
+    pub(super) fn shown_constants(mut self, shown: bool) -> Caller {
+        self.shown_constants = shown;
+        self
+    }
+
+    /// Whether statements of others are shown to it with their constants: what an application wrote into
+    /// its SQL is nothing for everybody who looks at figures. Who may hold may also end those sessions.
+    #[must_use]
+    pub(super) fn sees_constants(&self) -> bool {
+        self.shown_constants || self.allowed.contains(&Permission::Hold)
+    }
+
+    /// As it is told to itself.
+    pub(super) fn view(&self) -> CallerView {
+        CallerView {
+            name: self.name.clone(),
+            role: self.role,
+            may: self.allowed.clone(),
+            approves: self.approves.clone(),
+            sees_constants: self.sees_constants(),
+        }
     }
 
     /// Whether it may speak for a role of `migrate.approvals`.
@@ -159,6 +189,20 @@ mod tests {
         let admin = Caller::known("", "root", AdminRole::Admin).approving(&[]);
         assert_eq!(admin.may(&[Permission::Approve]), Ok(()));
         assert_eq!(admin.may_speak_for("lead"), Ok(()));
+    }
+
+    #[test]
+    fn constants_are_for_those_who_could_end_the_session() {
+        let of = |role| Caller::known("", "it", role);
+        assert!(!of(AdminRole::Viewer).sees_constants());
+        assert!(of(AdminRole::Viewer).shown_constants(true).sees_constants());
+        assert!(of(AdminRole::Operator).sees_constants());
+        let local = |may: &[Permission]| Caller::unnamed("", may).sees_constants();
+        assert!(!local(&[Permission::Look]));
+        assert!(local(&[Permission::Look, Permission::Hold]));
+        let dba = of(AdminRole::Viewer).approving(&["dba".to_owned()]);
+        assert_eq!(dba.view().approves, Some(vec!["dba".to_owned()]));
+        assert!(!dba.view().sees_constants);
     }
 
     #[test]

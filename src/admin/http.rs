@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Peer};
 use super::api::{Api, ApiError};
+use super::patient::Patient;
 use super::routes::{Answered, handle, refuse};
 use crate::client::admin::{AdminListener, Came};
 use crate::tasks::Tasks;
@@ -104,7 +105,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         biased;

@@ -73,6 +73,7 @@ GET /dashboard/{file} nobody local
 GET /v1/databases/{db}/pace viewer local
 GET /v1/databases/{db}/running viewer local
 GET /v1/databases/{db}/statements viewer local
+GET /v1/caller viewer local
 PUT /v1/databases/{db}/statements operator local
 ";
 

@@ -11,6 +11,7 @@ mod failures;
 mod http;
 #[cfg(test)]
 mod matrix;
+mod patient;
 mod replays;
 mod router;
 mod routes;

@@ -64,6 +64,7 @@ pub(super) enum Endpoint {
     ValidateConfig,
     ReloadConfig,
     Document,
+    Caller,
 }
 
 /// A row of the table.
@@ -472,6 +473,7 @@ pub(super) const ROUTES: &[Route] = &[
         NOTHING,
         SMALL,
     ),
+    route(Method::GET, "/v1/caller", Endpoint::Caller, LOOK, SMALL),
 ];
 
 /// A row that was found.
@@ -480,6 +482,8 @@ pub(super) struct Found {
     pub(super) endpoint: Endpoint,
     /// The text of the segment in braces; empty where the path has none.
     pub(super) parameter: String,
+    /// Whether that is the name of a database.
+    pub(super) names_database: bool,
     pub(super) needs: &'static [Permission],
     pub(super) body_max: usize,
 }
@@ -509,6 +513,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Found, Miss> {
             return Ok(Found {
                 endpoint: route.endpoint,
                 parameter,
+                names_database: route.path.contains("{db}"),
                 needs: route.needs,
                 body_max: route.body_max,
             });

@@ -64,7 +64,7 @@ where
     }
     match router::find(request.method(), request.uri().path()) {
         Ok(found) => match admit(request.headers(), &found, peer, access) {
-            Ok(caller) => call(request, found, caller, api)
+            Ok(caller) => surface::known(request, found, caller, api)
                 .await
                 .unwrap_or_else(refuse),
             Err(error) => {
@@ -144,7 +144,7 @@ where
                         .await?
                 }
             };
-            Ok(json(status, &results))
+            Ok(surface::changed(status, &results))
         }
         Endpoint::ChangeDrain => {
             let databases = Databases::from_path(found.parameter);
@@ -369,7 +369,7 @@ where
             let [pids] = query.only(["pids"])?;
             let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
             let running = api.running(one(found.parameter)?, pids).await?;
-            Ok(json(StatusCode::OK, &running))
+            Ok(json(StatusCode::OK, &surface::as_seen(running, &caller)))
         }
         Endpoint::AcknowledgeMigration => {
             let request: CancelRequest = signed_or_default(&body, &caller)?;
@@ -390,6 +390,7 @@ where
         Endpoint::ValidateConfig => surface::validate(&body, api).await,
         Endpoint::ReloadConfig => surface::reload(&body, caller, api).await,
         Endpoint::Document => Ok(surface::document()),
+        Endpoint::Caller => Ok(json(StatusCode::OK, &caller.view())),
     }
 }
 

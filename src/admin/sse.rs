@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyper::body::{Body, Bytes, Frame};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 /// Events that wait for their reader. A sender that meets a full feed waits.
 const AHEAD: usize = 16;
@@ -16,9 +16,18 @@ const AHEAD: usize = 16;
 /// A comment is sent after so much silence, so that a reader that is gone is noticed.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// So long one answer goes on; a reader comes back with the number of the last event that it saw. One that
+/// is stuck takes what little comes into the buffers of its machine, and could not be told from one that
+/// reads.
+const LASTS: Duration = Duration::from_secs(3600);
+
 /// The reader's end: the body of an answer.
 #[derive(Debug)]
-pub struct Feed(mpsc::Receiver<Bytes>);
+pub struct Feed {
+    events: mpsc::Receiver<Bytes>,
+    /// When it ends, well between two events.
+    end: Pin<Box<Sleep>>,
+}
 
 /// The sender's end. The answer ends when it is dropped.
 #[derive(Debug)]
@@ -29,11 +38,15 @@ pub struct Feeder(mpsc::Sender<Bytes>);
 #[error("the reader of the events is gone")]
 pub struct Gone;
 
-/// A feed and who fills it.
+/// A feed and who fills it. To be made where tasks run.
 #[must_use]
 pub fn feed() -> (Feeder, Feed) {
     let (sender, receiver) = mpsc::channel(AHEAD);
-    (Feeder(sender), Feed(receiver))
+    let feed = Feed {
+        events: receiver,
+        end: Box::pin(sleep(LASTS)),
+    };
+    (Feeder(sender), feed)
 }
 
 impl Feeder {
@@ -80,7 +93,11 @@ impl Body for Feed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let bytes = ready!(self.0.poll_recv(cx));
+        if self.end.as_mut().poll(cx).is_ready() {
+            self.events.close();
+            return Poll::Ready(None);
+        }
+        let bytes = ready!(self.events.poll_recv(cx));
         Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
@@ -105,6 +122,24 @@ mod tests {
             body,
             "id: 7\nevent: hold\ndata: \"a\\nb\"\n\n: still here\n\n"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_not_go_on_for_ever() {
+        let (feeder, feed) = feed();
+        let sender = async move {
+            let mut sent = 0;
+            while feeder.send(sent, "tick", &sent).await.is_ok() {
+                sent += 1;
+                if feeder.until(sleep(Duration::from_secs(1))).await.is_err() {
+                    break;
+                }
+            }
+            sent
+        };
+        let (sent, body) = tokio::join!(sender, feed.collect());
+        assert!((3599..=3601).contains(&sent), "{sent}");
+        assert!(body.expect("no error").to_bytes().ends_with(b"\n\n"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,6 +23,10 @@ pub trait Surface: Send + Sync + 'static {
         caller: Caller,
     ) -> impl Future<Output = Result<SessionActed, ApiError>> + Send;
 
+    /// Whether no database has this name. One that clients have used is asked about only if it is
+    /// `doubted`; what cannot be asked in a moment is not lacking.
+    fn lacks(&self, database: &str, doubted: bool) -> impl Future<Output = bool> + Send;
+
     /// What traffic may do now.
     fn mode(
         &self,

@@ -1,9 +1,11 @@
 //! The admin HTTP on a real socket, with a program behind it that is made up.
 
 mod document;
+mod patience;
 mod surface;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -49,11 +51,20 @@ use crate::window::steps::Command;
 pub(super) struct Fake {
     modes: Mutex<Vec<(Databases, ModeRequest)>>,
     replays: Replays,
+    feeders: Arc<AtomicUsize>,
 }
+
+/// Whoever asks for events behind this one is fed for as long as it reads.
+const ENDLESS: u64 = 1_000_000;
 
 impl Fake {
     fn modes(&self) -> MutexGuard<'_, Vec<(Databases, ModeRequest)>> {
         self.modes.lock().expect("no holder panics")
+    }
+
+    /// How many readers are fed that never have enough.
+    fn feeders(&self) -> usize {
+        self.feeders.load(Ordering::Relaxed)
     }
 }
 
@@ -133,6 +144,16 @@ impl Api for Fake {
 
     fn follow_events(&self, after: u64) -> Feed {
         let (feeder, feed) = feed();
+        if after == ENDLESS {
+            let feeders = Arc::clone(&self.feeders);
+            Tasks::new().spawn("events", async move {
+                feeders.fetch_add(1, Ordering::Relaxed);
+                let long = "x".repeat(4 << 10);
+                while feeder.send(after, "hold", &long).await.is_ok() {}
+                feeders.fetch_sub(1, Ordering::Relaxed);
+            });
+            return feed;
+        }
         let send = async move { feeder.send(after + 1, "hold", &"news").await };
         Tasks::new().spawn("events", send);
         feed
@@ -156,6 +177,7 @@ impl Api for Fake {
         };
         match (answer, request) {
             (Answer::AtOnce, _) => Ok(ModeResults {
+                tag: Some("t2".to_owned()),
                 results: vec![result],
             }),
             (Answer::WhenDrained, ModeRequest::Open(_)) => Err(ApiError::not_drained(

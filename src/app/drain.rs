@@ -41,6 +41,7 @@ impl App {
             drain: Some(draining.report.borrow().clone()),
         });
         Ok(ModeResults {
+            tag: None,
             results: results.collect(),
         })
     }

@@ -29,11 +29,11 @@ impl AppApi {
         let fence = self.app.fence_of(databases, whole, body.fence).await?;
         let request = hold_request(body, &self.app.config.load());
         let asked = Asked::of(&request, answer, unproved);
-        let drains = self.place(databases, request, command).await?;
+        let (drains, tag) = self.place(databases, request, command).await?;
         if let (Some(fence), Some(draining)) = (fence, drains.first()) {
             fence.keep(Holder::Operator, draining.generation);
         }
-        asked.answer(drains).await
+        asked.answer(drains, tag).await
     }
 
     /// Lets only reads in.
@@ -47,16 +47,17 @@ impl AppApi {
         let unproved = body.unproved;
         let request = read_only_request(body, &self.app.config.load());
         let asked = Asked::of(&request, answer, unproved);
-        let drains = self.place(databases, request, command).await?;
-        asked.answer(drains).await
+        let (drains, tag) = self.place(databases, request, command).await?;
+        asked.answer(drains, tag).await
     }
 
+    /// Gives the drains, and the name of the mode that it has made.
     async fn place(
         &self,
         databases: &Databases,
         request: HoldRequest,
         command: Command,
-    ) -> Result<Vec<Draining>, ApiError> {
+    ) -> Result<(Vec<Draining>, String), ApiError> {
         let turn = self.app.turns.take().await;
         let held = match self.is_as_meant(databases, command.condition.as_ref()) {
             Ok(()) => {
@@ -71,9 +72,10 @@ impl AppApi {
             }
             Err(changed) => Err(changed),
         };
+        let tag = self.tag(&self.meant(databases));
         drop(turn);
         self.app.tell(command, refused(&held));
-        held
+        held.map(|drains| (drains, tag))
     }
 }
 
@@ -95,7 +97,7 @@ impl Asked {
         }
     }
 
-    async fn answer(self, drains: Vec<Draining>) -> Result<ModeResults, ApiError> {
+    async fn answer(self, drains: Vec<Draining>, tag: String) -> Result<ModeResults, ApiError> {
         let mut results = Vec::new();
         for draining in drains {
             let (database, generation) = (draining.database.clone(), draining.generation);
@@ -114,8 +116,10 @@ impl Asked {
                 drain: Some(drain),
             });
         }
+        let tag = Some(tag);
+        let results = ModeResults { tag, results };
         match self.answer {
-            Answer::AtOnce => Ok(ModeResults { results }),
+            Answer::AtOnce => Ok(results),
             Answer::WhenDrained => drained(results, self.unproved_will_do),
         }
     }
@@ -191,8 +195,8 @@ fn read_only_request(body: ReadOnlyBody, config: &Config) -> HoldRequest {
     }
 }
 
-fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResults, ApiError> {
-    let undone = results.iter().filter_map(|result| {
+fn drained(modes: ModeResults, unproved_will_do: bool) -> Result<ModeResults, ApiError> {
+    let undone = modes.results.iter().filter_map(|result| {
         let drain = result.drain.as_ref()?;
         let done = match drain.outcome {
             Outcome::Drained => true,
@@ -203,11 +207,11 @@ fn drained(results: Vec<ModeResult>, unproved_will_do: bool) -> Result<ModeResul
     });
     let undone: Vec<String> = undone.collect();
     if undone.is_empty() {
-        Ok(ModeResults { results })
+        Ok(modes)
     } else {
         Err(ApiError::not_drained(
             format!("Not drained: {}.", undone.join("; ")),
-            results,
+            modes.results,
         ))
     }
 }

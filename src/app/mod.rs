@@ -12,6 +12,7 @@ mod gates;
 mod handover;
 mod hold;
 mod home;
+mod known;
 mod listing;
 mod measures;
 mod migrations;

@@ -72,8 +72,11 @@ impl AppApi {
                 self.app.tell(command, refused(&opened));
                 opened?;
                 let meant = self.meant(&databases);
+                // Named before it is told: what comes in between is another state then, and not this one.
+                let tag = Some(self.tag(&meant));
                 let results = meant.iter().map(|gate| self.opened(gate, &scope));
                 Ok(ModeResults {
+                    tag,
                     results: results.collect(),
                 })
             }
@@ -110,7 +113,7 @@ impl AppApi {
         }
     }
 
-    fn meant(&self, databases: &Databases) -> Vec<Arc<Gate>> {
+    pub(super) fn meant(&self, databases: &Databases) -> Vec<Arc<Gate>> {
         let gates = self.app.controller.gates();
         match databases {
             Databases::All => gates.all(),

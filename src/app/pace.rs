@@ -1,5 +1,7 @@
 //! Answers how the last minutes of a database were.
 
+use std::time::Duration;
+
 use super::App;
 use crate::admin::ApiError;
 use crate::admin::types::PaceView;
@@ -21,6 +23,15 @@ impl App {
             longest_ms: course.longest.into_iter().map(millis).collect(),
             waiting: course.seen.iter().map(|it| it.waiting).collect(),
             transactions: course.transactions,
+            latency_us: course
+                .latency
+                .into_iter()
+                .map(|it| it.map(micros))
+                .collect(),
         })
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -36,6 +36,7 @@ impl App {
                 pid: it.pid,
                 text: it.text,
                 cut: it.cut,
+                hidden: false,
                 running: it.running,
                 waits_for: it.waits_for,
                 blocked_by: it.blocked_by,

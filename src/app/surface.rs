@@ -51,6 +51,10 @@ impl Surface for AppApi {
         acting.await.map_err(lost)?
     }
 
+    async fn lacks(&self, database: &str, doubted: bool) -> bool {
+        self.app.lacks(database, doubted).await
+    }
+
     async fn mode(&self, databases: Databases) -> Result<ModeStates, ApiError> {
         self.mode_states(&databases)
     }

@@ -36,6 +36,8 @@ pub struct Admin {
     pub listen: Vec<AdminAddress>,
     /// What whoever is on this machine may do without a token.
     pub local: Vec<Permission>,
+    /// Whether those who may only look see the constants of statements too.
+    pub show_constants: bool,
     /// Names of hosts that requests may be sent to, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
     /// Who may ask by a token.
@@ -233,6 +235,7 @@ impl Check<'_> {
         Admin {
             listen,
             local: raw.local.unwrap_or_else(|| LOCAL.to_vec()),
+            show_constants: raw.show_constants.unwrap_or(false),
             hosts,
             tokens,
             clients,

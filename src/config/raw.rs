@@ -327,6 +327,7 @@ section! {
     RawAdmin {
         listen: Option<RawPlaces>,
         local: Option<Vec<Permission>>,
+        show_constants: Option<bool>,
         hosts: Option<Vec<String>>,
         certificate: Option<PathBuf>,
         key: Option<PathBuf>,

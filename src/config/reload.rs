@@ -159,6 +159,7 @@ const ROWS: &[Row] = rows! {
     "auth.rules" Now auth.rules;
     "admin.listen" Restart admin.listen;
     "admin.local" Now admin.local;
+    "admin.show_constants" Now admin.show_constants;
     "admin.hosts" Now admin.hosts;
     "admin.certificate" Now admin.acceptor;
     "admin.tokens" Now admin.tokens;

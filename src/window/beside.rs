@@ -46,6 +46,7 @@ impl Controller {
             let seen = AtGate {
                 running: gate.permits(),
                 waiting: gate.waiting_in_database().0 as u64,
+                timed: gate.statements().timed(),
             };
             (gate.database().to_owned(), seen)
         });

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::metrics::statements::Timed;
 use crate::session::registry::Sessions;
 
 /// The time between two looks.
@@ -38,6 +39,8 @@ pub struct AtGate {
     pub running: u32,
     /// Clients that wait.
     pub waiting: u64,
+    /// What was measured of statements so far, while somebody measures.
+    pub timed: Option<Timed>,
 }
 
 /// The looks at one database, oldest first, [`EVERY`] apart.
@@ -49,6 +52,8 @@ pub struct Course {
     pub seen: Vec<AtGate>,
     /// How many transactions had ended since the start; none where they were not counted.
     pub transactions: Vec<Option<u64>>,
+    /// The mean of the units that were timed between the look before and this one; none where nothing was.
+    pub latency: Vec<Option<Duration>>,
 }
 
 /// The last minutes of every database.
@@ -137,6 +142,7 @@ impl Pace {
             longest: looks.iter().map(|look| look.longest).collect(),
             seen: looks.iter().map(|look| look.seen).collect(),
             transactions: looks.iter().map(|look| look.transactions).collect(),
+            latency: latency(looks),
         }
     }
 
@@ -175,6 +181,22 @@ impl Pace {
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What units took from each look to the next. Where measuring was begun anew in between, that is not known.
+fn latency(looks: &VecDeque<Look>) -> Vec<Option<Duration>> {
+    let mut before: Option<Timed> = None;
+    let means = looks.iter().map(|look| {
+        let now = look.seen.timed;
+        let mean = before.zip(now).and_then(|(before, now)| {
+            let units = now.units.checked_sub(before.units)?;
+            let took = now.took.checked_sub(before.took)?;
+            took.checked_div(u32::try_from(units).ok()?)
+        });
+        before = now;
+        mean
+    });
+    means.collect()
 }
 
 /// How long the oldest transaction of each database runs, and how many have ended if they are counted.
@@ -245,6 +267,7 @@ mod tests {
         let seen = AtGate {
             running: 0,
             waiting: 7,
+            timed: None,
         };
         let quiet = BTreeMap::from([("shop".to_owned(), seen)]);
         for n in 0..2 * u32::try_from(KEPT).expect("small") {
@@ -259,5 +282,31 @@ mod tests {
         assert_eq!(pace.course("till"), Course::default());
         pace.look(&sessions, &BTreeMap::new(), start);
         assert_eq!(pace.expected("shop").looks, 0);
+    }
+
+    #[test]
+    fn means_are_of_what_was_timed_in_between() {
+        let (pace, sessions) = (Pace::default(), Sessions::default());
+        let ms = Duration::from_millis;
+        let seen = [
+            None,
+            Some((4, ms(40))),
+            Some((6, ms(100))),
+            Some((6, ms(100))),
+            // Begun anew, after a pause that nobody saw.
+            Some((1, ms(1))),
+            Some((3, ms(5))),
+            None,
+        ];
+        for timed in seen {
+            let seen = AtGate {
+                timed: timed.map(|(units, took)| Timed { units, took }),
+                ..AtGate::default()
+            };
+            let all = BTreeMap::from([("shop".to_owned(), seen)]);
+            pace.look(&sessions, &all, Instant::now());
+        }
+        let means = [None, None, Some(ms(30)), None, None, Some(ms(2)), None];
+        assert_eq!(pace.course("shop").latency, means);
     }
 }

@@ -464,8 +464,10 @@ async fn other_holds_are_seen_and_told_apart() {
     assert_eq!(errors(&answer), ["55000"], "{answer:?}");
     console.execute("RESUME").await;
     assert_eq!(proxy.status(DB).await["mode"], "open");
-    let answer = console.query("PAUSE nobody").await;
+    let answer = console.query("PAUSE nowhere").await;
+    assert_eq!(errors(&answer), ["42704"], "{answer:?}");
+    let answer = console.query("PAUSE template1").await;
     let notice = answer.iter().find(|message| message.tag == b'N');
     let text = notice.and_then(|it| it.field(b'M')).expect("a notice");
-    assert!(text.contains("nobody"), "{text}");
+    assert!(text.contains("template1"), "{text}");
 }

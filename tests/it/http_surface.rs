@@ -281,3 +281,151 @@ async fn answers_are_as_the_document_has_them() {
     let window = admin.get(&format!("/v1/windows/{id}")).await.expect(200);
     document.check(("get", "/v1/windows/{id}", 200), &window);
 }
+
+#[tokio::test]
+async fn a_change_says_what_the_mode_is_called_that_it_made() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let _session = proxy.session(DB).await;
+    let line = format!("PUT /v1/databases/{DB}/mode");
+    let hold = json!({"mode": "hold", "for": "60s"});
+    let named = |answer: &Value| format!("\"{}\"", answer["tag"].as_str().expect("a tag"));
+    let first = with(&proxy, &line, ("if-match", "*"), &hold).await;
+    let first = named(&first.expect(202));
+    assert_eq!(first, tag(&proxy).await);
+    // What one's own change made may be changed again, once.
+    let drained = format!("{line}?wait=drained");
+    let again = with(&proxy, &drained, ("if-match", &first), &hold).await;
+    let again = named(&again.expect(200));
+    let open = json!({"mode": "open"});
+    with(&proxy, &line, ("if-match", &first), &open)
+        .await
+        .expect(412);
+    let opened = with(&proxy, &line, ("if-match", &again), &open).await;
+    assert_eq!(named(&opened.expect(202)), tag(&proxy).await);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_not_found_and_one_out_of_reach_is() {
+    let mut postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let gone = "/v1/databases/nosuch";
+    let hold = json!({"mode": "hold", "for": "60s"});
+    for path in [
+        "sessions",
+        "mode",
+        "pace",
+        "precheck",
+        "windows",
+        "statements",
+        "migrations",
+    ] {
+        let answer = proxy.admin().get(&format!("{gone}/{path}")).await;
+        let answer = answer.expect(404);
+        assert_eq!(answer["error"]["code"], "not_found", "{path}");
+    }
+    for (path, body) in [
+        ("mode", hold.clone()),
+        ("cap", json!({"transactions": "5"})),
+        ("drain", json!({"ladder": "firm"})),
+        ("statements", json!({"for": "1m"})),
+    ] {
+        let answer = proxy.admin().put(&format!("{gone}/{path}"), body).await;
+        answer.expect(404);
+    }
+    let up = json!({"direction": "up", "files": []});
+    for (path, body) in [
+        ("windows", json!({})),
+        ("migrations", up.clone()),
+        ("migrations/plan", up.clone()),
+    ] {
+        proxy
+            .admin()
+            .post(&format!("{gone}/{path}"), body)
+            .await
+            .expect(404);
+    }
+    // Nothing came to be by asking, and people are told the same.
+    let status = proxy.admin().get("/v1/status").await.expect(200);
+    assert_eq!(status["databases"], json!([]));
+    let ran = proxy.run(&["hold", "nosuch"]).await;
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("There is no database called \"nosuch\""),
+        "{ran:?}"
+    );
+    // Nobody has come to this one yet, and it is there.
+    let there = format!("/v1/databases/{DB}");
+    proxy
+        .admin()
+        .get(&format!("{there}/windows"))
+        .await
+        .expect(200);
+    // One that went away under a proxy that knew it is not just out of reach.
+    postgres.execute("CREATE DATABASE fleeting").await;
+    proxy.hold("fleeting", json!({"for": "60s"})).await;
+    proxy.open("fleeting").await;
+    postgres
+        .execute("DROP DATABASE fleeting WITH (FORCE)")
+        .await;
+    let approvals = "/v1/databases/fleeting/migrations/approvals";
+    proxy.admin().get(approvals).await.expect(404);
+
+    // A server that cannot be asked has nothing said against it: whoever holds before it is there may.
+    postgres.crash().await.expect("a crash");
+    let plan = proxy
+        .admin()
+        .post(&format!("{there}/migrations/plan"), up)
+        .await;
+    plan.expect(503);
+    proxy
+        .admin()
+        .put(&format!("{there}/mode"), hold)
+        .await
+        .expect(202);
+}
+
+/// Of somebody who may only look, and its hash.
+const VIEWER: (&str, &str) = (
+    "pgdrain_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8",
+    "8031bfd3b565f38857777cc55b25f740a9e9574b0a5bb7e77273a9c06bf00b81",
+);
+
+#[tokio::test]
+async fn whoever_may_only_look_sees_no_constants_of_others() {
+    let postgres = Postgres::start().await;
+    let (token, hash) = VIEWER;
+    let config = format!(
+        "listen = [\"127.0.0.1:0\"]\n[admin]\ntokens = [{{ name = 'vera', role = 'viewer', sha256 = '{hash}' }}]\n"
+    );
+    let proxy = Proxy::start_configured(&postgres, &config).await;
+    let mut session = proxy.session(DB).await;
+    session
+        .query("SELECT 'ann@example.com' AS mail, 4711")
+        .await;
+    let (pid, _) = session.key();
+    let line = format!("GET /v1/databases/{DB}/running?pids={pid}");
+    let bearer = format!("Bearer {token}");
+    let looks = async || {
+        let shown = with(&proxy, &line, ("authorization", &bearer), &Value::Null).await;
+        shown.expect(200)["statements"][0].clone()
+    };
+    let statement = looks().await;
+    assert_eq!(statement["text"], "select ? as mail, ?", "{statement}");
+    assert_eq!(statement["hidden"], true);
+    // Whoever may hold could end that session, and sees what it runs.
+    let path = line.trim_start_matches("GET ");
+    let all = proxy.admin().get(path).await.expect(200);
+    assert_eq!(all["statements"][0]["hidden"], false, "{all}");
+    std::fs::write(
+        proxy.config_path(),
+        format!("{config}show_constants = true\n"),
+    )
+    .expect("ours");
+    let reloaded = proxy.run(&["config", "reload"]).await;
+    assert_eq!(reloaded.stdout, "apply now: admin.show_constants\n");
+    let statement = looks().await;
+    let text = statement["text"].as_str().expect("a text");
+    assert!(text.contains("ann@example.com"), "{statement}");
+}

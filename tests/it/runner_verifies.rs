@@ -89,7 +89,7 @@ async fn what_is_not_as_it_should_be_is_named() {
     let dirty = shop.proxy.run(&["migrate", "verify", DATABASE]).await;
     dirty.assert(3, &["FAILED  dirty", "pgdrain migrate repair"]);
     let unknown = shop.proxy.run(&["migrate", "verify", "nowhere"]).await;
-    unknown.assert(5, &["does not exist"]);
+    unknown.assert(5, &["There is no database called \"nowhere\""]);
 }
 
 #[tokio::test]

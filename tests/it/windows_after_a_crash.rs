@@ -139,7 +139,7 @@ async fn a_journal_that_cannot_be_written_grants_no_window_and_lets_nobody_in() 
         .through(DB, &window.key)
         .await
         .expect_err("not written down");
-    let path = "/v1/databases/other/windows";
+    let path = "/v1/databases/template1/windows";
     let refused = proxy.admin().post(path, json!({})).await.expect(503);
     assert_eq!(refused["error"]["code"], "journal_failed");
     std::fs::remove_dir(&broken).expect("it was empty");

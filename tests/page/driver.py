@@ -116,6 +116,17 @@ class Browser:
     def type(self, css, text):
         self.do("POST", f"/element/{self.find(css)}/value", {"text": text})
 
+    def clear(self, css):
+        self.do("POST", f"/element/{self.find(css)}/clear")
+
+    def tab_to(self, text, backwards=False, most=120):
+        """Tab, until what has the focus begins with this text."""
+        for _ in range(most):
+            if self.focused().startswith(text):
+                return
+            self.press((SHIFT, TAB) if backwards else TAB)
+        raise AssertionError(f"no way to {text!r} by Tab; the focus is on {self.focused()!r}")
+
     def choose(self, css, value):
         """Chooses of a select."""
         self.find(css)

@@ -21,6 +21,9 @@ from urllib.parse import urlsplit
 
 import stage  # noqa: I001, it finds the helpers of the others
 import driver
+import operators
+import people
+import runs
 from driver import ENTER, ESCAPE, SHIFT, TAB
 from runner import places
 from stage import until
@@ -55,6 +58,11 @@ class World:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
+    def reload(self):
+        """Has pgdrain read its configuration again, and waits for that."""
+        self.pgdrain.process.send_signal(signal.SIGHUP)
+        until("it is read again", lambda: any(it["key"] == "hold.for" and it["value"] == "300s" for it in self.ask("/v1/config")["settings"]))
+
     def database(self):
         found = [it for it in self.ask("/v1/status")["databases"] if it["database"] == stage.DATABASE]
         return found[0] if found else None
@@ -73,7 +81,7 @@ class World:
         for entry in self.browser.logged("browser"):
             if entry["level"] in ("SEVERE", "WARNING") and not any(it in entry["message"] for it in self.expected):
                 raise AssertionError(f"the console says: {entry['message']}")
-        origin = f"127.0.0.1:{self.pgdrain.admin_port}"
+        origin = urlsplit(self.pgdrain.url).netloc
         for entry in self.browser.logged("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] != "Network.requestWillBeSent":
@@ -94,7 +102,7 @@ def blocker(world, text):
     """A client that sits in a transaction, whose name and last statement are `text`."""
     client = stage.Client(world.pgdrain, text[:60])
     client.send("begin;")
-    client.ask(f"select $q${text}$q$;")
+    client.ask(f"select count(*), $q${text}$q$ from pgbench_accounts;")
     return client
 
 
@@ -156,9 +164,13 @@ def test_up_the_ladder_from_the_page(world):
     """A transaction that sits idle is rolled back by stepping up; its connection lives."""
     page, client = world.browser, blocker(world, "nightly-report")
     try:
+        if world.screenshot:
+            minutes(world)
         world.open_page()
         page.click("Hold", ".actions")
         page.sees("What clients will see", css="dialog")
+        page.type("#field-reason", "new index on orders")
+        page.type("#field-by", "anna")
         page.click("Hold", "dialog")
         page.sees("1 session in the way", "report", css=".drain")
         if world.screenshot:
@@ -328,16 +340,9 @@ def test_keyboard_alone(world):
     page = world.browser
     world.open_page()
 
-    def tab_to(text, most=60):
-        for _ in range(most):
-            if page.focused().startswith(text):
-                return
-            page.press(TAB)
-        raise AssertionError(f"no way to {text!r} by Tab; the focus is on {page.focused()!r}")
-
     page.press(TAB)
     assert page.focused() == "To the database", page.focused()
-    tab_to("Hold")
+    page.tab_to("Hold")
     page.press(ENTER)
     page.sees("Hold shop?", css="dialog")
     assert page.focused() == "Hold shop?", page.focused()
@@ -348,11 +353,11 @@ def test_keyboard_alone(world):
     assert world.database()["mode"] == "open"
     page.press(ENTER)
     page.sees("Hold shop?", css="dialog")
-    tab_to("field-reason")
+    page.tab_to("field-reason")
     page.press(*"by keys")
     page.press(ENTER)
     page.sees("Held", "by keys", css=".mode")
-    tab_to("Open")
+    page.tab_to("Open")
     # Drawing anew takes the focus from nobody.
     for _ in range(3):
         before = world.ask("/v1/status")["uptime_ms"]
@@ -360,7 +365,7 @@ def test_keyboard_alone(world):
         assert page.focused().startswith("Open"), page.focused()
     page.press(ENTER)
     page.sees("oldest first", css="dialog")
-    tab_to("field-by")
+    page.tab_to("field-by")
     page.press(ENTER)
     page.sees("Everything passes", css=".mode")
 
@@ -502,10 +507,16 @@ STALLS = """
     });"""
 
 
+def minutes(world):
+    """Waits for something to draw lines of."""
+    world.ask(f"/v1/databases/{stage.DATABASE}/statements", "PUT", {"for": "10m", "one_in": 1})
+    until("two minutes are there", lambda: len(world.ask(f"/v1/databases/{stage.DATABASE}/pace")["running"]) >= 120, 150)
+
+
 def picture(world):
     page = world.browser
-    until("some minutes are there", lambda: page.run("return document.querySelectorAll('.spark .line').length === 4"))
-    page.devtools("Emulation.setDeviceMetricsOverride", width=1000, height=1010, deviceScaleFactor=1, mobile=True)
+    until("some minutes are there", lambda: page.run("return document.querySelectorAll('.spark .line').length === 5"))
+    page.devtools("Emulation.setDeviceMetricsOverride", width=1000, height=1060, deviceScaleFactor=1, mobile=True)
     page.run("scrollTo(0, 0)")
     Path(world.screenshot).write_bytes(page.screenshot())
     page.devtools("Emulation.clearDeviceMetricsOverride")
@@ -516,7 +527,8 @@ def main():
     parser.add_argument("--screenshot")
     parser.add_argument("names", nargs="*")
     chosen = parser.parse_args()
-    tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
+    parts = [globals(), *(vars(it) for it in (operators, runs, people))]
+    tests = [(name, test) for part in parts for name, test in part.items() if name.startswith("test_")]
     tests = [(name, test) for name, test in tests if not chosen.names or any(it in name for it in chosen.names)]
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"page: not done within {LIMIT} s"))
     signal.alarm(LIMIT)

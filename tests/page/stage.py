@@ -21,6 +21,8 @@ DATABASE = "shop"
 USER = "postgres"
 # Of somebody who may do everything.
 TOKEN = "pgdrain_" + base64.urlsafe_b64encode(bytes(range(32))).decode().rstrip("=")
+# Of somebody who may only look.
+VIEWER = "pgdrain_" + base64.urlsafe_b64encode(bytes(range(32, 64))).decode().rstrip("=")
 PGDRAIN = Path(os.environ.get("PGDRAIN", places.TARGET.parent / "debug" / "pgdrain"))
 
 # Nothing here has to survive a crash of the machine.
@@ -32,6 +34,7 @@ fsync = off
 full_page_writes = off
 shared_buffers = '64MB'
 max_connections = 120
+max_prepared_transactions = 2
 """
 
 CONFIGURATION = """\
@@ -41,7 +44,7 @@ state_dir = "{directory}/state"
 [admin]
 listen = "127.0.0.1:{admin}"
 local = {local}
-tokens = [{{ name = "anna", role = "admin", sha256 = "{token}" }}]
+tokens = [{{ name = "anna", role = "admin", sha256 = "{token}" }}, {{ name = "vera", role = "viewer", sha256 = "{viewer}" }}]
 
 [upstream]
 url = "postgres://postgres@127.0.0.1:{port}"
@@ -109,9 +112,9 @@ class Pgdrain:
     def __init__(self, postgres, directory, more="", local=("look", "hold", "open")):
         self.directory, self.admin_port, self.process = directory, free_port(), None
         directory.mkdir()
-        token = hashlib.sha256(TOKEN.encode()).hexdigest()
+        token, viewer = (hashlib.sha256(it.encode()).hexdigest() for it in (TOKEN, VIEWER))
         fill = {"directory": directory, "admin": self.admin_port, "port": postgres.port, "more": more,
-                "local": json.dumps(local), "token": token}
+                "local": json.dumps(local), "token": token, "viewer": viewer}
         (directory / "pgdrain.toml").write_text(CONFIGURATION.format(**fill))
         self.start()
 

@@ -137,6 +137,12 @@ pub(super) async fn carry_out<A: Api>(
         tracing::info!(%who, command = command.tag(), "console command");
     }
     let tag = command.tag();
+    if let Some(database) = command.database()
+        && desk.api.lacks(database, false).await
+    {
+        let complaint = Complaint::from(ApiError::no_database(database));
+        return Err(complaint.hint("SHOW DATABASES lists those that clients have come to."));
+    }
     match command {
         Command::Show { what, argument } => {
             let rows = show::rows(&desk, what, argument.as_deref()).await?;

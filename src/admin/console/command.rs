@@ -456,6 +456,25 @@ impl Command {
         }
     }
 
+    /// The database that it is about, if it is about one.
+    pub(super) fn database(&self) -> Option<&str> {
+        match self {
+            Command::Mode { databases, .. } | Command::Drain { databases, .. } => match databases {
+                Databases::One(name) => Some(name),
+                Databases::All => None,
+            },
+            Command::Cap { database, .. } => Some(database),
+            Command::Show { .. }
+            | Command::Parameter(_)
+            | Command::Set { .. }
+            | Command::Nothing(_)
+            | Command::Begin
+            | Command::Commit
+            | Command::Rollback
+            | Command::Number(_) => None,
+        }
+    }
+
     /// Its command tag.
     pub(super) fn tag(&self) -> &'static str {
         match self {

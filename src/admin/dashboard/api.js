@@ -6,11 +6,14 @@ const KEY = 'pgdrain.token';
 
 /** Something that the API refused, or that did not reach it. */
 export class Refused extends Error {
-  constructor(status, code, message, results) {
+  constructor(status, code, message, said) {
     super(message);
     this.status = status;
     this.code = code;
-    this.results = results ?? [];
+    this.results = said?.results ?? [];
+    /** How the mode is that was to be changed, and what is wrong with a configuration. */
+    this.present = said?.present ?? null;
+    this.problems = said?.problems ?? [];
   }
 }
 
@@ -54,7 +57,7 @@ export async function ask(method, path, body, { signal, patience = 20_000, more 
   }
   if (answer.ok) return json;
   const said = json?.error;
-  throw new Refused(answer.status, said?.code ?? 'unknown', said?.message ?? `Status ${answer.status}.`, json?.results);
+  throw new Refused(answer.status, said?.code ?? 'unknown', said?.message ?? `Status ${answer.status}.`, json);
 }
 
 export const get = (path, options) => ask('GET', path, undefined, options);

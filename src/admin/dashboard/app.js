@@ -3,14 +3,17 @@
 import { Refused, follow, get, of, token } from './api.js';
 import { icon } from './draw.js';
 import { drainCard, drains } from './drain.js';
-import { askForToken, tokenField, typedToken } from './dialog.js';
+import { askForToken, tokenField, tokenUsed, typedToken, useToken } from './dialog.js';
 import { KEPT, eventsCard } from './events.js';
 import { figures } from './figures.js';
 import { number, span, time } from './format.js';
 import { migrationCard } from './migrate.js';
+import { lookAtMe } from './may.js';
 import { everywhere, lookBy, modeCard } from './mode.js';
 import { lookAtRuns } from './runs.js';
 import { actions, lookAtSessions, lookAtStatements, sessionsCard, statement } from './sessions.js';
+import { settingsCard } from './settings.js';
+import { lookAtMeasures, statementsCard } from './statements.js';
 import { changed, chosen, say, state, whenChanged } from './state.js';
 import { h, patch } from './view.js';
 import { lookAtWindows, windowCard } from './windows.js';
@@ -112,6 +115,7 @@ function reached() {
   if (state.line === 'connecting' || state.line === 'locked') listen();
   if (state.line === 'live') return;
   state.line = 'live';
+  lookAtMe();
   lookAtAll();
 }
 
@@ -224,6 +228,7 @@ function lookAtAll() {
   lookAtWindows();
   lookAtRuns();
   lookAtSessions();
+  lookAtMeasures();
 }
 
 /** What a person who is called most likely came for: who waits, what is closed, where most is going on. */
@@ -293,7 +298,9 @@ function whole(database) {
     windowCard(database),
     migrationCard(database),
     sessionsCard(database),
-    eventsCard(database.database, changed));
+    statementsCard(database),
+    eventsCard(database.database, changed),
+    settingsCard());
 }
 
 function nobody(status) {
@@ -304,7 +311,13 @@ function nobody(status) {
 
 function about(status) {
   const former = status.former ? h('p', null, 'An older process still serves its sessions.') : null;
-  return [everywhere(), h('button', { class: 'quiet', on: { click: () => askForToken(look) } }, token.get() ? 'Another token …' : 'Give a token …'), former, h('p', { class: 'hint' }, `pgdrain ${status.version}, up for ${span(status.uptime_ms)}`)];
+  return [everywhere(), h('button', { class: 'quiet', on: { click: () => askForToken(look) } }, token.get() ? 'Another token …' : 'Give a token …'), former, h('p', { class: 'hint', key: 'me' }, me()), h('p', { class: 'hint' }, `pgdrain ${status.version}, up for ${span(status.uptime_ms)}`)];
+}
+
+/** Who is looking, as pgdrain knows it. */
+function me() {
+  if (!state.me) return '';
+  return state.me.name ? `You are ${state.me.name} (${state.me.role}).` : 'You have shown no token.';
 }
 
 function locked() {
@@ -317,7 +330,7 @@ function locked() {
 
 function unlock(event) {
   event.preventDefault();
-  token.set(typedToken('token'));
+  useToken(typedToken('token'));
   at('token').value = '';
   look();
 }
@@ -326,6 +339,7 @@ function unlock(event) {
 
 whenChanged(draw);
 lookBy(look);
+tokenUsed(lookAtMe);
 window.addEventListener('hashchange', () => choose(fromHash()));
 window.addEventListener('online', () => { if (state.line !== 'locked') look(); });
 window.addEventListener('pagehide', hush);

@@ -13,10 +13,11 @@ let open = null;
 
 /**
  * Asks before something is done. `question` has
- * - `title`, and `act`, the word on the button; `danger` for what breaks somebody's work;
+ * - `title`, and `act`, the word on the button, or what gives it; `danger` for what breaks somebody's work;
  * - `body(values)`: what clients will see, drawn anew when a field changes or `again` is called;
  * - `fields`: `{name, label, kind, options, value, hint, more}`;
  * - `run(values)`: does it; an error it throws is shown, and the question stays;
+ * - `wrong(error)`: what else is to be said about an error;
  * - `otherwise(error)`: another way out of an error, `{label, run}`, or nothing;
  * - `opened(again)`: begins what the body still has to fetch.
  */
@@ -39,7 +40,7 @@ export function confirm(question) {
     if (busy) return;
     busy = true;
     try {
-      if (error?.status === 401 && typedToken()) token.set(typedToken());
+      if (asksForToken(error) && typedToken()) await useToken(typedToken());
       if (values.by !== undefined) sessionStorage.setItem(NAME, values.by.trim());
       error = null;
       draw();
@@ -63,12 +64,12 @@ export function confirm(question) {
         question.body?.(values, again),
         (question.fields ?? []).filter((it) => !it.when || it.when(values)).map((it) => field(it, values, draw)),
         error ? h('div', { class: 'failure', role: 'alert', tabindex: '-1' }, icon('warning'),
-          h('div', null, h('p', null, `Not done. ${error.message}`), error.status === 401 ? tokenField() : null)) : null),
+          h('div', null, h('p', null, `Not done. ${error.message}`), question.wrong?.(error), asksForToken(error) ? tokenField() : null)) : null),
       h('div', { class: 'dialog-buttons' },
         h('button', { type: 'button', class: 'quiet', on: { click: end } }, question.act ? 'Back' : 'Close'),
         other ? h('button', { type: 'button', class: 'danger', disabled: busy, on: { click: () => attempt(other.run) } }, other.label) : null,
         question.act ? h('button', { type: 'submit', class: question.danger ? 'danger' : 'primary', disabled: busy || question.may?.(values) === false },
-          busy ? 'Working …' : question.act) : null));
+          busy ? 'Working …' : typeof question.act === 'function' ? question.act() : question.act) : null));
   };
   const again = () => { if (box.open) draw(); };
 
@@ -83,6 +84,19 @@ export function confirm(question) {
   heading.focus();
   open = { close: end };
   question.opened?.(again);
+}
+
+/** Whether another token may help. */
+const asksForToken = (error) => error?.status === 401 || error?.status === 403;
+
+let whenToken = () => {};
+/** What is done when another token is used. */
+export const tokenUsed = (then) => { whenToken = then; };
+
+/** Uses a token from now on, or none. */
+export async function useToken(text) {
+  token.set(text);
+  await whenToken();
 }
 
 /**
@@ -105,7 +119,7 @@ export function askForToken(then) {
     act: 'Use it',
     body: () => [h('p', null, token.get() ? 'There is one. Another takes its place; none forgets it.' : 'What you may do follows from it.'), tokenField()],
     run: async () => {
-      token.set(typedToken());
+      await useToken(typedToken());
       then();
     },
   });

@@ -4,6 +4,7 @@ import { of, put } from './api.js';
 import { confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { countdown, many, number, span, time } from './format.js';
+import { button } from './may.js';
 import { done } from './mode.js';
 import { until } from './state.js';
 import { h } from './view.js';
@@ -24,8 +25,8 @@ export function drainCard(database, actions) {
     h('ol', { class: 'ladder', 'aria-label': 'Ladder' }, rungs(drain).map((rung) => step(rung, drain, going))),
     tally(drain),
     inTheWay(drain, actions),
-    going ? h('div', { class: 'row', role: 'group', 'aria-label': 'Ladder' },
-      LADDERS.filter(([name]) => name !== current(drain)).map(([name, label]) => h('button', { key: name, on: { click: () => climb(database, drain, name) } }, `${label.split(':')[0]} …`))) : null);
+    going ? h('div', { class: 'row climb', role: 'group', 'aria-label': 'Ladder' }, h('span', { class: 'hint' }, 'Another ladder:'),
+      LADDERS.filter(([name]) => name !== current(drain)).map(([name, label]) => button('hold', { key: name, on: { click: () => climb(database, drain, name) } }, `${label.split(':')[0]} …`))) : null);
 }
 
 /** The ladder that it climbs, by what is in it. */
@@ -80,7 +81,7 @@ function blocker(it, at, actions) {
   return h('li', { key: it.pid ?? `at-${at}` },
     h('p', null,
       h('strong', null, `pid ${it.pid ?? '?'}`), ` ${it.user}`, it.application_name ? ` · ${it.application_name}` : '', ` · ${it.client}`),
-    h('p', { class: 'hint' }, `${SESSION_STATES[it.state] ?? it.state}, in its transaction for ${span(it.transaction_age_ms)}`,
+    h('p', { class: 'hint' }, `${SESSION_STATES[it.state] ?? it.state}, its transaction open for ${span(it.transaction_age_ms)}`,
       it.bypass ? '; did not come through pgdrain' : ''),
     actions?.(it));
 }

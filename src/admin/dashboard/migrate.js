@@ -4,6 +4,7 @@ import { get, of, post } from './api.js';
 import { askForToken, by, confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { many, number, plain, span } from './format.js';
+import { button } from './may.js';
 import { done } from './mode.js';
 import { changed, state } from './state.js';
 import { lookAtRuns, runView } from './runs.js';
@@ -125,7 +126,7 @@ function study(database, mine) {
     mine.gate ? gate(mine.gate) : null,
     mine.approvals?.roles.length ? approvals(mine) : null,
     mine.plan?.steps.length && !mine.busy ? h('div', { class: 'row' },
-      h('button', { class: 'primary', on: { click: () => start(database, mine) } }, `Start ${many(mine.plan.steps.length, 'file')} …`)) : null);
+      button('migrate', { class: 'primary', on: { click: () => start(database, mine) } }, `Start ${many(mine.plan.steps.length, 'file')} …`)) : null);
 }
 
 function plan(it) {
@@ -159,7 +160,7 @@ function approvals(mine) {
     h('ul', { class: 'people' }, mine.approvals.roles.map((role) => {
       const has = valid.find((it) => it.role === role);
       return h('li', { key: role }, h('p', null, icon(has ? 'yes' : 'no'), ' ', h('strong', null, role), has ? ` by ${has.by}${has.reason ? `: ${has.reason}` : ''}` : ' – not yet'),
-        has ? null : h('div', { class: 'row' }, h('button', { class: 'small', on: { click: () => approve(mine, role) } }, `Approve as ${role} …`)));
+        has ? null : h('div', { class: 'row' }, button('approve', { class: 'small', on: { click: () => approve(mine, role) } }, `Approve as ${role} …`)));
     })));
 }
 

@@ -1,9 +1,12 @@
 // The mode of a database: what it is, why, until when; and the ways to another one.
 
 import { get, of, put } from './api.js';
+import { capButtons, capped } from './cap.js';
 import { confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
-import { countdown, many, number, plain, rate, span, time } from './format.js';
+import { countdown, many, number, plain, span, time } from './format.js';
+import { barred, button } from './may.js';
+import { forecast, precheck } from './precheck.js';
 import { changed, since, until } from './state.js';
 import { h } from './view.js';
 import { HOLDERS, LADDERS, LADDER_MEANS, MODES } from './words.js';
@@ -20,9 +23,12 @@ export function modeCard(database) {
     h('p', { class: 'lead' }, lead(database)),
     database.holds.map(hold),
     (database.scopes ?? []).map(scope),
-    database.cap ? h('p', { class: 'fact' }, `At most ${many(database.cap.transactions, 'transaction')} at once${database.cap.until ? `, until ${time(database.cap.until)}` : ''}.`) : null,
-    database.fence ? h('p', { class: 'fact' }, 'The server keeps new sessions out (a fence is up).') : null,
-    buttons(database));
+    capped(database),
+    database.fence ? h('p', { class: 'fact' }, `The server keeps new sessions out (a fence is up)${database.fence.parked ? `; ${many(database.fence.parked, 'client waits', 'clients wait')} to connect` : ''}.`) : null,
+    buttons(database),
+    h('div', { class: 'row more', role: 'group', 'aria-label': 'Before and beside it' },
+      h('button', { key: 'look', class: 'quiet small', on: { click: () => precheck(database) } }, 'Precheck …'), capButtons(database)),
+    barred('hold'));
 }
 
 function lead(database) {
@@ -60,22 +66,24 @@ function scope(it) {
 function buttons(database) {
   const { mode } = database;
   return h('div', { class: 'actions', role: 'group', 'aria-label': `Mode of ${database.database}` },
-    mode !== 'open' ? h('button', { key: 'open', class: 'primary', on: { click: () => open(database) } }, icon('open'), 'Open …') : null,
-    h('button', { key: 'read_only', on: { click: () => close(database, 'read_only') } }, icon('read_only'), mode === 'read_only' ? 'Read only again …' : 'Read only …'),
-    h('button', { key: 'hold', on: { click: () => close(database, 'hold') } }, icon('hold'), mode === 'hold' ? 'Hold again …' : 'Hold …'));
+    mode !== 'open' ? button('open', { key: 'open', class: 'primary', on: { click: () => open(database) } }, icon('open'), 'Open …') : null,
+    button('hold', { key: 'read_only', on: { click: () => close(database, 'read_only') } }, icon('read_only'), mode === 'read_only' ? 'Read only again …' : 'Read only …'),
+    button('hold', { key: 'hold', on: { click: () => close(database, 'hold') } }, icon('hold'), mode === 'hold' ? 'Hold again …' : 'Hold …'));
 }
 
-const TIMES = [['1m', '1 minute'], ['2m', '2 minutes'], ['5m', '5 minutes'], ['10m', '10 minutes'], ['30m', '30 minutes']];
+/** For how long traffic is kept waiting. */
+export const TIMES = [['1m', '1 minute'], ['2m', '2 minutes'], ['5m', '5 minutes'], ['10m', '10 minutes'], ['30m', '30 minutes']];
 
 /** Asks, and then holds or lets only reads in. */
 export function close(database, mode) {
   const everywhere = database.database === '*';
   const name = everywhere ? 'every database' : database.database;
   const reads = mode === 'read_only';
-  let precheck = null;
+  let found = null;
+  const condition = unchanged(database, reads ? 'Read only' : 'Hold');
   confirm({
+    ...condition.question,
     title: reads ? `Let only reads into ${name}?` : `Hold ${name}?`,
-    act: reads ? 'Read only' : 'Hold',
     fields: [
       { name: 'for', label: 'For how long', kind: 'select', options: TIMES, value: '5m' },
       { name: 'then', label: 'When that time is over', kind: 'select', value: 'open',
@@ -90,17 +98,17 @@ export function close(database, mode) {
       h('ul', { class: 'means' }, inside(database, reads), LADDER_MEANS[values.ladder].map((text) => h('li', null, text)),
         h('li', null, waits(values, reads)),
         h('li', null, 'If somebody is still inside at the end, traffic is opened again and you are told who.')),
-      everywhere ? null : forecast(precheck, values.ladder)],
+      everywhere ? null : forecast(found, values.ladder)],
     run: async (values) => {
       const { blocked, ladder, then } = values;
       const rule = reads ? { mode, writes: blocked } : { mode, blocked };
-      await put(of(database.database, 'mode'), { ...rule, ladder, then, for: values.for, ...said(values, 'reason', 'by') });
-      look();
+      await condition.put({ ...rule, ladder, then, for: values.for, ...said(values, 'reason', 'by') });
     },
     opened: (again) => {
+      condition.look();
       if (everywhere) return;
       const query = reads ? '?mode=read_only' : '';
-      get(of(database.database, `precheck${query}`)).then((found) => { precheck = found; }, (error) => { precheck = { error }; }).finally(again);
+      get(of(database.database, `precheck${query}`)).then((it) => { found = it; }, (error) => { found = { error }; }).finally(again);
     },
   });
 }
@@ -120,37 +128,53 @@ function waits(values, reads) {
     : `${whom} gets ${reads ? '25006' : '55P03'} at once. Nothing of it is executed.`;
 }
 
-/** What a precheck expects, and who would be in the way. */
-function forecast(precheck, ladder) {
-  if (!precheck) return h('p', { class: 'hint' }, 'Looking who would be in the way …');
-  if (precheck.error) return h('p', { class: 'hint' }, `Who would be in the way could not be found out: ${precheck.error.message}`);
-  const { expected, findings } = precheck;
-  const pace = expected.seconds
-    ? `From the last ${span(expected.seconds * 1000)}: drained within ${span(expected.drain_p90_ms)} nine times of ten, ${many(expected.held_after_p90, 'client', 'clients')} waiting by then (${rate(expected.transactions_per_second)} transactions a second).`
-    : 'There are no figures of the last minutes yet.';
-  // What has only just begun is over before anybody has read it.
-  const named = findings.filter((it) => it.blocks || it.age_ms === null || it.age_ms >= YOUNG);
-  const rest = findings.length - Math.min(named.length, NAMED);
-  return h('div', { class: 'forecast' }, h('p', null, pace),
-    findings.length ? h('ul', { class: 'findings' }, named.slice(0, NAMED).map((it, at) => h('li', { key: at, class: it.blocks ? 'warn' : '' },
-      it.blocks ? icon('warning') : null,
-      h('span', null, `${plain(it.kind)}: ${it.what}${it.owner ? `, ${it.owner}` : ''}${it.age_ms ? `, ${span(it.age_ms)}` : ''}`,
-        h('em', null, fate(it[ladder])))))) : h('p', null, icon('yes'), ' Nothing stands in the way now.'),
-    rest ? h('p', { class: 'hint' }, named.length ? `and ${rest} more, younger or less` : `${many(rest, 'transaction')}, each younger than a second.`) : null);
+/**
+ * Changes the mode only if it is still the one that the question was about. Whoever changed it meanwhile is named, and it
+ * is asked again: the button then says that it is done all the same, to what there is by then.
+ */
+function unchanged(database, act) {
+  let tag = database.tag ?? null;
+  let changedBy = null;
+  return {
+    question: {
+      act: () => (changedBy ? `${act} all the same` : act),
+      wrong: (error) => (error.code === 'changed' && changedBy ? h('ul', { class: 'means' }, changedBy.map((text) => h('li', { key: text }, text))) : null),
+    },
+    /** Of all databases together only the server has a name. */
+    look: () => {
+      if (tag === null) get(of(database.database, 'mode')).then((it) => { tag = it.tag; }, () => {});
+    },
+    put: async (body) => {
+      try {
+        await put(of(database.database, 'mode'), body, tag ? { more: { 'if-match': `"${tag}"` } } : {});
+      } catch (error) {
+        if (error.code !== 'changed' || !error.present) throw error;
+        tag = error.present.tag;
+        changedBy = error.present.databases.map(present);
+        error.message = 'Somebody else changed it while you were asked. This is how it is now; look again whether you still want it.';
+        look();
+        throw error;
+      }
+      look();
+    },
+  };
 }
 
-const YOUNG = 1_000;
-const NAMED = 6;
-
-const fate = (word) => (word === '-' ? '' : ` – ${word}`);
+/** How a database is, for somebody who thought that it was otherwise. */
+function present(it) {
+  const holds = it.holds.map((hold) => `${MODES[hold.mode].name.toLowerCase()} by ${hold.by}${hold.reason ? ` (${hold.reason})` : ''} since ${time(hold.since)}${hold.until ? `, until ${time(hold.until)}` : ''}`);
+  const some = it.scopes.length ? `; also ${many(it.scopes.length, 'hold')} for some clients` : '';
+  return `${it.database}: ${holds.length ? holds.join('; ') : 'open'}${some}.`;
+}
 
 /** Asks, and then opens. */
 export function open(database) {
   const everywhere = database.database === '*';
   const windows = (database.holds ?? []).some((it) => it.holder === 'window');
+  const condition = unchanged(database, 'Open');
   confirm({
+    ...condition.question,
     title: `Open ${everywhere ? 'every database' : database.database}?`,
-    act: 'Open',
     fields: who(),
     body: () => [
       h('h3', null, 'What clients will see'),
@@ -160,16 +184,11 @@ export function open(database) {
         h('li', null, 'No statement is lost: what waited is executed now, once.'),
         database.migration ? h('li', null, 'A migration runs. Opening does not stop it; pgdrain refuses while its window needs to be alone.') : null,
         windows && !database.migration ? h('li', null, 'A window holds it. Opening is refused as long as somebody works in it.') : null)],
-    run: async (values) => {
-      await put(of(database.database, 'mode'), { mode: 'open', ...said(values, 'reason', 'by') });
-      look();
-    },
+    opened: condition.look,
+    run: (values) => condition.put({ mode: 'open', ...said(values, 'reason', 'by') }),
     otherwise: (error) => (error.code !== 'held' ? null : {
       label: 'Open by force',
-      run: async () => {
-        await put(of(database.database, 'mode'), { mode: 'open', force: true });
-        look();
-      },
+      run: (values) => condition.put({ mode: 'open', force: true, ...said(values, 'reason', 'by') }),
     }),
   });
 }
@@ -178,8 +197,8 @@ export function open(database) {
 export function everywhere() {
   const all = { database: '*', holds: [], sessions: 0, in_transaction: 0 };
   return h('div', { class: 'everywhere', role: 'group', 'aria-label': 'Every database' },
-    h('button', { class: 'quiet', on: { click: () => close(all, 'hold') } }, 'Hold all …'),
-    h('button', { class: 'quiet', on: { click: () => open(all) } }, 'Open all …'));
+    button('hold', { class: 'quiet', on: { click: () => close(all, 'hold') } }, 'Hold all …'),
+    button('open', { class: 'quiet', on: { click: () => open(all) } }, 'Open all …'));
 }
 
 /** After something was done elsewhere on the page. */

@@ -4,6 +4,7 @@ import { get, of, post } from './api.js';
 import { confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { bytes, many, number, plain, span, time } from './format.js';
+import { button } from './may.js';
 import { done } from './mode.js';
 import { changed, chosen, say, since, state } from './state.js';
 import { h } from './view.js';
@@ -12,6 +13,8 @@ import { timeline, took, wrong } from './windows.js';
 const EVERY = 3_000;
 const EVERY_QUIET = 12_000;
 const FINAL = ['succeeded', 'failed', 'cancelled', 'dirty', 'unknown'];
+const WRONG = ['failed', 'dirty', 'unknown', 'cancelled'];
+const DECISIONS = { fix_forward: 'It is mended by another migration', rollback: 'It is taken back' };
 const NAMES = {
   waiting: 'Waits for its time', preflight: 'Checks', backup: 'Backup', holding: 'Holding', draining: 'Draining', applying: 'Applying',
   reopening: 'Reopening', rehearsing: 'Rehearsing', succeeded: 'Done', failed: 'Failed', cancelled: 'Cancelled', dirty: 'Stopped part-way', unknown: 'Not known',
@@ -131,7 +134,7 @@ export function runView(database) {
     over ? ending() : null,
     run.notes.length ? h('details', { class: 'notes' }, h('summary', null, `Its words (${run.notes.length})`),
       h('ol', null, run.notes.map((it, at) => h('li', { key: at, class: it.bad ? 'bad' : '' }, h('time', { datetime: it.at }, time(it.at)), ` ${it.text}`)))) : null,
-    over ? null : h('div', { class: 'row' }, h('button', { class: 'danger', on: { click: cancel } }, 'Cancel it …')));
+    over ? null : h('div', { class: 'row' }, button('hold', { class: 'danger', on: { click: cancel } }, 'Cancel it …')));
 }
 
 function course() {
@@ -179,7 +182,11 @@ function ending() {
     what ? wrong(`${what.file ? `${what.file}${what.line ? `, line ${what.line}` : ''}: ` : ''}${what.sqlstate ? `${what.sqlstate}: ` : ''}${what.message}${what.hint ? ` (${what.hint})` : ''}`) : null,
     report.held ? wrong(`Traffic stays held: ${report.held}`) : null,
     failed.length ? h('ul', { class: 'means' }, failed.map((it) => h('li', { key: it.name }, `${plain(it.name)}: ${it.text}${it.hint ? ` – ${it.hint}` : ''}`))) : null,
-    ['failed', 'dirty', 'unknown'].includes(run.state) ? h('div', { class: 'row' }, h('button', { on: { click: acknowledge } }, 'I look after it …')) : null,
+    report.decision ? h('p', { class: 'fact' }, `${DECISIONS[report.decision.decision] ?? plain(report.decision.decision)}: decided by ${report.decision.by}, ${time(report.decision.at)}${report.decision.reason ? `: ${report.decision.reason}` : ''}.`) : null,
+    run.acknowledged ? h('p', { class: 'fact' }, `${run.acknowledged} looks after it.`) : null,
+    WRONG.includes(run.state) ? h('div', { class: 'row' },
+      button('hold', { key: 'ack', on: { click: acknowledge } }, 'I look after it …'),
+      button('migrate', { key: 'decide', on: { click: decide } }, report.decision ? 'Decide otherwise …' : 'Decide what becomes of it …')) : null,
   ];
 }
 
@@ -212,8 +219,28 @@ function acknowledge() {
     fields: who().slice(1),
     body: () => h('p', null, 'Nobody else is called for it any more. Nothing else changes.'),
     run: async (values) => {
-      await post(`/v1/migrations/${encodeURIComponent(id)}/ack`, said(values, 'by'));
-      lookAtRuns();
+      const { by } = await post(`/v1/migrations/${encodeURIComponent(id)}/ack`, said(values, 'by'));
+      if (run?.id === id) run.acknowledged = by;
+      say(`${by} looks after it.`);
+      changed();
+    },
+  });
+}
+
+function decide() {
+  const { id, database } = run;
+  confirm({
+    title: 'What becomes of this migration?',
+    act: 'Write it down',
+    fields: [
+      { name: 'decision', label: 'It is', kind: 'select', value: 'fix_forward', options: [['fix_forward', 'mended by another migration'], ['rollback', 'taken back']] },
+      ...who(),
+    ],
+    body: () => h('p', null, 'It is written down for whoever comes next, in the history of the database and the report of the run. Nothing is run, and traffic stays as it is.'),
+    run: async (values) => {
+      const decision = await post(of(database, 'migrations/decide'), { run: id, ...said(values, 'decision', 'reason', 'by') });
+      if (run?.id === id && run.report) run.report = { ...run.report, decision };
+      changed();
     },
   });
 }

@@ -5,6 +5,7 @@ import { get, of, post } from './api.js';
 import { confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { bytes, number, span, time } from './format.js';
+import { button } from './may.js';
 import { changed, since, state } from './state.js';
 import { h } from './view.js';
 import { SESSION_STATES } from './words.js';
@@ -79,6 +80,7 @@ export function statement(pid) {
   const blocked = it.blocked_by.length ? `, behind ${it.blocked_by.map((by) => (by === 0 ? 'a prepared transaction' : `pid ${by}`)).join(', ')}` : '';
   return h('div', { class: 'statement' },
     h('pre', { class: it.running ? '' : 'over' }, it.text, it.cut ? ' …' : ''),
+    it.hidden ? h('p', { class: 'hint' }, 'without its constants: you may only look') : null,
     it.waits_for ? h('p', { class: it.blocked_by.length ? 'warn' : 'hint' }, it.blocked_by.length ? icon('warning') : null,
       h('span', null, `waits for ${it.waits_for}${blocked}`)) : it.running ? null : h('p', { class: 'hint' }, 'the last one; it has ended'));
 }
@@ -133,11 +135,11 @@ function list(mine) {
 }
 
 function row(it) {
-  const age = it.held_ms !== null ? `waits for ${span(it.held_ms)}` : it.transaction_age_ms !== null ? `in its transaction for ${span(it.transaction_age_ms)}` : '';
+  const age = it.held_ms !== null ? ` for ${span(it.held_ms)}` : it.transaction_age_ms !== null ? `, its transaction open for ${span(it.transaction_age_ms)}` : '';
   return h('li', { key: it.id, class: 'session' },
     h('div', { class: 'top' },
       h('p', null, h('strong', null, `pid ${it.pid ?? '?'}`), ` ${it.user}`, it.application_name ? ` · ${it.application_name}` : '', ` · ${it.client}`),
-      h('p', { class: `state ${it.state}` }, SESSION_STATES[it.state] ?? it.state, age ? `, ${age}` : '')),
+      h('p', { class: `state ${it.state}` }, SESSION_STATES[it.state] ?? it.state, age)),
     it.replication ? h('p', { class: 'hint' }, `replication, ${it.replication}`) : null,
     it.window ? h('p', { class: 'hint' }, `works in window ${it.window}`) : null,
     it.state === 'active' || it.state === 'in_transaction' ? statement(it.pid) : null,
@@ -165,7 +167,7 @@ export function actions(it) {
   if (it.session === null || it.session === undefined) return null;
   const fitting = Object.entries(ACTS).filter(([, act]) => act.fits(it));
   return h('div', { class: 'row', role: 'group', 'aria-label': `Session of pid ${it.pid}` },
-    fitting.map(([name, act]) => h('button', { key: name, class: 'small', 'aria-label': `${act.label} the session of pid ${it.pid}`,
+    fitting.map(([name, act]) => button('hold', { key: name, class: 'small', 'aria-label': `${act.label} the session of pid ${it.pid}`,
       on: { click: () => askFor(name, act, it) } }, `${act.label} …`)));
 }
 
@@ -177,7 +179,7 @@ function askFor(name, act, it) {
     fields: who(),
     body: () => [
       h('p', null, `${it.user}${it.application_name ? ` · ${it.application_name}` : ''} · ${it.client}`),
-      h('p', { class: 'hint' }, `${SESSION_STATES[it.state] ?? it.state}${it.transaction_age_ms !== null && it.transaction_age_ms !== undefined ? `, in its transaction for ${span(it.transaction_age_ms)}` : ''}`),
+      h('p', { class: 'hint' }, `${SESSION_STATES[it.state] ?? it.state}${it.transaction_age_ms !== null && it.transaction_age_ms !== undefined ? `, its transaction open for ${span(it.transaction_age_ms)}` : ''}`),
       statement(it.pid),
       h('h3', null, 'What its client will see'), h('p', null, act.sees)],
     run: async (values) => {

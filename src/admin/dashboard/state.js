@@ -21,6 +21,8 @@ export const state = {
   gap: false,
   /** The last minutes of the chosen database. */
   pace: null,
+  /** Who we are here, and what we may do; null where that is not known. */
+  me: null,
   /** Figures between the last two answers. */
   rate: null,
 };

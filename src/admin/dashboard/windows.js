@@ -4,6 +4,7 @@ import { get, of, post } from './api.js';
 import { confirm, said, who } from './dialog.js';
 import { icon } from './draw.js';
 import { countdown, many, plain, span, time } from './format.js';
+import { button } from './may.js';
 import { done } from './mode.js';
 import { changed, now, since, state } from './state.js';
 import { h } from './view.js';
@@ -62,7 +63,9 @@ function one(it) {
       it.lease_left_ms === null ? null : clock(it.lease_left_ms, 'until its holder must renew')),
     over ? null : h('p', { class: 'fact' }, facts(it)),
     it.detail && !over ? h('p', { class: 'hint' }, it.detail) : null,
-    over ? null : h('div', { class: 'row' }, h('button', { class: 'danger', on: { click: () => abort(it) } }, 'Abort this window …')));
+    over || it.state === 'ending' ? null : h('div', { class: 'row' },
+      button('hold', { key: 'finish', on: { click: () => finish(it) } }, 'Finish it …'),
+      button('hold', { key: 'abort', class: 'danger', on: { click: () => abort(it) } }, 'Abort this window …')));
 }
 
 function ended(it) {
@@ -90,6 +93,24 @@ export function timeline(order, at, names, notes = {}) {
       h('span', { class: 'dot', 'aria-hidden': 'true' }), h('strong', null, names[stage] ?? plain(stage)),
       notes[stage] ? h('span', { class: 'hint' }, notes[stage]) : null);
   }));
+}
+
+function finish(it) {
+  confirm({
+    title: `Finish the window of ${it.by}?`,
+    act: 'Finish the window',
+    fields: who().slice(1),
+    body: () => [
+      h('h3', null, 'What clients will see'),
+      h('ul', { class: 'means' },
+        h('li', null, `${many(it.held, 'client goes', 'clients go')} on, oldest first. This is how its holder ends it when the work is done.`),
+        it.connections_now ? h('li', null, `${many(it.connections_now, 'connection')} of the window ${it.connections_now === 1 ? 'is' : 'are'} still inside: what they did not commit is rolled back, and they end with 57P01.`) : null)],
+    run: async (values) => {
+      await post(`/v1/windows/${encodeURIComponent(it.id)}/finish`, { term: it.term, ...said(values, 'by') });
+      done();
+      lookAtWindows();
+    },
+  });
 }
 
 function abort(it) {

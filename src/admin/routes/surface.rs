@@ -3,15 +3,19 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use hyper::StatusCode;
+use hyper::body::{Body, Bytes};
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
 
-use super::{Query, Reply, json, parse, reply};
+use super::{Query, Reply, UNWANTED, call, json, parse, read as body, reply};
 use crate::admin::api::{Api, ApiError, Databases};
 use crate::admin::caller::Caller;
 use crate::admin::replays::Keyed;
-use crate::admin::types::{Action, ActionRequest, IfMatch, SessionsQuery};
+use crate::admin::router::Found;
+use crate::admin::types::{
+    Action, ActionRequest, IfMatch, ModeResults, RunningStatements, SessionsQuery,
+};
 
 /// What every route takes and gives (OpenAPI 3.1); a test holds it to the table of routes.
 const DOCUMENT: &str = include_str!("../openapi.json");
@@ -98,6 +102,57 @@ pub(super) async fn mode(database: String, api: &impl Api) -> Result<Reply, ApiE
     let mut reply = json(StatusCode::OK, &states);
     name(&mut reply, &states.tag);
     Ok(reply)
+}
+
+/// Makes the call of a row, if the database is there that it names.
+///
+/// # Errors
+/// 404 where it is not, also when that shows only in the call: whoever cannot be asked about a database that
+/// is gone is not just unavailable.
+pub(super) async fn known<B>(
+    request: Request<B>,
+    found: Found,
+    caller: Caller,
+    api: &impl Api,
+) -> Result<Reply, ApiError>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send,
+{
+    let database = found.names_database.then(|| found.parameter.clone());
+    let Some(database) = database else {
+        return call(request, found, caller, api).await;
+    };
+    if api.lacks(&database, false).await {
+        // So that whoever sends files gets to read it.
+        let _ = body(request.into_body(), UNWANTED).await;
+        return Err(ApiError::no_database(&database));
+    }
+    match call(request, found, caller, api).await {
+        Err(error)
+            if error.status == StatusCode::SERVICE_UNAVAILABLE
+                && api.lacks(&database, true).await =>
+        {
+            Err(ApiError::no_database(&database))
+        }
+        answer => answer,
+    }
+}
+
+/// What sessions run, as far as this caller may see it.
+pub(super) fn as_seen(running: RunningStatements, caller: &Caller) -> RunningStatements {
+    match caller.sees_constants() {
+        true => running,
+        false => running.without_constants(),
+    }
+}
+
+/// What came of a change, under the name of the mode that is there now.
+pub(super) fn changed(status: StatusCode, results: &ModeResults) -> Reply {
+    let mut reply = json(status, results);
+    if let Some(tag) = &results.tag {
+        name(&mut reply, tag);
+    }
+    reply
 }
 
 /// Says of which state an answer tells.

@@ -1,9 +1,10 @@
 //! Sessions over HTTP: what is read from the query and the path.
 
 use super::*;
+use crate::admin::router::ROUTES;
 use crate::admin::types::{
-    Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch, ModeStates,
-    SessionActed,
+    Action, ActionRequest, CallerView, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch,
+    ModeStates, SessionActed,
 };
 
 impl Surface for Fake {
@@ -29,6 +30,10 @@ impl Surface for Fake {
             effect: Effect::Asked,
             client_sees: String::new(),
         })
+    }
+
+    async fn lacks(&self, database: &str, doubted: bool) -> bool {
+        database == "nowhere" || doubted && database == "dropped"
     }
 
     async fn mode(&self, databases: Databases) -> Result<ModeStates, ApiError> {
@@ -118,6 +123,45 @@ async fn a_mode_is_set_if_it_is_the_one_that_was_seen() {
     assert_eq!(error.error.code, "changed");
     assert_eq!(error.present.expect("the present state").tag, "t1");
     assert_eq!(server.api.modes().len(), 2);
+    // A change says what the mode is called now, for the next one.
+    let (head, body) = put("\"t1\"").await;
+    assert!(head.contains("etag: \"t2\""), "{head}");
+    let results: ModeResults = serde_json::from_str(&body).expect(&body);
+    assert_eq!(results.tag.as_deref(), Some("t2"));
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_not_found_whatever_is_asked_of_it() {
+    let server = server().await;
+    for route in ROUTES.iter().filter(|it| it.path.contains("{db}")) {
+        let line = format!("{} {}", route.method, route.path.replace("{db}", "nowhere"));
+        assert_eq!(
+            server.refused(&line, "{}").await,
+            code(404, "not_found"),
+            "{line}"
+        );
+    }
+    assert!(server.api.modes().is_empty());
+    // What cannot be asked is unavailable, unless that is since it is gone.
+    for (name, expected) in [
+        ("shop", code(503, "not_known")),
+        ("dropped", code(404, "not_found")),
+    ] {
+        let line = format!("GET /v1/databases/{name}/running?pids=7");
+        let (status, _, body) = server.ask(&line, "").await;
+        let error: ErrorBody = serde_json::from_str(&body).expect(&body);
+        assert_eq!((status, error.error.code), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_what_they_may_do() {
+    let server = server().await;
+    let (status, _, body) = server.ask("GET /v1/caller", "").await;
+    assert_eq!(status, 200);
+    let caller: CallerView = serde_json::from_str(&body).expect(&body);
+    assert_eq!(caller.may, Permission::ALL);
+    assert!(caller.sees_constants && caller.name.is_none(), "{caller:?}");
 }
 
 #[tokio::test]

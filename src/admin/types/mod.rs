@@ -5,6 +5,7 @@
 //! is not silently ignored; answers may grow new keys.
 
 mod action;
+mod caller;
 mod config;
 mod drain;
 mod endpoints;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::window::fence::FenceStatus;
 pub use crate::window::generations::FormerView;
 pub use action::{Action, ActionRequest, Effect, SessionActed};
+pub use caller::CallerView;
 pub use config::{ConfigChecked, ConfigProblem, ConfigReloaded, ConfigView, Setting};
 pub use drain::{Blocker, DrainOutcome, DrainReport, DrainStep, Obstacle};
 pub use endpoints::Endpoints;

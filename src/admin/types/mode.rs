@@ -200,6 +200,10 @@ impl OpenRequest {
 /// Answer of `PUT /v1/databases/{db}/mode`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModeResults {
+    /// Names the mode that was made, as the `tag` of [`super::ModeStates`] does: the `ETag` of the answer.
+    /// Absent where no mode was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// What came of it in each database.
     pub results: Vec<ModeResult>,
 }

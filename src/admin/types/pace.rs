@@ -18,4 +18,8 @@ pub struct PaceView {
     pub waiting: Vec<u64>,
     /// Transactions that had ended since the start; `null` where they were not counted.
     pub transactions: Vec<Option<u64>>,
+    /// The mean time in microseconds of the statements that were timed since the look before; `null` where
+    /// none was, as when nobody measures.
+    #[serde(default)]
+    pub latency_us: Vec<Option<u64>>,
 }

@@ -124,7 +124,7 @@ impl Order {
     /// the screen shows how that goes.
     pub(super) async fn carry_out(self, client: &Client) -> String {
         match self.ask(client).await {
-            Ok(ModeResults { results }) => {
+            Ok(ModeResults { results, .. }) => {
                 let modes = results
                     .iter()
                     .map(|result| format!("{} is {}", result.database, result.mode));

@@ -70,6 +70,15 @@ pub struct Measured {
     pub statements: Vec<MeasuredStatement>,
 }
 
+/// How much was timed up to a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timed {
+    /// So many units.
+    pub units: u64,
+    /// All of them together.
+    pub took: Duration,
+}
+
 /// What was measured of one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeasuredStatement {
@@ -165,6 +174,17 @@ impl Statements {
         if let Some(state) = error {
             count(&mut counts.errors, state);
         }
+    }
+
+    /// How much was timed since it was begun; nothing while nobody measures.
+    #[must_use]
+    pub fn timed(&self) -> Option<Timed> {
+        self.left()?;
+        let counted = self.counted();
+        Some(Timed {
+            units: counted.latency.count,
+            took: Duration::from_micros(counted.latency.sum_us),
+        })
     }
 
     /// What was measured since it was begun.

@@ -69,10 +69,20 @@ struct Writer {
     open: Vec<usize>,
     /// The last one was a sign, which another sign may go on.
     sign: bool,
+    /// The last one was a constant, which a word may go on.
+    constant: bool,
 }
 
 impl Writer {
     fn write(&mut self, token: Token<'_>) {
+        let constant = matches!(token, Token::Text(_) | Token::Literal);
+        let after_constant = std::mem::replace(&mut self.constant, constant);
+        if let Token::Word(word) = token
+            && after_constant
+            && is_rest_of_number(word)
+        {
+            return;
+        }
         let sign = matches!(token, Token::Sign(_));
         let tight = matches!(
             token,
@@ -135,6 +145,17 @@ impl Writer {
     }
 }
 
+/// Whether a word behind a constant may be the rest of a number: from version 16 on `0x1F`, `0o17`, `0b11`
+/// and `1_000` are numbers, before they were `0` and the name of a column.
+fn is_rest_of_number(word: &[u8]) -> bool {
+    let digits = match word {
+        [b'_', rest @ ..] | [b'x' | b'X' | b'o' | b'O' | b'b' | b'B', rest @ ..] => rest,
+        _ => return false,
+    };
+    let digit = |it: &u8| it.is_ascii_hexdigit() || *it == b'_';
+    !digits.is_empty() && digits.iter().all(digit)
+}
+
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(SHOWN_MAX);
     while !text.is_char_boundary(end) {
@@ -183,6 +204,11 @@ mod tests {
             ("begin; select 1; commit", "begin; select ?; commit"),
             ("", ""),
             ("select 'never closed", "select …"),
+            (
+                "select 0x4711, 0b11, 0o17, 1_000 from t",
+                "select ?, … from t",
+            ),
+            ("select 1 bx, 2 b", "select ? bx, ? b"),
         ] {
             assert_eq!(text(sql), expected, "{sql}");
         }
