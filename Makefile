@@ -57,7 +57,7 @@ matrix: setup versions ## Run every driver over every transport, and write docs/
 	matrix/setup
 	python3 matrix/run.py $(ARGS)
 
-tools: setup ## Run migration tools in windows under load: psql, Alembic, Django, node-pg-migrate, sqlx (ARGS=part of a name)
+tools: setup ## Run migration tools in windows under load: psql, Alembic, Django, Rails, node-pg-migrate, sqlx, JDBC (ARGS=part of a name)
 	matrix/tools/setup
 	python3 matrix/tools/run.py $(ARGS)
 

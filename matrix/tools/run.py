@@ -38,6 +38,7 @@ class Tool:
     # What stands in the names of the table, the column and the index that it makes.
     makes: str
     flags: list = field(default_factory=list)
+    ways: tuple = WAYS
 
 
 ALL = [
@@ -47,6 +48,10 @@ ALL = [
     Tool("django", f"{VENV}/python manage.py migrate --no-input -v 0 && {VENV}/python manage.py migrate --check", "django"),
     Tool("node-pg-migrate", f"{TOOLS}/node/node_modules/.bin/node-pg-migrate up -m . --no-lock --verbose false", "node"),
     Tool("node-pg-migrate, locking", f"{TOOLS}/node/node_modules/.bin/node-pg-migrate up -m . --verbose false", "node"),
+    Tool("rails", "bin/rails db:migrate && bin/rails db:abort_if_pending_migrations", "rails"),
+    Tool("rails, DATABASE_URL", "bin/rails db:migrate", "rails", ["--url", f"postgresql://{USER}@db/x"]),
+    # pgjdbc sends its application_name by a SET of its own behind the login, which waits with all others.
+    Tool("jdbc", f"sh migrate.sh {USER}", "jdbc", ways=("options",)),
     Tool("sqlx", f"{TOOLS}/sqlx/bin/sqlx migrate run --source . && {TOOLS}/sqlx/bin/sqlx migrate info --source .", "sqlx"),
 ]
 
@@ -102,7 +107,7 @@ def check(postgres, database, name):
     return [what for what, sql in wanted.items() if postgres.sql(sql, database) != "t"]
 
 
-def run(tool, way, number, postgres, pgdrain):
+def run(tool, way, number, postgres, pgdrain, base):
     """One tool, one way; gives what went wrong, and figures."""
     database = f"bench_{number}"
     postgres.sql(f"create database {database}")
@@ -121,7 +126,7 @@ def run(tool, way, number, postgres, pgdrain):
             [places.PGDRAIN, "window", "exec", database, "--admin", pgdrain.admin, "--by", way, "--reason", tool.name,
              "--user", USER, *tool.flags, "--", "sh", "-c", tool.command],
             cwd=directory, capture_output=True, text=True, timeout=120,
-            env=places.environment(PGSSLMODE="disable", PYTHONDONTWRITEBYTECODE="1"))
+            env=places.environment(PGSSLMODE="disable", PYTHONDONTWRITEBYTECODE="1", SCHEMA_DIRECTORY=str(base)))
         took = time.monotonic() - begun
         load.goes_on()
     finally:
@@ -147,9 +152,9 @@ def main():
             plain = proxy.transports()[0]
             pgdrain = proxy.Proxy(plain, postgres, base / "pgdrain", base / "certificates")
             try:
-                cells = [(tool, way) for tool in tools for way in WAYS]
+                cells = [(tool, way) for tool in tools for way in tool.ways]
                 for number, (tool, way) in enumerate(cells):
-                    wrong, figures = run(tool, way, number, postgres, pgdrain)
+                    wrong, figures = run(tool, way, number, postgres, pgdrain, base)
                     failed += bool(wrong)
                     print(f"{'FAILED' if wrong else 'ok':6} {tool.name:25} {way:17} {figures} {wrong}", flush=True)
             finally:

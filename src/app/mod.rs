@@ -24,6 +24,7 @@ mod signals;
 mod statements;
 mod supervisor;
 mod surface;
+mod traces;
 mod traffic;
 mod windows;
 
@@ -186,6 +187,7 @@ pub async fn run(
     ));
     let passes = Arc::new(Passes::default());
     let desk = Desk::new(Arc::clone(&controller), Arc::clone(&passes), tasks.clone());
+    let desk = Arc::new(desk);
     gates.set_pace(gates::pace(&config.load()));
     // Before any client: what was held is held again.
     let left = controller.take_up(&record);
@@ -194,6 +196,9 @@ pub async fn run(
     let canaries = Canaries::new(&passes);
     let runner = (own, canaries.clone());
     let runner = migrations::runner(&controller, &config, runner, &tasks, &metrics);
+    let traces = config.load().traces.clone();
+    let traces = traces.map(|it| traces::begin(&it, (&controller, &desk), &metrics, &tasks));
+    let runner = runner.telling(traces.transpose().context("traces")?);
 
     let common = Common {
         tasks: tasks.clone(),
@@ -220,7 +225,7 @@ pub async fn run(
     let app = Arc::new(App {
         config,
         controller,
-        desk: Arc::new(desk),
+        desk,
         sessions,
         metrics,
         started_at: Timestamp::now(),
@@ -269,6 +274,7 @@ pub async fn run(
         ..Event::here(Kind::Started)
     });
     supervisor::tell(supervisor::State::Ready);
+    app.tell_alive();
 
     let lost = tokio::select! {
         () = signals.obey(&app) => false,

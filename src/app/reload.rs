@@ -1,6 +1,6 @@
 //! The configuration while the proxy runs: shown, checked, and read again on a signal or a command.
 
-use super::App;
+use super::{App, supervisor};
 use crate::admin::types::{ConfigChecked, ConfigProblem, ConfigReloaded, ConfigView, Setting};
 use crate::audit::{Event, Kind};
 use crate::config::{ConfigError, Loaded, Reloaded, Source, Surroundings, shown};
@@ -19,6 +19,13 @@ impl App {
     /// # Errors
     /// All that is wrong with it.
     pub(super) fn reload(&self, asked: Event) -> Result<ConfigReloaded, ConfigError> {
+        supervisor::tell(supervisor::State::Reloading);
+        let reloaded = self.reload_now(asked);
+        supervisor::tell(supervisor::State::Ready);
+        reloaded
+    }
+
+    fn reload_now(&self, asked: Event) -> Result<ConfigReloaded, ConfigError> {
         let read = || self.reloader.source.load(&Surroundings::of_process());
         let Loaded { config, warnings } = match blocking(read) {
             Ok(loaded) => loaded,

@@ -100,6 +100,7 @@ section! {
         log: RawLog,
         audit: RawAudit,
         console: RawConsole,
+        traces: RawTraces,
         databases: RawDatabases,
     }
 }
@@ -435,6 +436,16 @@ section! {
         aliases: Option<Vec<String>>,
         connections: Option<usize>,
         users: RawConsoleUsers,
+    }
+}
+
+section! {
+    /// `[traces]`
+    RawTraces {
+        endpoint: Option<Secret>,
+        headers: Option<Secret>,
+        ca_file: Option<PathBuf>,
+        service: Option<String>,
     }
 }
 

@@ -218,6 +218,7 @@ const ROWS: &[Row] = rows! {
     "log.format" Restart log.format;
     "audit.rotate_bytes" Restart audit.rotate_bytes;
     "audit.keep" Restart audit.keep;
+    "traces" Restart traces;
     "PGPASSWORD, PGPASSFILE" Now passwords;
 };
 
@@ -353,6 +354,7 @@ pub(super) fn applies_now(key: &str) -> Option<bool> {
         "tls.mode" => row == "listen",
         "admin.key" | "admin.client_ca" => row == "admin.certificate",
         key if key.starts_with("console.") => row == "console",
+        key if key.starts_with("traces.") => row == "traces",
         "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
         // Its hosts do not.
         "upstream.url" => row == "upstream.url (hosts)",

@@ -22,6 +22,7 @@ use super::rules::{CertificateName, CertificateUser, Rule};
 use super::runs::Trigger;
 use super::scope::Exempt;
 use super::secret::Secret;
+use super::traces::Traces;
 use super::upstream::UrlTls;
 use super::users::Users;
 use super::validation::Validate;
@@ -77,6 +78,8 @@ pub struct Config {
     pub audit: Audit,
     /// How operators are let in by psql.
     pub console: Console,
+    /// Where windows and migrations are told to as traces, if they are.
+    pub traces: Option<Traces>,
     /// The databases that pass, by name; when empty, all pass.
     pub databases: BTreeMap<String, Database>,
     /// Passwords that are in no setting.

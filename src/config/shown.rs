@@ -36,6 +36,7 @@ const HIDDEN: &[&str] = &[
     "admin.certificate",
     "admin.tokens",
     "console",
+    "traces",
     "PGPASSWORD, PGPASSFILE",
 ];
 

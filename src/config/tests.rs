@@ -428,6 +428,7 @@ fn every_key_is_known_to_reload() {
             key if key.starts_with("auth.query_") => row == "auth.query",
             // Its users have names, and all of it is for those who come.
             key if key.starts_with("console.") => row == "console",
+            key if key.starts_with("traces.") => row == "traces",
             // A listener has its mode; the files make one acceptor.
             "tls.mode" => row == "listen",
             "tls.certificate" | "tls.key" | "tls.client_ca" => row == "tls",
@@ -619,6 +620,9 @@ fn the_reference_shows_every_key() {
             "notify",
             "tokens",
             "clients",
+            "endpoint",
+            "headers",
+            "ca_file",
         ];
         let name = key.rsplit('.').next().expect("a key has a name");
         let named = ["databases", "console.users"];

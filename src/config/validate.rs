@@ -51,6 +51,7 @@ pub(super) fn validate(
     let tcp = check.tcp(raw.tcp);
     let passwords = check.passwords(around);
     let audit = check.audit(raw.audit);
+    let traces = check.traces(raw.traces);
     let console = check.console(raw.console, &databases, &auth.users);
 
     match (upstream, state_dir) {
@@ -78,6 +79,7 @@ pub(super) fn validate(
                 log: log(raw.log),
                 audit,
                 console,
+                traces,
                 databases,
                 passwords: Arc::new(passwords),
             };

@@ -8,6 +8,7 @@ mod migrations;
 pub mod names;
 pub mod statements;
 mod status;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -151,6 +152,7 @@ impl Metrics {
         }
         .beginning_at_zero()
         .nobody_refused()
+        .no_spans_yet()
     }
 
     /// The text of all metrics (Prometheus text format 0.0.4).

@@ -196,6 +196,9 @@ names! {
         "When a token of the admin HTTP ends; NaN if it is gone. One without an end is not shown.";
     CONSOLE_VISITORS = "pgdrain_console_visitors" Gauge Count []
         "Who is in the psql console.";
+    TRACE_SPANS = "pgdrain_trace_spans_total" Counter Count ["outcome"]
+        "Spans of windows and migrations that the collector took (sent), or that were dropped because it did \
+         not, or not in time.";
     MEASURING_LEFT = "pgdrain_measuring_left_seconds" Gauge Seconds ["database"]
         "How long statements are still measured; NaN while they are not.";
     MEASURED = "pgdrain_measured_seconds" Gauge Seconds ["database", "quantile"]

@@ -103,7 +103,12 @@ pub struct Runner<T> {
     watches: Arc<aftermath::Watches>,
     /// Tells what is no run that the process will end.
     stopping: watch::Sender<Option<StopReason>>,
+    /// Who is told that a run begins.
+    on_run: Option<OnRun<T>>,
 }
+
+/// Is told the id of each run that begins; must not wait.
+pub type OnRun<T> = Arc<dyn Fn(&Runner<T>, &str) + Send + Sync>;
 
 impl<T> Clone for Runner<T> {
     /// The same runner: it knows the same runs.
@@ -118,6 +123,7 @@ impl<T> Clone for Runner<T> {
             watches: Arc::clone(&self.watches),
             log: self.log.clone(),
             stopping: self.stopping.clone(),
+            on_run: self.on_run.clone(),
         }
     }
 }
@@ -178,7 +184,14 @@ impl<T: Traffic> Runner<T> {
             tasks,
             runs: Arc::default(),
             stopping: watch::Sender::new(None),
+            on_run: None,
         }
+    }
+
+    /// The same, telling of each run that begins.
+    #[must_use]
+    pub fn telling(self, on_run: Option<OnRun<T>>) -> Self {
+        Self { on_run, ..self }
     }
 
     /// Starts a run in a database and returns its id at once.
@@ -234,6 +247,9 @@ impl<T: Traffic> Runner<T> {
             stopping: self.stopping.subscribe(),
         };
         notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
+        if let Some(on_run) = &self.on_run {
+            on_run(self, &run.id);
+        }
         self.tasks.spawn(async move {
             let mut retire = retire;
             retire.report = Some(job.perform().await);

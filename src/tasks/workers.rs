@@ -103,7 +103,12 @@ impl Workers {
         least.0
     }
 
-    /// How many tasks each of them has.
+    /// Each of them.
+    pub fn all(&self) -> impl Iterator<Item = &Worker> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// How many tasks each of them has, in that order.
     pub fn tasks(&self) -> impl Iterator<Item = usize> {
         std::iter::once(&self.first)
             .chain(&self.others)

@@ -139,6 +139,28 @@ fn every_alert_is_tested_and_has_its_page_in_the_runbook() {
     }
 }
 
+#[test]
+fn every_emergency_is_acted_out_by_a_test_that_is_there() {
+    let runbook = read("docs/RUNBOOK.md");
+    let (_, pages) = runbook.split_once("\n## Emergencies\n").expect("a part");
+    let (pages, _) = pages.split_once("\n## ").expect("and another behind it");
+    let mut count = 0;
+    for page in pages.split("\n### ").skip(1) {
+        let title = page.lines().next().unwrap_or_default();
+        let (_, acted) = page.rsplit_once("\nActed out by ").expect(title);
+        let tests: Vec<_> = acted.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{title}");
+        for name in tests {
+            count += 1;
+            let (file, test) = name.split_once("::").unwrap_or((name, ""));
+            let source = read(&format!("tests/it/{file}.rs"));
+            let there = source.contains(&format!("fn {test}")) || test.is_empty();
+            assert!(there && source.contains("test"), "{title}: no {name}");
+        }
+    }
+    assert!(count > 8, "{count} tests");
+}
+
 /// The anchors of a page's headings, as GitHub makes them.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with('#'));

@@ -135,7 +135,7 @@ pub(in crate::runner) async fn left_by_file(
 }
 
 /// Records that a schema is as it should be although no run has left it so, and keeps its lines.
-pub(super) async fn accept(
+pub(in crate::runner) async fn accept(
     ledger: &Ledger,
     schema: &Schema,
     by: &str,

@@ -17,7 +17,7 @@ mod look;
 use std::time::Duration;
 
 pub use accept::{DriftError, DriftReport, DriftRequest};
-pub(super) use kept::{begin_run, end_run, file, left_by_file, lines};
+pub(super) use kept::{accept, begin_run, end_run, file, left_by_file, lines};
 pub(super) use look::{Standing, look};
 
 use super::backup;

@@ -31,6 +31,7 @@ use super::stop::{Stop, StopReason};
 use super::types::EventKind;
 use super::watcher;
 use crate::config::{BatchLimits, Retry, Validate};
+use crate::session::class::normal;
 
 pub(in crate::runner) use batches::Felt;
 pub(super) use trace::Tracer;
@@ -391,6 +392,7 @@ impl<'a> Executor<'a> {
         let data = json!({
             "file": step.file, "statement": number, "of": of, "line": statement.line,
             "elapsed_ms": millis(took),
+            "fingerprint": fingerprint(step.script.sql(statement)),
         });
         self.run.tell(EventKind::Statement, text, data);
     }
@@ -400,6 +402,11 @@ impl<'a> Executor<'a> {
         let text = format!("the end could not be recorded, the next run will: {error}");
         self.run.tell(EventKind::Note, text, Value::Null);
     }
+}
+
+/// What a statement is counted by elsewhere too: 16 hexadecimal digits.
+fn fingerprint(sql: &str) -> String {
+    format!("{:016x}", normal(sql.as_bytes()).fingerprint)
 }
 
 /// Whole milliseconds, as JSON carries them.

@@ -20,12 +20,14 @@ use tokio::time::Instant;
 pub use report::{Finding, RepairReport, RepairRequest};
 
 use super::connect::Connector;
+use super::drift::{self, Schema, Standing};
 use super::history::{Ledger, LedgerError, RowState, Suspect};
 use super::lock::LockError;
 use super::recover::{Outcome, Recovery, resolve};
 use super::settle::{Settled, settle};
 use super::traffic::Traffic;
 use super::types::Direction;
+use super::verify::SCHEMA_TIME;
 use super::{Options, Runner};
 use look::{Judged, Looker, Remains};
 
@@ -102,6 +104,11 @@ impl Repair {
             true => self.foresee(ledger).await?,
             false => from_recovery(resolve(ledger, self.options.recover_wait).await?),
         };
+        let ignore = &self.options.preflight.drift_ignore;
+        // A schema that cannot be read is measured by nobody, which the next run's preflight says.
+        let before = drift::look(ledger.session(), ignore, SCHEMA_TIME)
+            .await
+            .ok();
         for suspect in ledger.suspects().await? {
             match suspect.state {
                 RowState::Dirty => findings.push(self.mend(ledger, &suspect).await?),
@@ -117,8 +124,30 @@ impl Repair {
         let report = RepairReport::new(&self.database, &self.request, findings);
         if !self.request.dry_run && !report.findings.is_empty() {
             ledger.tell_repair(&json!(report)).await?;
+            self.take_over(ledger, before).await;
         }
         Ok(report)
+    }
+
+    /// What was cleared away is no drift: where the schema was as the last run had left it, the next one is
+    /// held against what the repair leaves.
+    async fn take_over(&self, ledger: &Ledger, before: Option<Standing>) {
+        let Some(Standing::Same(left)) = before else {
+            return;
+        };
+        let taken = async {
+            let schema = Schema::read(ledger.session(), SCHEMA_TIME).await?;
+            if left.fingerprint == Some(schema.fingerprint) {
+                return Ok(());
+            }
+            let by = self.request.by.as_deref().unwrap_or("unknown");
+            drift::accept(ledger, &schema, by, Some("repair")).await
+        };
+        let taken: Result<(), tokio_postgres::Error> = taken.await;
+        if let Err(error) = taken {
+            let database = &self.database;
+            tracing::warn!(database, %error, "the next run will find the repair in the schema");
+        }
     }
 
     /// What would become of those that are recorded as running. Writes nothing.

@@ -209,7 +209,8 @@ pub enum EventKind {
     Check,
     /// A file begins; `data` holds `file`, `statements`, `index`, `of`.
     FileStarted,
-    /// A statement ended well; `data` holds `file`, `statement`, `of`, `line`, `elapsed_ms`.
+    /// A statement ended well; `data` holds `file`, `statement`, `of`, `line`, `elapsed_ms`,
+    /// `fingerprint`.
     Statement,
     /// A batch of a file ended well; `data` holds `file`, `batches`, `rows`, `rows_per_s`,
     /// `percent`, `eta_ms` (the last two if they are known). At most one a second.
