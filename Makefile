@@ -18,6 +18,7 @@ demo: build ## Hold, drain, migrate and reopen on a throw-away Postgres (ARGS=--
 	cargo run --release --locked --quiet -- demo $(ARGS)
 
 test: setup ## Run every test (TEST_TIMEOUT=seconds, ARGS=name of a test)
+	@.ci/setup strace || echo "test: without strace the tests of lost threads are skipped"
 	.ci/test $(ARGS)
 
 page: setup ## Drive the dashboard in a headless Chromium (ARGS=part of a name, or --screenshot docs/dashboard.png)

@@ -1,5 +1,6 @@
 //! Tracked tasks: the one place that starts them, so that stopping means waiting for a known set.
 
+pub mod watchdog;
 pub mod workers;
 
 use std::any::Any;

@@ -28,6 +28,7 @@ use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
 use crate::runner::rehearse::RehearseRequest;
 use crate::runner::repair::{RepairReport, RepairRequest};
+use crate::runner::restore::{InPlace, InPlaceRequest};
 use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
@@ -70,6 +71,7 @@ pub trait Api: Surface + Send + Sync + 'static {
         &self,
         databases: Databases,
         request: DrainRequest,
+        caller: Caller,
     ) -> impl Future<Output = Result<ModeResults, ApiError>> + Send;
 
     /// What would stand in the way of a window.
@@ -165,6 +167,13 @@ pub trait Api: Surface + Send + Sync + 'static {
         database: String,
         request: RestoreRequest,
     ) -> impl Future<Output = Result<Restored, ApiError>> + Send;
+
+    /// Puts a backup in the place of its database, or says what would be lost by that.
+    fn restore_in_place(
+        &self,
+        database: String,
+        request: InPlaceRequest,
+    ) -> impl Future<Output = Result<InPlace, ApiError>> + Send;
 
     /// Looks at migrations that stand part-way, and writes down what is true.
     fn repair_migration(

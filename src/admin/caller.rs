@@ -1,7 +1,7 @@
 //! Who asks: what the connection tells, what was proved, and what follows from it.
 
 use super::api::ApiError;
-use super::types::CallerView;
+use super::types::{CallerView, RunningStatements};
 use crate::config::{AdminRole, Permission};
 
 /// Who asks.
@@ -71,6 +71,15 @@ impl Caller {
     #[must_use]
     pub(super) fn sees_constants(&self) -> bool {
         self.shown_constants || self.allowed.contains(&Permission::Hold)
+    }
+
+    /// What sessions run, as far as it may see that.
+    #[must_use]
+    pub(super) fn as_seen(&self, running: RunningStatements) -> RunningStatements {
+        match self.sees_constants() {
+            true => running,
+            false => running.without_constants(),
+        }
     }
 
     /// As it is told to itself.

@@ -36,6 +36,7 @@ POST /v1/databases/{db}/migrations/rehearse migrator token
 GET /v1/databases/{db}/migrations/backups viewer local
 POST /v1/databases/{db}/migrations/backups/prune migrator token
 POST /v1/databases/{db}/migrations/restore migrator token
+POST /v1/databases/{db}/migrations/restore/in-place migrator token
 POST /v1/databases/{db}/migrations/repair migrator token
 POST /v1/databases/{db}/migrations/verify viewer local
 POST /v1/databases/{db}/migrations/drift migrator token

@@ -27,8 +27,8 @@ use super::router::{self, Endpoint, Found, Miss};
 use super::signed::{sign, signed, signed_or_default};
 use super::sse::Feed;
 use super::types::{
-    Action, CancelRequest, Health, ModeRequest, PrecheckQuery, WindowCommand, WindowMode,
-    WindowOrder,
+    Action, CancelRequest, DrainRequest, Health, ModeRequest, PrecheckQuery, WindowCommand,
+    WindowMode, WindowOrder,
 };
 use crate::config::{HumanDuration, UnknownWord};
 use crate::runner::approvals::{ApproveRequest, RevokeRequest};
@@ -148,7 +148,8 @@ where
         }
         Endpoint::ChangeDrain => {
             let databases = Databases::from_path(found.parameter);
-            let results = api.change_drain(databases, signed(&body, &caller)?).await?;
+            let request: DrainRequest = signed(&body, &caller)?;
+            let results = api.change_drain(databases, request, caller).await?;
             Ok(json(StatusCode::OK, &results))
         }
         Endpoint::Precheck => {
@@ -232,6 +233,11 @@ where
         Endpoint::RestoreBackup => {
             let database = one(found.parameter)?;
             let restored = api.restore_backup(database, parse(&body)?).await?;
+            Ok(json(StatusCode::OK, &restored))
+        }
+        Endpoint::RestoreInPlace => {
+            let database = one(found.parameter)?;
+            let restored = api.restore_in_place(database, parse(&body)?).await?;
             Ok(json(StatusCode::OK, &restored))
         }
         Endpoint::RepairMigration => {
@@ -364,7 +370,7 @@ where
             let [pids] = query.only(["pids"])?;
             let pids = dashboard::pids(pids.as_deref().unwrap_or(""))?;
             let running = api.running(one(found.parameter)?, pids).await?;
-            Ok(json(StatusCode::OK, &surface::as_seen(running, &caller)))
+            Ok(json(StatusCode::OK, &caller.as_seen(running)))
         }
         Endpoint::AcknowledgeMigration => {
             let request: CancelRequest = signed_or_default(&body, &caller)?;

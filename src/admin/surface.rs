@@ -8,7 +8,7 @@ use super::caller::Caller;
 use super::replays::Replays;
 use super::types::{
     Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, IfMatch, ModeRequest,
-    ModeResults, ModeStates, SessionActed,
+    ModeResults, ModeStates, SessionActed, Shutdown,
 };
 
 /// A part of [`super::Api`], with its promises.
@@ -56,6 +56,14 @@ pub trait Surface: Send + Sync + 'static {
         request: ActionRequest,
         caller: Caller,
     ) -> impl Future<Output = Result<ConfigReloaded, ApiError>> + Send;
+
+    /// Tells the process to stop; answers when that is under way, and long before it has ended.
+    fn shut_down(
+        &self,
+        how: Shutdown,
+        request: ActionRequest,
+        caller: Caller,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// What was started under which keys.
     fn replays(&self) -> &Replays;

@@ -37,6 +37,7 @@ use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
 use crate::runner::rehearse::RehearseRequest;
 use crate::runner::repair::{RepairReport, RepairRequest};
+use crate::runner::restore::{InPlace, InPlaceRequest};
 use crate::runner::saved::{ReplayRequest, Replayed, SavedObjects};
 use crate::runner::types::{
     Direction, MigrationRequest, PlanRequest, RunState, RunView, StatusReport, StatusRequest,
@@ -76,6 +77,7 @@ impl Api for Fake {
         &self,
         databases: Databases,
         request: DrainRequest,
+        _caller: Caller,
     ) -> Result<ModeResults, ApiError> {
         let message = format!("{databases:?} {:?}", request.ladder);
         Err(ApiError::conflict("not_draining", message))
@@ -115,6 +117,7 @@ impl Api for Fake {
             state_dir: "/".to_owned(),
             databases: vec![],
             former: None,
+            stopping: None,
         }
     }
 
@@ -313,6 +316,14 @@ impl Api for Fake {
         _database: String,
         request: RestoreRequest,
     ) -> Result<Restored, ApiError> {
+        Err(ApiError::not_found(request.run))
+    }
+
+    async fn restore_in_place(
+        &self,
+        _database: String,
+        request: InPlaceRequest,
+    ) -> Result<InPlace, ApiError> {
         Err(ApiError::not_found(request.run))
     }
 

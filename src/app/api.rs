@@ -33,6 +33,7 @@ use crate::runner::plan::PlanReport;
 use crate::runner::preflight::PreflightReport;
 use crate::runner::rehearse::RehearseRequest;
 use crate::runner::repair::{RepairError, RepairReport, RepairRequest};
+use crate::runner::restore::{InPlace, InPlaceRequest};
 use crate::runner::saved::{ReplayRequest, Replayed, SavedError, SavedObjects};
 use crate::runner::types::{MigrationRequest, PlanRequest, RunView, StatusReport, StatusRequest};
 use crate::runner::verify::{VerifyReport, VerifyRequest};
@@ -120,6 +121,9 @@ impl AppApi {
 
 impl Api for AppApi {
     async fn ready(&self) -> Result<(), ApiError> {
+        if self.app.shutdowns.asked().is_some() {
+            return Err(ApiError::unavailable("stopping", "pgdrain is stopping."));
+        }
         let gates = self.app.controller.gates();
         let held = || {
             gates
@@ -167,6 +171,7 @@ impl Api for AppApi {
                 })
                 .collect(),
             former: self.app.controller.generations().former(),
+            stopping: self.app.shutdowns.asked().map(|how| how.what().to_owned()),
         }
     }
 
@@ -201,9 +206,10 @@ impl Api for AppApi {
         &self,
         databases: Databases,
         request: DrainRequest,
+        caller: Caller,
     ) -> Result<ModeResults, ApiError> {
         let target = target(&databases);
-        self.app.change_drain(&target, &request).await
+        self.app.change_drain(&target, &request, &caller).await
     }
 
     async fn precheck(&self, database: String, query: PrecheckQuery) -> Precheck {
@@ -279,6 +285,16 @@ impl Api for AppApi {
     ) -> Result<Restored, ApiError> {
         self.app.may_migrate()?;
         let restored = self.app.runner.restore(&database, request).await;
+        restored.map_err(|error| no_backup(&error))
+    }
+
+    async fn restore_in_place(
+        &self,
+        database: String,
+        request: InPlaceRequest,
+    ) -> Result<InPlace, ApiError> {
+        self.app.may_migrate()?;
+        let restored = self.app.runner.restore_in_place(&database, request).await;
         restored.map_err(|error| no_backup(&error))
     }
 

@@ -1,8 +1,8 @@
 //! Changes the ladder of a drain under way.
 
 use super::App;
-use crate::admin::ApiError;
 use crate::admin::types::{DrainRequest, ModeResult, ModeResults};
+use crate::admin::{ApiError, Caller};
 use crate::config::AskedLadder;
 use crate::drain::escalation::Ladder;
 use crate::gate::mode::Mode;
@@ -14,6 +14,7 @@ impl App {
         &self,
         target: &Target,
         body: &DrainRequest,
+        caller: &Caller,
     ) -> Result<ModeResults, ApiError> {
         let asked = AskedLadder {
             preset: body.ladder,
@@ -26,7 +27,8 @@ impl App {
         };
         let ladder = Ladder::new(&self.config.load().hold.ladder.with(&asked));
         let by = body.by.as_deref().unwrap_or("unknown");
-        let changed = self.controller.change_ladder(target, &ladder, by);
+        let from = Some(caller.from.as_str());
+        let changed = self.controller.change_ladder(target, &ladder, (by, from));
         let there = self.controller.change_ladder_there(target, &ladder, by);
         there.await;
         if changed.is_empty() {

@@ -73,6 +73,7 @@ impl AppApi {
             at: body.transactions,
             duration: body.duration.map_or(held, Duration::from),
             by,
+            from: Some(caller.from.clone()),
             reason: body.reason,
         };
         let capped = self.app.controller.cap(database, request).await;

@@ -46,6 +46,7 @@ pub(super) fn runner(
         triggers: migrate.triggers,
         measures: migrate.measures,
         canary: migrate.canary,
+        copies: migrate.copies,
         state_dir: Some(state_dir),
         log: migrate.log,
         hooks: migrate.hooks,
@@ -53,6 +54,8 @@ pub(super) fn runner(
         maintenance_work_mem: migrate.maintenance_work_mem,
         postflight: migrate.postflight,
         reports: migrate.reports,
+        compare: migrate.compare,
+        batch: migrate.batch,
         ..Options::default()
     };
     let config = Arc::clone(config);

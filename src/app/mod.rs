@@ -11,6 +11,7 @@ mod fence;
 mod gates;
 mod handover;
 mod hold;
+mod home;
 mod known;
 mod listing;
 mod measures;
@@ -20,6 +21,7 @@ mod pace;
 mod precheck;
 mod reload;
 mod running;
+mod shutdown;
 mod signals;
 mod statements;
 mod supervisor;
@@ -35,7 +37,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::admin::types::Endpoints;
+use crate::admin::types::{Endpoints, Shutdown};
 use crate::audit::{Audit, Event, Kind};
 use crate::auth::users::Disguise;
 use crate::config::{Config, Shared, Source};
@@ -99,6 +101,7 @@ struct App {
     tasks: Tasks,
     reloader: reload::Reloader,
     turns: mode::Turns,
+    shutdowns: shutdown::Shutdowns,
     /// How many are in the console.
     visitors: Count,
 }
@@ -240,6 +243,7 @@ pub async fn run(
         tasks,
         reloader: reload::Reloader { source, logging },
         turns: mode::Turns::default(),
+        shutdowns: shutdown::Shutdowns::default(),
         visitors: count,
     });
     app.open_doors();
@@ -253,6 +257,7 @@ pub async fn run(
     app.watch_ends();
     app.keep_watch();
     app.watch_gates();
+    app.watch_home();
     app.settle(left);
     app.runner.take_up_watches();
     let admin_addresses = app.serve_admin(admin, visitors).context("admin HTTP")?;
@@ -276,14 +281,16 @@ pub async fn run(
     supervisor::tell(supervisor::State::Ready);
     app.tell_alive();
 
-    let lost = tokio::select! {
-        () = signals.obey(&app) => false,
-        () = app.outlive() => false,
+    let (lost, how) = tokio::select! {
+        () = signals.obey(&app) => (false, Shutdown::AfterTransactions),
+        () = app.outlive() => (false, Shutdown::AfterTransactions),
+        how = app.told_to_stop() => (false, how),
         // Half of a proxy is none: who supervises it starts it again.
-        () = app.workers.lost() => true,
+        () = app.workers.lost() => (true, Shutdown::AfterTransactions),
     };
     supervisor::tell(supervisor::State::Stopping);
-    app.stop().await;
+    app.shutdowns.ask(how);
+    app.stop(how).await;
     let succession = *app.succession.borrow();
     match succession {
         // Nobody is left to be found there.
@@ -363,13 +370,17 @@ impl App {
     }
 
     /// Sessions end at their next boundary, or after a time wherever they are; then the rest.
-    async fn stop(&self) {
+    async fn stop(&self, how: Shutdown) {
         tracing::info!(sessions = self.sessions.len(), "stopping");
         self.controller.audit().tell(Event::here(Kind::Stopping));
         self.runner.stop_all();
         self.doors.shut().await;
         self.signal_all(Signals::STOP);
-        if let Ended::TimedOut(left) = self.sessions_tasks.stop(STOP_TIME).await {
+        let patience = match how {
+            Shutdown::Now => Duration::ZERO,
+            Shutdown::AfterTransactions | Shutdown::AfterClients => STOP_TIME,
+        };
+        if let Ended::TimedOut(left) = self.sessions_tasks.stop(patience).await {
             tracing::warn!(left, "sessions still in a transaction are ended");
             self.signal_all(Signals::KILL);
             self.sessions_tasks.stop(KILL_TIME).await;

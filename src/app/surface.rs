@@ -8,7 +8,7 @@ use super::listing::state_of;
 use super::reload::problems;
 use crate::admin::types::{
     Action, ActionRequest, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch, ModeRequest,
-    ModeResults, ModeStates, SessionActed,
+    ModeResults, ModeStates, SessionActed, Shutdown,
 };
 use crate::admin::{Answer, ApiError, Caller, Databases, Replays, Surface};
 use crate::audit::{Event, Kind};
@@ -94,6 +94,21 @@ impl Surface for AppApi {
             let message = "The configuration cannot be used: nothing was changed.";
             ApiError::invalid_config(message, problems(&error))
         })
+    }
+
+    async fn shut_down(
+        &self,
+        how: Shutdown,
+        request: ActionRequest,
+        caller: Caller,
+    ) -> Result<(), ApiError> {
+        let asked = Event {
+            by: caller.signs(request.by),
+            from: Some(caller.from),
+            reason: request.reason,
+            ..Event::here(Kind::Stopping)
+        };
+        self.app.shut_down(how, asked)
     }
 
     fn replays(&self) -> &Replays {

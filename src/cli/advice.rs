@@ -11,8 +11,23 @@ pub(super) fn next_step(error: &anyhow::Error) -> Option<&'static str> {
         .map(|(_, step)| *step)
 }
 
+/// What to do about those who keep a hold or a window from being granted.
+pub(super) fn in_the_way(database: &str) -> String {
+    format!(
+        "`pgdrain sessions '{database}' --running` shows what they run, and ids for `pgdrain sessions \
+         cancel|abort|terminate`; --ladder firm cancels statements and aborts idle transactions, --ladder \
+         force also terminates"
+    )
+}
+
 /// By code. What is not here says in its own sentence what to do.
 const STEPS: &[(&str, &str)] = &[
+    (
+        "unauthorized",
+        "`pgdrain config token NAME --role ROLE` makes a token and says what to write into the \
+         configuration; to let all of this machine, start `pgdrain serve` with \
+         PGDRAIN_ADMIN_LOCAL=look,hold,open,migrate",
+    ),
     (
         "not_found",
         "`pgdrain status` lists databases and migrations that run, `pgdrain sessions '*'` sessions, \
@@ -27,7 +42,14 @@ const STEPS: &[(&str, &str)] = &[
         "`pgdrain migrate attach DB` follows what runs there, `pgdrain window list` shows whose turn \
          it is",
     ),
-    ("over", "`pgdrain window list` shows how it ended"),
+    (
+        "over",
+        "`pgdrain window list` shows how a window ended, `pgdrain migrate attach DB` how a migration did",
+    ),
+    (
+        "not_draining",
+        "`pgdrain hold DB` begins one; `pgdrain status` shows what is held",
+    ),
     (
         "late_term",
         "`pgdrain window list --json` shows the term it has now",

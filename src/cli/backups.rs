@@ -3,12 +3,13 @@
 use clap::Args;
 use hyper::Method;
 
-use super::arguments::Asking;
+use super::arguments::{Asking, operator, words};
 use super::client::{ClientError, Patience, path};
 use super::exit::Exit;
 use super::output::{millis, note, plain, table};
-use crate::config::Verify;
+use crate::config::{HumanDuration, Preset, Verify};
 use crate::runner::backup::{BackupView, Backups, Pruned, RestoreRequest, Restored, Verified};
+use crate::runner::restore::{InPlace, InPlaceRequest};
 
 #[derive(Args, Debug)]
 pub(super) struct Listing {
@@ -73,19 +74,39 @@ pub(super) struct Restoring {
     #[arg(value_name = "RUN")]
     run: String,
     /// The database to create for it, on the same server.
-    #[arg(long, value_name = "SCRATCH")]
-    into: String,
+    #[arg(long, value_name = "SCRATCH", required_unless_present = "in_place")]
+    into: Option<String>,
+    /// Put it in the place of the database, which is kept under another name. Without --confirm, only say what
+    /// would be lost.
+    #[arg(long, conflicts_with = "into")]
+    in_place: bool,
+    /// The name of the database, once more: what was written since the backup is lost.
+    #[arg(long, value_name = "DB", requires = "in_place")]
+    confirm: Option<String>,
+    /// How long the window may last.
+    #[arg(long = "for", value_name = "TIME", requires = "in_place")]
+    window: Option<HumanDuration>,
+    /// How far to go to end transactions that are in the way: gentle, firm or force.
+    #[arg(long, value_name = "PRESET", requires = "in_place",
+          value_parser = words::<Preset>(Preset::WORDS))]
+    ladder: Option<Preset>,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT", requires = "in_place")]
+    reason: Option<String>,
     #[command(flatten)]
     asking: Asking,
 }
 
 impl Restoring {
     pub(super) async fn ask(self) -> anyhow::Result<Exit> {
+        let Some(into) = self.into else {
+            return self.in_place().await;
+        };
         let path = path(&["v1", "databases", &self.database, "migrations", "restore"]);
         let client = self.asking.client()?;
         let request = RestoreRequest {
             run: self.run,
-            into: self.into,
+            into,
         };
         let answer: Result<Restored, ClientError> = client
             .send(Method::POST, &path, &request, Patience::Endless)
@@ -95,13 +116,52 @@ impl Restoring {
                 self.asking.format().print(&restored, restored_text)?;
                 Ok(Exit::SUCCESS)
             }
-            Err(error) if error.has_code("not_restored") => {
-                note(&format!("error: {error}"));
-                Ok(Exit::ROLLBACK)
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => not_restored(error),
         }
     }
+
+    async fn in_place(self) -> anyhow::Result<Exit> {
+        let parts = [
+            "v1",
+            "databases",
+            &self.database,
+            "migrations",
+            "restore",
+            "in-place",
+        ];
+        let (path, client) = (path(&parts), self.asking.client()?);
+        let request = InPlaceRequest {
+            run: self.run,
+            confirm: self.confirm,
+            window: self.window,
+            ladder: self.ladder,
+            reason: self.reason,
+            by: Some(operator()),
+        };
+        let answer: Result<InPlace, ClientError> = client
+            .send(Method::POST, &path, &request, Patience::Endless)
+            .await;
+        match answer {
+            Ok(answer) => {
+                self.asking.format().print(&answer, in_place_text)?;
+                // Asked without a confirmation nothing was done, which a script has to see.
+                Ok(if answer.done {
+                    Exit::SUCCESS
+                } else {
+                    Exit::PREFLIGHT
+                })
+            }
+            Err(error) => not_restored(error),
+        }
+    }
+}
+
+fn not_restored(error: ClientError) -> anyhow::Result<Exit> {
+    if !error.has_code("not_restored") {
+        return Err(error.into());
+    }
+    note(&format!("error: {error}"));
+    Ok(Exit::ROLLBACK)
 }
 
 /// Every backup, and below them what is none.
@@ -156,10 +216,56 @@ fn size(bytes: u64) -> String {
     }
 }
 
+/// What a restore in place has done, or would do.
+fn in_place_text(it: &InPlace) -> String {
+    let name = plain(&it.database);
+    let mut text = match (&it.replaced, it.held_ms) {
+        (Some(kept), held) => format!(
+            "{name} is as of {} now: {} tables with {} rows; traffic was held for {}\n\
+             what was there before is kept as {}\nlost with it:\n",
+            it.snapshot_at,
+            it.tables,
+            it.rows,
+            millis(held.unwrap_or_default()),
+            plain(kept)
+        ),
+        (None, _) => format!(
+            "nothing was changed. The backup is of {}: {} tables with {} rows.\nwould be lost:\n",
+            it.snapshot_at, it.tables, it.rows
+        ),
+    };
+    let rows = it
+        .lost
+        .iter()
+        .map(|it| format!("  {}\n", plain(&it.to_string())));
+    let schema = it.lost_schema.iter().map(|it| format!("  {}\n", plain(it)));
+    let lost: Vec<_> = rows.chain(schema).collect();
+    match lost.is_empty() {
+        true => text += "  nothing\n",
+        false => text.extend(lost),
+    }
+    for line in &it.notes {
+        text += &format!("note: {}\n", plain(line));
+    }
+    if !it.done {
+        text += &format!(
+            "every session of {name} is ended by it, also those that do not come through pgdrain; \
+             --confirm {name} does it\n"
+        );
+    }
+    text
+}
+
 fn pruned_text(pruned: &Pruned) -> String {
     let mut text = String::new();
     for run in &pruned.removed {
         text += &format!("removed the backup of run {}\n", plain(run));
+    }
+    for name in &pruned.replaced {
+        text += &format!("dropped {}, which a backup had replaced\n", plain(name));
+    }
+    for copy in &pruned.copies {
+        text += &format!("dropped {}\n", plain(copy));
     }
     for path in &pruned.abandoned {
         text += &format!("removed {}, left by a crash\n", plain(path));

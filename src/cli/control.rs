@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use hyper::Method;
 
+use super::advice;
 use super::arguments::{Asking, LadderArguments, ScopeArguments, operator, words};
 use super::break_glass;
 use super::client::{Client, ClientError, Patience, path};
@@ -12,6 +13,7 @@ use super::colour;
 use super::describe;
 use super::exit::Exit;
 use super::output::{Format, note};
+use super::pace::{self, Paced};
 use super::watching::Watching;
 use crate::admin::types::{
     self, ErrorBody, HoldRequest, ModeName, ModeRequest, ModeResults, OpenRequest,
@@ -22,6 +24,9 @@ use crate::wire::refusal::Sqlstate;
 /// Show every database: its mode, its sessions, who waits and why
 #[derive(Args, Debug)]
 pub(super) struct Status {
+    /// Show the last minutes of every database too: how much ran, how long, who waited.
+    #[arg(long)]
+    pace: bool,
     #[command(flatten)]
     watching: Watching,
     #[command(flatten)]
@@ -30,6 +35,12 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        if self.pace {
+            let text =
+                |paced: &Paced| colour::column(&pace::described(paced), "mode", colour::of_state);
+            let ask = async |client: &Client| Paced::ask(client).await;
+            return self.watching.show(&self.asking, ask, text).await;
+        }
         let text = |status: &types::Status| {
             colour::column(&describe::status(status), "mode", colour::of_state)
         };
@@ -42,7 +53,8 @@ impl Status {
 ///
 /// Clients wait at the start of their next transaction and notice nothing but a pause. Ends with 0
 /// when the database is drained; with 6 when something is in the way, which is named, or when it
-/// cannot be proved that nothing is.
+/// cannot be proved that nothing is: then traffic flows again. What is not said here is as configured
+/// (`pgdrain config show hold`). `pgdrain open DB` ends it.
 #[derive(Args, Debug)]
 pub(super) struct Hold {
     /// The database, or '*' for all.
@@ -130,6 +142,9 @@ pub(super) async fn hold_until_drained(
         }
         Err(ClientError::Refused { body, .. }) if !body.results.is_empty() => {
             format.print(&body, not_drained)?;
+            if format == Format::Text {
+                note(&format!("next: {}", advice::in_the_way(database)));
+            }
             Ok(Exit::NOT_GRANTED)
         }
         Err(error) => Err(error.into()),

@@ -24,6 +24,10 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(former) = &status.former {
         text += &still_served(former);
     }
+    if let Some(what) = &status.stopping {
+        text += &wrapped(&format!("It is stopping: {}.", plain(what)));
+        text += "\n\n";
+    }
     if status.databases.is_empty() {
         return text + "no client has come yet";
     }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 
 use super::account::Accounting;
+use super::advice;
 use super::approvals::{Acknowledging, Approved, Approving, Deciding, Going, Revoking};
 use super::arguments::{Asking, LadderArguments, operator};
 use super::backups::{Listing, Pruning, Restoring};
@@ -18,7 +19,7 @@ use super::exit::Exit;
 use super::follow::Follower;
 use super::new_migration::New;
 use super::objects::Objects;
-use super::output::{note, plain};
+use super::output::{self, note, plain};
 use super::planning::{Linting, Planning};
 use super::preflight::Preflight;
 use super::rehearse::Rehearse;
@@ -193,6 +194,9 @@ struct Run {
     /// Analyze the tables that the files touch before anything is held.
     #[arg(long)]
     analyze_first: bool,
+    /// Copy the tables that the files touch within the database, just before the first file.
+    #[arg(long)]
+    copy_tables: bool,
     /// Why, for logs and for those who wait.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -238,6 +242,7 @@ impl Run {
             canary: self.canary,
             down_on_failure: self.down_on_failure,
             analyze_first: self.analyze_first,
+            copy_tables: self.copy_tables,
         };
         let database = &self.files.database;
         let MigrationStarted { id } = match start(&client, database, &request).await {
@@ -419,7 +424,13 @@ pub(super) async fn follow(
     database: &str,
 ) -> anyhow::Result<Exit> {
     match Follower::new(client, asking.format(), id).follow().await {
-        Ok(Some(view)) => Ok(Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0))),
+        Ok(Some(view)) => {
+            let exit = Exit(view.exit_code.unwrap_or(Exit::MIGRATION.0));
+            if exit == Exit::NOT_GRANTED && asking.format() == output::Format::Text {
+                note(&format!("next: {}", advice::in_the_way(database)));
+            }
+            Ok(exit)
+        }
         other => gone_on(other.map(|_| ()), id, database),
     }
 }

@@ -26,12 +26,14 @@ mod migrate;
 mod new_migration;
 mod objects;
 mod output;
+mod pace;
 mod planning;
 mod preflight;
 mod read_only;
 mod rehearse;
 mod repair;
 mod report_files;
+mod running;
 mod serve;
 mod sessions;
 mod statements;
@@ -50,6 +52,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use exit::Exit;
 
 /// Hold Postgres traffic at transaction boundaries, drain what runs, migrate alone, reopen.
+///
+/// `pgdrain demo` shows it at work. `pgdrain serve --upstream postgres://USER@HOST:PORT` carries traffic;
+/// the other commands ask the pgdrain that serves. First looks: status, top, events; first aid:
+/// `pgdrain open DB`.
 #[derive(Debug, Parser)]
 #[command(version, disable_help_subcommand = true, after_long_help = Exit::help())]
 struct Cli {
@@ -165,6 +171,8 @@ mod tests {
             "sessions",
             "sessions shop --state held --user app --application web --address 10.0.0.0/8 \
              --longer-than 5s --sort held --limit 20",
+            "sessions shop --running --watch",
+            "status --pace --json",
             "sessions cancel 7 --reason slow --json",
             "sessions terminate 7",
             "sessions abort 7",

@@ -159,6 +159,9 @@ fn plan(report: &PlanReport) -> String {
             plain(&files)
         );
     }
+    if let Some(canary) = &report.canary {
+        text += &format!("{}\n", plain(&canary.to_string()));
+    }
     for step in &report.steps {
         text += &format!("\n{}\n", step_text(step));
     }

@@ -18,18 +18,25 @@ use crate::tasks::workers::Workers;
 ///
 /// Flags go over environment variables (PGDRAIN_LISTEN, PGDRAIN_HOLD_FOR, ...), and these over the
 /// file. SIGTERM ends gracefully, SIGHUP reads the configuration anew, SIGUSR2 opens every database.
+///
+/// Only --upstream has to be said. `pgdrain config check` names what is wrong with a configuration,
+/// `pgdrain config show` has every setting of the one that runs. Without a token, commands on this machine may
+/// look, hold and open; for migrations make one (`pgdrain config token`), or let all of this machine
+/// (PGDRAIN_ADMIN_LOCAL=look,hold,open,migrate).
 #[derive(Args, Debug)]
 pub(super) struct Serve {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "PGDRAIN_CONFIG")]
     config: Option<PathBuf>,
-    /// Where clients connect: IP:PORT or unix:/DIRECTORY; may be repeated.
+    /// Where clients connect: IP:PORT or unix:/DIRECTORY; may be repeated. 127.0.0.1:6432 if it is
+    /// said nowhere.
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
     /// Where Postgres is: postgres://USER@HOST:PORT (passwords belong into PGPASSFILE).
     #[arg(long, value_name = "URL")]
     upstream: Option<Secret>,
-    /// Where the admin HTTP listens: IP:PORT or unix:/PATH; may be repeated.
+    /// Where the admin HTTP listens, which the other commands ask: IP:PORT or unix:/PATH; may be
+    /// repeated. 127.0.0.1:6433 if it is said nowhere.
     #[arg(long, value_name = "ADDR")]
     admin: Vec<String>,
     /// The directory of journal and reports.

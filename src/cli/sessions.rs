@@ -9,6 +9,7 @@ use super::colour;
 use super::describe::pid;
 use super::exit::Exit;
 use super::output::{Format, millis_or_dash, note, plain, table};
+use super::running::{self, Running};
 use super::watching::Watching;
 use crate::admin::types::{
     self, Action, ActionRequest, ClientAt, Effect, SessionActed, SessionSort, SessionState,
@@ -28,6 +29,9 @@ pub(super) struct Sessions {
     database: String,
     #[command(flatten)]
     filter: Filter,
+    /// Show what those in a transaction run, the oldest first, and what it waits for.
+    #[arg(long)]
+    running: bool,
     #[command(flatten)]
     watching: Watching,
     #[command(flatten)]
@@ -100,6 +104,14 @@ impl Sessions {
             Some(Act::Cancel(one)) => one.act(Action::Cancel).await,
             Some(Act::Terminate(one)) => one.act(Action::Terminate).await,
             Some(Act::Abort(one)) => one.act(Action::Abort).await,
+            None if self.running => {
+                let ask = async |client: &Client| {
+                    let found = self.filter.ask(client, &self.database).await?;
+                    Running::ask(client, found.sessions).await
+                };
+                let text = |ran: &Running| running::described(ran);
+                self.watching.show(&self.asking, ask, text).await
+            }
             None => {
                 let ask = async |client: &Client| self.filter.ask(client, &self.database).await;
                 let text = |sessions: &types::Sessions| {

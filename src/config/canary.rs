@@ -6,10 +6,22 @@ use super::quantity::HumanDuration;
 use super::raw::RawCanary;
 use super::scope::Scope;
 use super::validate::Check;
-use super::words::Then;
+use super::words::{Then, words};
 
 /// How long the command of a canary may take, if it is not said.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+words! {
+    /// What becomes of the files that are applied when a canary fails.
+    #[derive(Default)]
+    OnCanaryFailure {
+        /// They stay, and `then` says what traffic does.
+        #[default]
+        Hold = "hold",
+        /// They are taken back in the same window, and traffic is let in.
+        Down = "down",
+    }
+}
 
 /// `[migrate.canary]`: who is let in, and what is tried, before a window lets everybody in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +36,8 @@ pub struct Canary {
     pub timeout: Duration,
     /// What happens to traffic when the command fails.
     pub then: Then,
+    /// What becomes of the files that are applied when it fails.
+    pub on_failure: OnCanaryFailure,
 }
 
 impl Default for Canary {
@@ -34,6 +48,7 @@ impl Default for Canary {
             lasting: Duration::ZERO,
             timeout: TIMEOUT,
             then: Then::Stay,
+            on_failure: OnCanaryFailure::default(),
         }
     }
 }
@@ -84,6 +99,7 @@ impl Check<'_> {
             lasting,
             timeout: self.time("migrate.canary.timeout", raw.timeout, default.timeout),
             then: raw.then.unwrap_or(default.then),
+            on_failure: raw.on_failure.unwrap_or_default(),
         }
     }
 }

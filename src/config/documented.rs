@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::approvals::GateUse;
+use super::canary::OnCanaryFailure;
+use super::compare::CompareWhen;
 use super::permission::{AdminRole, Permission};
 use super::postflight::{Analyze, Fingerprints, PostflightCheck};
 use super::words::{
@@ -79,7 +81,9 @@ fn reference() -> BTreeMap<String, Said> {
 
 fn key_of(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once(" = ")?;
-    let name = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let name = key
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     name.then_some((key, value))
 }
 
@@ -143,7 +147,9 @@ fn kind(name: &str) -> String {
         "Blocked" => words(Blocked::WORDS),
         "Bypass" => words(Bypass::WORDS),
         "ClientTls" => words(ClientTls::WORDS),
+        "CompareWhen" => words(CompareWhen::WORDS),
         "CountRows" => words(CountRows::WORDS),
+        "OnCanaryFailure" => words(OnCanaryFailure::WORDS),
         "LogFormat" => words(LogFormat::WORDS),
         "LogLevel" => words(LogLevel::WORDS),
         "Fingerprints" => words(Fingerprints::WORDS),

@@ -49,17 +49,26 @@ impl TriggerOn {
             | TriggerOn::RolledBackPercent
             | TriggerOn::SlowerPercent
             | TriggerOn::LongestStatementMs
-            | TriggerOn::PoolPercent => false,
+            | TriggerOn::PoolPercent
+            | TriggerOn::RlsMs => false,
         }
     }
 }
 
 impl Check<'_> {
-    pub(super) fn triggers(&mut self, raw: Option<Vec<Trigger>>) -> Vec<Trigger> {
+    pub(super) fn triggers(
+        &mut self,
+        raw: Option<Vec<Trigger>>,
+        has_rls_role: bool,
+    ) -> Vec<Trigger> {
         let triggers = raw.unwrap_or_default();
         for trigger in &triggers {
             if trigger.statement.is_some() && !trigger.on.is_of_a_statement() {
                 let text = format!("{} is not known of one statement", trigger.on);
+                self.wrong("migrate.triggers", text);
+            }
+            if trigger.on == TriggerOn::RlsMs && !has_rls_role {
+                let text = "rls_ms needs migrate.thresholds.rls_role";
                 self.wrong("migrate.triggers", text);
             }
         }

@@ -98,6 +98,8 @@ pub struct Reports {
     pub dir: Option<PathBuf>,
     /// Of how many runs of a database they are kept.
     pub keep: usize,
+    /// After how long a watch is reported that is longer.
+    pub watch_after: Duration,
 }
 
 impl Default for Reports {
@@ -105,6 +107,7 @@ impl Default for Reports {
         Self {
             dir: None,
             keep: 100,
+            watch_after: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -148,6 +151,11 @@ impl Check<'_> {
         if raw.dir.as_ref().is_some_and(|it| !it.is_absolute()) {
             self.wrong("migrate.reports.dir", "it must be an absolute path");
         }
-        Reports { dir: raw.dir, keep }
+        let key = "migrate.reports.watch_after";
+        Reports {
+            dir: raw.dir,
+            keep,
+            watch_after: self.time(key, raw.watch_after, default.watch_after),
+        }
     }
 }

@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use super::admin::{ClientCertificate, RawPlaces, RawToken};
 use super::approvals::GateUse;
+use super::canary::OnCanaryFailure;
+use super::compare::CompareWhen;
 use super::console::RawConsoleUsers;
 use super::demands::RawCheckCommand;
 use super::hooks::{RawHook, RawNotify};
@@ -157,6 +159,19 @@ section! {
         maintenance_work_mem: Option<ByteSize>,
         postflight: RawPostflight,
         reports: RawReports,
+        compare: RawCompare,
+        batch: RawBatch,
+        copies: RawCopies,
+    }
+}
+
+section! {
+    /// `[migrate.copies]`
+    RawCopies {
+        every_run: Option<bool>,
+        max_bytes: Option<ByteSize>,
+        time: Option<HumanDuration>,
+        keep: Option<HumanDuration>,
     }
 }
 
@@ -170,6 +185,7 @@ section! {
         lasting: Option<HumanDuration>,
         timeout: Option<HumanDuration>,
         then: Option<Then>,
+        on_failure: Option<OnCanaryFailure>,
     }
 }
 
@@ -236,6 +252,7 @@ section! {
     RawReports {
         dir: Option<PathBuf>,
         keep: Option<usize>,
+        watch_after: Option<HumanDuration>,
     }
 }
 
@@ -263,6 +280,7 @@ section! {
         rows: Option<CountRows>,
         rows_max: Option<ByteSize>,
         time: Option<HumanDuration>,
+        explain: Option<bool>,
     }
 }
 
@@ -283,6 +301,27 @@ section! {
         lock_held: Option<DurationOrNever>,
         lock_wait: Option<DurationOrNever>,
         blocked: Option<CountOrNone>,
+        degradation_percent: Option<CountOrNone>,
+        index_use_percent: Option<CountOrNone>,
+        rls: Option<DurationOrNever>,
+        rls_role: Option<String>,
+        over: Option<HumanDuration>,
+    }
+}
+
+section! {
+    /// `[migrate.compare]`
+    RawCompare {
+        when: Option<CompareWhen>,
+        plans: Option<usize>,
+        statements: Option<Vec<String>>,
+    }
+}
+
+section! {
+    /// `[migrate.batch]`
+    RawBatch {
+        p99: Option<DurationOrNever>,
     }
 }
 

@@ -39,6 +39,8 @@ words! {
         LongestStatementMs = "longest_statement_ms",
         /// How many percent of the server's connections are in use, without the reserved ones.
         PoolPercent = "pool_percent",
+        /// What row-level security costs a query of `migrate.thresholds.rls_role`, in milliseconds.
+        RlsMs = "rls_ms",
     }
 }
 
@@ -98,19 +100,41 @@ impl Check<'_> {
             }
             time
         };
-        let (lock_held, lock_wait) = (
+        let (lock_held, lock_wait, rls) = (
             time("lock_held", raw.lock_held),
             time("lock_wait", raw.lock_wait),
+            time("rls", raw.rls),
         );
         let blocked = raw.blocked.and_then(|CountOrNone(count)| count);
         if blocked == Some(0) {
             let text = "nothing stays below zero; \"none\" asks for nothing";
             self.wrong("migrate.thresholds.blocked", text);
         }
+        let percent = |written: Option<CountOrNone>| written.and_then(|CountOrNone(it)| it);
+        let degradation_percent = percent(raw.degradation_percent);
+        if degradation_percent == Some(0) {
+            let text = "nothing stays below zero; \"none\" asks for nothing";
+            self.wrong("migrate.thresholds.degradation_percent", text);
+        }
+        let index_use_percent = percent(raw.index_use_percent);
+        if let Some(percent) = index_use_percent {
+            self.within("migrate.thresholds.index_use_percent", percent, 0..=99);
+        }
+        self.not_empty("migrate.thresholds.rls_role", raw.rls_role.as_ref());
+        if rls.is_some() && raw.rls_role.is_none() {
+            let text = "the role as which it is measured has to be said: rls_role";
+            self.wrong("migrate.thresholds.rls", text);
+        }
+        let default = Thresholds::default();
         Thresholds {
             lock_held,
             lock_wait,
             blocked,
+            degradation_percent,
+            index_use_percent,
+            rls,
+            rls_role: raw.rls_role.clone(),
+            over: self.time("migrate.thresholds.over", raw.over, default.over),
         }
     }
 

@@ -198,7 +198,7 @@ impl Check<'_> {
             down_required: migrate.down_required.unwrap_or(true),
             write_back: migrate.write_back.unwrap_or_default(),
             thresholds: self.thresholds(&migrate.thresholds),
-            triggers: self.triggers(migrate.triggers),
+            triggers: self.triggers(migrate.triggers, migrate.thresholds.rls_role.is_some()),
             measures: self.measures(migrate.measures),
             canary: self.canary(migrate.canary),
             log: self.run_log(migrate.log),
@@ -213,6 +213,9 @@ impl Check<'_> {
             maintenance_work_mem: self.maintenance_work_mem(migrate.maintenance_work_mem),
             postflight: self.postflight(migrate.postflight),
             reports: self.reports(migrate.reports),
+            compare: self.compare(migrate.compare),
+            batch: self.batch(&migrate.batch),
+            copies: self.copies(migrate.copies),
         };
         // Without a readable URL nobody can tell whether it names a user.
         if upstream.is_some_and(|upstream| upstream.user.is_none()) {

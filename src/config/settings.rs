@@ -9,7 +9,9 @@ use super::address::Host;
 use super::admin::Admin;
 use super::approvals::Approvals;
 use super::canary::Canary;
+use super::compare::{BatchLimits, Compare};
 use super::console::Console;
+use super::copies::Copies;
 use super::demands::Demands;
 use super::hooks::{Hook, Notify};
 use super::listen::Listen;
@@ -171,11 +173,17 @@ pub struct MigrateRole {
     pub postflight: Postflight,
     /// Where reports and schemas of runs are written.
     pub reports: Reports,
+    /// What of the database is compared before and after a run.
+    pub compare: Compare,
+    /// What keeps batches waiting that do not say it themselves.
+    pub batch: BatchLimits,
+    /// How tables are copied within their database.
+    pub copies: Copies,
 }
 
 /// `[migrate.thresholds]`: what a run's figures have to stay below; a run that does not keep to one ends
 /// with exit code 3. `None` asks for nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// How long a file holds a lock that keeps others from reading or writing.
     pub lock_held: Option<Duration>,
@@ -183,6 +191,39 @@ pub struct Thresholds {
     pub lock_wait: Option<Duration>,
     /// How many sessions wait for locks at once.
     pub blocked: Option<usize>,
+    /// By how many percent clients' statements take longer than before the run.
+    pub degradation_percent: Option<usize>,
+    /// Above how many percent of the scans of touched tables have to be by an index.
+    pub index_use_percent: Option<usize>,
+    /// What row-level security costs a query of `rls_role`.
+    pub rls: Option<Duration>,
+    /// The role as which that is measured.
+    pub rls_role: Option<String>,
+    /// How long it is looked at traffic behind the files, if something asks for it.
+    pub over: Duration,
+}
+
+impl Thresholds {
+    /// Whether one of them is about the traffic behind the files.
+    #[must_use]
+    pub fn look_at_traffic(&self) -> bool {
+        self.degradation_percent.is_some() || self.index_use_percent.is_some()
+    }
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            lock_held: None,
+            lock_wait: None,
+            blocked: None,
+            degradation_percent: None,
+            index_use_percent: None,
+            rls: None,
+            rls_role: None,
+            over: Duration::from_secs(30),
+        }
+    }
 }
 
 /// `[migrate.log]`: the files that tell of runs.

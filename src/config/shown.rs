@@ -26,6 +26,7 @@ const HIDDEN: &[&str] = &[
     "migrate.preflight.staging",
     "migrate.preflight.commands",
     "migrate.canary.command",
+    "migrate.compare.statements",
     "migrate.backup.command",
     "migrate.hooks",
     "migrate.notify",

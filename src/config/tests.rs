@@ -593,6 +593,7 @@ fn the_reference_shows_every_key() {
             "password_file",
             "database",
             "owner",
+            "rls_role",
             "disk_free_command",
             "staging",
             "maintenance_work_mem",

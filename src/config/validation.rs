@@ -27,6 +27,8 @@ pub struct Validate {
     pub rows_max: u64,
     /// How long each question may take.
     pub time: Duration,
+    /// Whether statements of `[migrate.compare]` are planned, so that one that can no longer be is named.
+    pub explain: bool,
 }
 
 impl Default for Validate {
@@ -40,6 +42,7 @@ impl Default for Validate {
             rows: CountRows::default(),
             rows_max: 256 << 20,
             time: Duration::from_secs(30),
+            explain: false,
         }
     }
 }
@@ -75,6 +78,7 @@ impl Check<'_> {
                 .rows_max
                 .map_or(default.rows_max, |ByteSize(bytes)| bytes as u64),
             time: self.time("migrate.validate.time", raw.time, default.time),
+            explain: raw.explain.unwrap_or(default.explain),
         }
     }
 }

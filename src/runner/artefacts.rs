@@ -166,6 +166,7 @@ mod tests {
         let reports = Reports {
             dir: Some(directory.path().to_owned()),
             keep: 2,
+            ..Reports::default()
         };
         let runs = [1, 2, 3].map(|it| format!("0000000{it}-0000-4000-8000-000000000000"));
         fs::create_dir_all(directory.path().join("a%2Fb/notes")).expect("a directory");

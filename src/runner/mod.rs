@@ -17,6 +17,7 @@ mod batch;
 pub mod catalog;
 mod class;
 mod connect;
+mod copies;
 pub mod directives;
 pub mod drift;
 mod execute;
@@ -36,6 +37,7 @@ pub mod recover;
 pub mod rehearse;
 pub mod repair;
 pub mod report;
+pub mod restore;
 mod run;
 pub mod saved;
 pub mod script;
@@ -57,7 +59,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use class::Class;
@@ -71,17 +73,16 @@ pub use traffic::{
 };
 
 use crate::metrics::Metrics;
-use backup::{BackupError, Backups, Pruned, RestoreRequest, Restored, Tools};
+use backup::{BackupError, Backups};
 use history::Ledger;
 use lint::LintReport;
-use plan::{Plan, PlanReport, Wish};
+use plan::{Plan, PlanReport, PlannedCanary, Wish};
 use preflight::{PreflightReport, Subject};
 use record::Run;
 use recover::Recovery;
 use report::Report;
 use run::Job;
 use source::MigrationSet;
-use stop::Stop;
 use survey::{Survey, SurveyError};
 use types::{
     Direction, MigrationRequest, PlanRequest, RunSummary, RunView, Running, StatusReport,
@@ -243,22 +244,16 @@ impl<T: Traffic> Runner<T> {
             reading,
             runner: self.clone(),
             gate,
+            wanted,
             stopping: self.stopping.subscribe(),
         };
         notify::begin(&self.tasks, &self.options.notify, &run, &job.stopping);
         if let Some(on_run) = &self.on_run {
             on_run(self, &run.id);
         }
-        let runner = self.clone();
         self.tasks.spawn(async move {
             let mut retire = retire;
-            let report = job.perform().await;
-            retire.report = Some(report.clone());
-            // Only when the run is over: what a trigger does may be a run itself.
-            drop(retire);
-            if let Some(wanted) = wanted {
-                runner.watch_after(wanted, &report);
-            }
+            retire.report = Some(job.perform().await);
         });
         Ok(run.id.clone())
     }
@@ -363,6 +358,7 @@ impl<T: Traffic> Runner<T> {
         let owner = self.options.owner.as_deref();
         let mut report = survey::plan_report(&self.connector, database, owner, &plan).await?;
         rehearse::expect(&self.connector, database, &mut report).await?;
+        report.canary = PlannedCanary::of(&self.options.canary, &report);
         Ok(report)
     }
 
@@ -473,53 +469,6 @@ impl<T: Traffic> Runner<T> {
     /// When no directory is configured, or it cannot be read.
     pub async fn backups(&self, database: &str) -> Result<Backups, BackupError> {
         backup::list(&self.options.backup, database).await
-    }
-
-    /// Removes backups of a database that need not be kept, and what crashes left of some; never the
-    /// newest, and none that is being written or restored.
-    ///
-    /// # Errors
-    /// As for `backups`. What cannot be removed is part of the answer.
-    pub async fn prune(&self, database: &str) -> Result<Pruned, BackupError> {
-        backup::prune(&self.options.backup, database).await
-    }
-
-    /// Restores a backup into a database that is made for it. Goes on when nobody waits for the
-    /// answer any more; ends, and drops that database, when the process will end.
-    ///
-    /// # Errors
-    /// When there is no such backup, a database of that name is there, or it cannot be done.
-    pub async fn restore(
-        &self,
-        database: &str,
-        request: RestoreRequest,
-    ) -> Result<Restored, BackupError> {
-        let (answer, answered) = oneshot::channel();
-        let stop = Stop::new(self.stopping.subscribe());
-        let connector = Arc::clone(&self.connector);
-        let settings = self.options.backup.clone();
-        let database = database.to_owned();
-        self.tasks.spawn(async move {
-            let tools = Tools {
-                connector: &connector,
-                settings: &settings,
-                database: &database,
-                stop: &stop,
-            };
-            let done = backup::restore(&tools, &request).await;
-            tracing::info!(
-                database,
-                run = request.run,
-                into = request.into,
-                ?done,
-                "restore"
-            );
-            // Nobody may wait any more.
-            let _ = answer.send(done);
-        });
-        let lost = "the restore ended unexpectedly, by a fault of pgdrain";
-        let done = answered.await;
-        done.unwrap_or_else(|_closed| Err(BackupError::Refused(lost.to_owned())))
     }
 
     /// Resolves what a run that is gone left in a database; see [`recover::recover`].

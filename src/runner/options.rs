@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    Approvals, Backup, Canary, Hook, Measures, Notify, Postflight, Preflight, Reports, Retry,
-    RunLog, SaveObjects, Thresholds, Trigger, Validate,
+    Approvals, Backup, BatchLimits, Canary, Compare, Copies, Hook, Measures, Notify, Postflight,
+    Preflight, Reports, Retry, RunLog, SaveObjects, Thresholds, Trigger, Validate,
 };
 
 /// Settings of a runner.
@@ -58,6 +58,8 @@ pub struct Options {
     pub measures: Measures,
     /// What is tried before traffic is let in again.
     pub canary: Canary,
+    /// How tables are copied within their database.
+    pub copies: Copies,
     /// Where watches are kept over restarts; `None` keeps none.
     pub state_dir: Option<PathBuf>,
     /// Where what happens is written down.
@@ -68,6 +70,10 @@ pub struct Options {
     pub postflight: Postflight,
     /// Where reports and schemas are written.
     pub reports: Reports,
+    /// What of the database is compared before and after a run.
+    pub compare: Compare,
+    /// What keeps batches waiting that do not say it themselves.
+    pub batch: BatchLimits,
     /// How many runs that are over are remembered.
     pub finished_runs_max: usize,
 }
@@ -96,6 +102,7 @@ impl Default for Options {
             triggers: Vec::new(),
             measures: Measures::default(),
             canary: Canary::default(),
+            copies: Copies::default(),
             state_dir: None,
             log: RunLog::default(),
             hooks: Vec::new(),
@@ -103,6 +110,8 @@ impl Default for Options {
             maintenance_work_mem: None,
             postflight: Postflight::default(),
             reports: Reports::default(),
+            compare: Compare::default(),
+            batch: BatchLimits::default(),
             finished_runs_max: 100,
         }
     }

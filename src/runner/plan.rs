@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 pub use effect::{Effect, Held, Work};
 pub use lock::LockMode;
+pub use report::PlannedCanary;
 pub use report::{
     Back, Expected, Needs, Phase, PlanReport, PlannedLock, PlannedStatement, PlannedStep, Risk,
     TableSize, WayDown,

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::aftermath::baseline::Baseline;
+use super::aftermath::catalog::{CatalogComparison, Snapshot};
 use super::aftermath::compare::Comparison;
+use super::aftermath::plans::PlanComparison;
 use super::approvals::{Approval, Decision};
 use super::backup::{Made, RestorePoint};
 use super::gonogo::GoNoGo;
@@ -13,7 +15,7 @@ use super::plan::Step;
 use super::postflight::PostflightReport;
 use super::preflight::Check;
 use super::record::Run;
-use super::rehearse::Rehearsal;
+use super::rehearse::{Rehearsal, RlsCost};
 use super::script::TxMode;
 use super::source::Version;
 use super::split::Statement;
@@ -90,6 +92,22 @@ pub struct Report {
     /// What clients felt while files ran, against how it was before; none where nothing was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// How the touched tables and the database were used before, and are behind the files; none where they
+    /// were not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogComparison>,
+    /// The server's counters at its end, with which a watch begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog_after: Option<Snapshot>,
+    /// How statements were planned before, and are behind the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plans: Option<PlanComparison>,
+    /// By how many percent clients' statements took longer behind the files, if a threshold asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degradation_percent: Option<f64>,
+    /// What row-level security costs behind the files, if a threshold asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rls: Vec<RlsCost>,
     /// What came of the canary, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryReport>,
@@ -165,6 +183,11 @@ impl Report {
             breaches: Vec::new(),
             baseline: None,
             comparison: None,
+            catalog: None,
+            catalog_after: None,
+            plans: None,
+            degradation_percent: None,
+            rls: Vec::new(),
             canary: None,
             fp_before: None,
             fp_after: None,

@@ -274,7 +274,11 @@ pub fn differences(first: &[String], second: &[String]) -> Vec<String> {
 pub(super) fn without_own(mut lines: Vec<String>) -> Vec<String> {
     lines.retain(|line| {
         let name = line.split('\t').nth(1).unwrap_or_default();
-        name != "pgdrain" && !name.starts_with("pgdrain.")
+        let own = |schema: &str| {
+            let rest = name.strip_prefix(schema);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        !own("pgdrain") && !own(super::copies::SCHEMA)
     });
     lines
 }

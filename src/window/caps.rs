@@ -20,6 +20,8 @@ pub struct CapRequest {
     pub duration: Duration,
     /// Who asks.
     pub by: String,
+    /// From where, for the audit.
+    pub from: Option<String>,
     /// Why.
     pub reason: Option<String>,
 }
@@ -38,7 +40,18 @@ impl Controller {
     ) -> Result<Option<Cap>, JournalError> {
         let gate = self.gates.of(database);
         let Some(transactions) = request.at.of(gate.busiest()) else {
+            let was = gate.capped();
             gate.lift_cap(None);
+            if let Some(was) = was {
+                self.audit.tell(Event {
+                    by: Some(request.by),
+                    from: request.from,
+                    reason: request.reason,
+                    before: Some(format!("capped at {}", was.spec.transactions)),
+                    after: Some("not capped".to_owned()),
+                    ..Event::of(Kind::Cap, database)
+                });
+            }
             self.cap_there(database, None).await;
             self.forget_ended().await;
             return Ok(None);
@@ -65,6 +78,7 @@ impl Controller {
         tracing::info!(database, transactions, by = spec.by, "capped");
         self.audit.tell(Event {
             by: Some(spec.by.clone()),
+            from: request.from,
             reason: spec.reason.clone(),
             after: Some(format!("capped at {transactions}")),
             ..Event::of(Kind::Cap, database)

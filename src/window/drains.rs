@@ -200,8 +200,13 @@ impl Controller {
     }
 
     /// Gives the drains under way in a database, or in all, another ladder: further up, or down
-    /// again. What was done is not undone. Returns those drains.
-    pub fn change_ladder(&self, target: &Target, ladder: &Ladder, by: &str) -> Vec<Draining> {
+    /// again. What was done is not undone. Returns those drains. The last is who asks, and from where.
+    pub fn change_ladder(
+        &self,
+        target: &Target,
+        ladder: &Ladder,
+        (by, from): (&str, Option<&str>),
+    ) -> Vec<Draining> {
         let drains = self.drains.of();
         let meant = drains.values().filter(|draining| match target {
             Target::Everywhere => true,
@@ -217,6 +222,7 @@ impl Controller {
             draining.ladder.send_replace(ladder.clone());
             self.audit.tell(Event {
                 by: Some(by.to_owned()),
+                from: from.map(str::to_owned),
                 outcome: Some(format!("the ladder is now {ladder:?}")),
                 ..Event::of(Kind::Drain, &draining.database)
             });

@@ -96,3 +96,32 @@ async fn one_that_fails_keeps_traffic_held_and_one_that_is_named_replaces_the_co
     opened.assert(0, &[]);
     canary.read_until_ready().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_fails_takes_the_run_back_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = format!("{}on_failure = 'down'\n", config(dir.path(), "exit 3"));
+    let shop = Shop::open_with("", &config).await;
+    shop.write("1_a.up.sql", TABLE);
+    std::fs::write(dir.path().join("go"), "").expect("room");
+    // A file without a way back cannot be taken back, and that is said before.
+    let up = shop.begin(&["up", "--traffic", "exclusive"]);
+    up.ended().await.assert(1, &["has no way back"]);
+    shop.write("1_a.down.sql", "drop table a;");
+    let plan = shop.migrate(&["plan", "--traffic", "exclusive"]).await;
+    let told = "canary before everybody is let in: application \"canary\", and its command; if it fails, \
+                all is taken back in the same window";
+    plan.assert(0, &[told]);
+    let open = shop.migrate(&["plan", "--traffic", "open"]).await.stdout;
+    assert!(!open.contains("canary before"), "{open}");
+
+    let mut held = shop.client().await;
+    let up = shop.begin(&["up", "--traffic", "exclusive"]);
+    let told = ["canary: the canary's command", "everything is taken back"];
+    up.ended().await.assert(3, &told);
+    assert!(dir.path().join("tried").exists());
+    assert!(!shop.has("a").await);
+    assert_eq!(shop.row(1).await, "reverted down 1/1");
+    held.execute("SELECT 1").await;
+    assert_eq!(shop.status().await["mode"], "open");
+}

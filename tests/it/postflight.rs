@@ -57,6 +57,7 @@ async fn what_a_run_leaves_is_looked_at_written_down_and_analyzed() {
         reports: Reports {
             dir: Some(dir.path().to_owned()),
             keep: 5,
+            ..Reports::default()
         },
         ..options()
     })

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pgdrain::config::{Backup, CheckCommand, Demands, Preflight, Reference, Secret, Verify};
+use pgdrain::config::{CheckCommand, Demands, Preflight, Reference, Secret, Verify};
 use pgdrain::runner::Options;
 use pgdrain::runner::preflight::CheckOutcome::{self, Failed, Passed, Unknown};
 use pgdrain::runner::source::PostedFile;
@@ -164,10 +164,9 @@ async fn staging_is_of_the_same_major_version() {
 async fn a_backup_is_fresh_and_verified_or_made_first() {
     let dir = tempfile::tempdir().expect("a directory");
     let asking = |age: Duration, verify: Verify| Options {
-        backup: Backup {
+        backup: pgdrain::config::Backup {
             dir: Some(dir.path().to_owned()),
-            verify,
-            ..Backup::default()
+            ..crate::support::backups::backup(verify)
         },
         ..asking(Demands {
             backup_age: Some(age),

@@ -1,6 +1,10 @@
 //! Batches get out of the way: of locks, of those who wait for locks, of what they leave behind.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use pgdrain::config::{Preflight, PreflightCheck};
+use pgdrain::metrics::statements::Statements;
 use pgdrain::runner::Options;
 use pgdrain::runner::source::PostedFile;
 use pgdrain::runner::types::{EventKind, RunState};
@@ -9,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::support::cluster::Postgres;
 use crate::support::migrations::{DATABASE, Site, assert_end, failure, file, options, texts};
-use crate::support::poll::{SOON, until, within};
+use crate::support::poll::{PATIENCE, SOON, until, within};
 use crate::support::standby::{HBA, standby_of};
 
 /// Each row counts how often it was done.
@@ -227,4 +231,62 @@ async fn the_table_is_vacuumed_between_batches_where_the_file_asks() {
         !notes.iter().any(|it| it.contains("VACUUM failed")),
         "{notes:?}"
     );
+}
+
+/// What so many clients felt.
+fn feel(site: &Site, units: usize, took: Duration) {
+    let clients = site.windows.clients.get_or_init(|| {
+        let clients = Statements::default();
+        clients.measure(Duration::from_secs(600), 1);
+        clients
+    });
+    for _ in 0..units {
+        clients.answered(Some((7, &Arc::from("select ?"), took)), None);
+    }
+}
+
+#[tokio::test]
+async fn pauses_grow_while_clients_are_slow_and_shrink_again() {
+    let site = site().await;
+    let slow = file(
+        "1_a.up.sql",
+        "-- pgdrain:batch table=t size=1 pause=20ms max_p99=50ms\n\
+         update t set n = n + 1 where :batch",
+    );
+    // Nobody measures: that is said, and keeps nothing waiting.
+    let id = site.begin(std::slice::from_ref(&slow));
+    told(
+        &site,
+        &id,
+        "is not measured here, so max_p99 keeps nothing waiting",
+    )
+    .await;
+    feel(&site, 1, Duration::from_millis(1));
+    let has = async |text: &str| {
+        let view = site.runner.follow(&id, 0, Duration::ZERO).await;
+        let view = view.expect("the run");
+        view.events.iter().any(|it| it.text.contains(text))
+    };
+    until("pauses to grow", PATIENCE, async || {
+        feel(&site, 30, Duration::from_millis(500));
+        has("1_a.up.sql: pauses grow, clients feel a p99 of").await
+    })
+    .await;
+    let before: i64 = site
+        .ask("select sum(n) from t")
+        .await
+        .parse()
+        .expect("a number");
+    until("no pauses any more", PATIENCE, async || {
+        feel(&site, 20_000, Duration::from_millis(1));
+        has("no pauses for clients any more").await
+    })
+    .await;
+    until("it to go on", PATIENCE, async || {
+        let now = site.ask("select sum(n) from t").await;
+        now.parse::<i64>().expect("a number") > before
+    })
+    .await;
+    site.runner.cancel(&id, "ann");
+    assert_end(&site.end(&id).await, RunState::Cancelled, 2);
 }

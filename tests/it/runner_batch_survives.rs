@@ -1,9 +1,12 @@
 //! Whatever is killed, and whenever: no batch is lost and none is repeated.
 
-use pgdrain::config::Host;
+use pgdrain::config::{Hook, HookPhase, Host};
+use pgdrain::runner::Options;
 use pgdrain::runner::recover::Outcome;
+use pgdrain::runner::repair::RepairRequest;
+use pgdrain::runner::report::FileOutcome;
 use pgdrain::runner::source::PostedFile;
-use pgdrain::runner::types::{Direction, RunState, RunView};
+use pgdrain::runner::types::{Direction, RunState, RunView, TrafficMode};
 
 use crate::runner_survives::cutter::{Cut, Cutter};
 use crate::support::migrations::{
@@ -161,4 +164,73 @@ async fn a_batch_that_outlives_its_connection_is_waited_for() {
     .await;
     assert_end(&cut(&site, Cut::After).await, RunState::Succeeded, 0);
     assert_done(&site).await;
+}
+
+/// A run in whose window the role of migrations can no longer log in, and has no session left.
+async fn without_a_session(site: &Site, dir: &std::path::Path, files: &[PostedFile]) -> RunView {
+    let mut request = request(Direction::Up, files);
+    request.traffic = TrafficMode::Exclusive;
+    let id = site.runner.start(DATABASE, request).expect("a run");
+    until("the window", SOON, async || dir.join("open").exists()).await;
+    site.sql("alter role postgres nologin").await;
+    site.ask(BACKENDS).await;
+    std::fs::write(dir.join("go"), "").expect("room");
+    let view = site.end(&id).await;
+    site.sql("alter role postgres login").await;
+    std::fs::remove_file(dir.join("open")).expect("it is there");
+    std::fs::remove_file(dir.join("go")).expect("it is there");
+    view
+}
+
+#[tokio::test]
+async fn a_run_that_gets_no_session_says_of_a_file_that_it_is_still_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().display();
+    let hook = Hook {
+        phase: HookPhase::WindowOpen,
+        name: "wait".to_owned(),
+        command: format!("touch {path}/open; until test -e {path}/go; do sleep 0.05; done"),
+        timeout: SOON,
+        then: None,
+    };
+    let mut site = Site::start().await;
+    let options = Options {
+        hooks: vec![hook],
+        settle_wait: std::time::Duration::from_millis(300),
+        ..options()
+    };
+    site.runner = runner(
+        endpoint(&site.postgres, "postgres"),
+        options,
+        &site.own,
+        &site.windows,
+    );
+    let sql = "create table t (id int primary key, n int not null default 0, \
+                               check (n = 0 or id < 1500)); \
+               insert into t select i from generate_series(1, 2000) i";
+    site.sql(sql).await;
+    // Each stops in the middle: one between two batches, the other between two statements.
+    let statements = "-- pgdrain:tx none\ncreate table a ();\nselect 1 / (select count(*) from a)";
+    for (files, state) in [
+        (files(""), "begun up 0/1"),
+        (vec![file("2_b.up.sql", statements)], "partial up 1/2"),
+    ] {
+        let version = if state.starts_with("begun") { 1 } else { 2 };
+        std::fs::write(dir.path().join("go"), "").expect("room");
+        assert_eq!(site.up(&files).await.exit_code, Some(2));
+        let repair = RepairRequest::default();
+        site.runner.repair(DATABASE, repair).await.expect("a look");
+        assert_eq!(site.row(version).await, state);
+        let _ = std::fs::remove_file(dir.path().join("open"));
+        std::fs::remove_file(dir.path().join("go")).expect("it is there");
+        let view = without_a_session(&site, dir.path(), &files).await;
+        assert_end(&view, RunState::Failed, 2);
+        let files = &view.report.as_ref().expect("a report").files;
+        let outcomes: Vec<_> = files.iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [FileOutcome::Begun], "{view:#?}");
+        assert_eq!(site.row(version).await, state);
+        // Not in the way of the other.
+        site.sql("delete from pgdrain.migration; delete from pgdrain.backfill")
+            .await;
+    }
 }

@@ -4,16 +4,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pgdrain::config::{HumanDuration, Trigger, TriggerAction, TriggerOn};
+use pgdrain::config::{
+    Hook, HookPhase, HumanDuration, Thresholds, Trigger, TriggerAction, TriggerOn,
+};
 use pgdrain::runner::Options;
 use pgdrain::runner::aftermath::{WatchState, WatchView};
 use pgdrain::runner::source::PostedFile;
-use pgdrain::runner::types::RunState;
+use pgdrain::runner::types::{Direction, RunState, TrafficMode};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use crate::support::cluster::Postgres;
-use crate::support::migrations::{DATABASE, Site, assert_end, file, options};
+use crate::support::migrations::{DATABASE, Site, assert_end, file, options, request};
 use crate::support::poll::{PATIENCE, SOON, eventually, until};
 
 /// Options with a trigger on anybody who waits for a lock.
@@ -198,4 +200,82 @@ async fn statements_are_held_against_their_means_before_the_run() {
     })
     .await;
     assert!(figure > 10.0, "{figure}");
+}
+
+#[tokio::test]
+async fn the_watch_begins_when_traffic_is_let_in() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let go = dir.path().join("go");
+    // Applications are back, and the run still waits for its last hook.
+    let hook = Hook {
+        phase: HookPhase::AfterReopening,
+        name: "warm up".to_owned(),
+        command: format!("until [ -e {} ]; do sleep 0.05; done", go.display()),
+        timeout: PATIENCE,
+        then: None,
+    };
+    let mut site = Site::start_with(Options {
+        hooks: vec![hook],
+        ..with(TriggerAction::RollBack, None)
+    })
+    .await;
+    let mut request = request(Direction::Up, &files());
+    request.watch = Some(HumanDuration(Duration::from_secs(600)));
+    request.traffic = TrafficMode::Exclusive;
+    let run = site.runner.start(DATABASE, request).expect("a run");
+    assert_eq!(view(&site, WatchState::Watching).await.run, run);
+    let now = site.runner.follow(&run, 0, Duration::ZERO).await;
+    assert!(!now.expect("the run").state.is_final());
+    // What a trigger does to the run waits for its end.
+    let _queue = queue(&mut site).await;
+    until("the trigger to be seen", SOON, async || {
+        site.runner
+            .watching(DATABASE)
+            .is_some_and(|it| it.worst.blocked == Some(1.0))
+    })
+    .await;
+    assert_eq!(site.row(1).await, "applied up 1/1");
+    std::fs::write(&go, "").expect("room");
+    assert_end(&site.end(&run).await, RunState::Succeeded, 0);
+    view(&site, WatchState::RolledBack).await;
+    assert_eq!(site.row(1).await, "reverted down 1/1");
+}
+
+#[tokio::test]
+async fn what_row_level_security_costs_is_a_trigger() {
+    let trigger = Trigger {
+        on: TriggerOn::RlsMs,
+        above: 5,
+        lasting: HumanDuration(Duration::ZERO),
+        action: TriggerAction::Alert,
+        statement: None,
+    };
+    let site = Site::start_with(Options {
+        triggers: vec![trigger],
+        thresholds: Thresholds {
+            rls_role: Some("app".to_owned()),
+            ..Thresholds::default()
+        },
+        ..options()
+    })
+    .await;
+    site.sql(
+        "create role app; create table t as select 1 as a from generate_series(1, 200); \
+         grant select on t to app; alter table t enable row level security; \
+         create function slow(int) returns bool language plpgsql volatile as $$ begin \
+             perform pg_sleep(0.0001); return true; end $$; create policy p on t to app using (true)",
+    )
+    .await;
+    let dear = "-- pgdrain:changes row_security t\ndrop policy p on t; \
+                create policy p on t to app using (slow(a))";
+    watched(
+        &site,
+        &[file("1_a.up.sql", dear), file("1_a.down.sql", "select 1")],
+    )
+    .await;
+    until("the trigger to fire", PATIENCE, async || {
+        let view = site.runner.watching(DATABASE);
+        view.is_some_and(|it| it.fired.len() == 1 && it.fired[0].figure > 5.0)
+    })
+    .await;
 }

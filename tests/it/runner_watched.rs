@@ -101,6 +101,7 @@ async fn a_run_that_keeps_others_waiting_ends_with_three_if_that_is_asked() {
         lock_held: Some(Duration::from_millis(50)),
         lock_wait: None,
         blocked: Some(1),
+        ..Thresholds::default()
     };
     let mut site = Site::start_with(Options {
         thresholds,

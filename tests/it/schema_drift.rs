@@ -190,6 +190,7 @@ async fn reports_and_schemas_are_kept_as_files_and_a_full_place_fails_no_run() {
         reports: Reports {
             dir: Some(dir.to_owned()),
             keep: 1,
+            ..Reports::default()
         },
         ..strict()
     };

@@ -33,7 +33,7 @@ const FLOORS: [(&str, u32); 21] = [
 ];
 
 /// State machines and formats: events in, effects out. A name that ends in `/` is a folder.
-const PURE: [&str; 35] = [
+const PURE: [&str; 41] = [
     "src/wire/",
     "src/classify/",
     "src/config/permission.rs",
@@ -65,6 +65,12 @@ const PURE: [&str; 35] = [
     "src/runner/script.rs",
     "src/runner/split.rs",
     "src/runner/saved/compare.rs",
+    "src/runner/aftermath/catalog/bloat.rs",
+    "src/runner/aftermath/catalog/compare.rs",
+    "src/runner/aftermath/plans/compare.rs",
+    "src/runner/aftermath/plans/shape.rs",
+    "src/runner/aftermath/thresholds.rs",
+    "src/runner/execute/batches/throttle.rs",
     "src/runner/validate/compare.rs",
     "src/runner/validate/declared.rs",
     "src/auth/scram/",

@@ -181,6 +181,7 @@ impl World {
             at,
             duration: lasts,
             by: "an operator".into(),
+            from: None,
             reason: None,
         };
         let set = life.proxy.controller.cap(database, request).await;

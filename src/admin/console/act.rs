@@ -16,7 +16,7 @@ use crate::admin::caller::Caller;
 use crate::admin::types::{
     DrainOutcome, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, OpenRequest, Status,
 };
-use crate::config::{Permission, Scope};
+use crate::config::{Admin, Scope};
 use crate::session::console::{Standing, Visitor};
 use crate::wire::refusal::Said;
 
@@ -24,9 +24,9 @@ use crate::wire::refusal::Said;
 #[derive(Debug)]
 pub(super) struct Who {
     /// As the admin HTTP knows callers.
-    caller: Caller,
+    pub(super) caller: Caller,
     /// The user whom it names.
-    user: String,
+    pub(super) user: String,
 }
 
 /// What came of a command.
@@ -44,12 +44,12 @@ pub(super) struct Notice {
 }
 
 impl Notice {
-    fn new(message: String) -> Notice {
+    pub(super) fn new(message: String) -> Notice {
         let severity = "NOTICE";
         Notice { severity, message }
     }
 
-    fn warning(message: String) -> Notice {
+    pub(super) fn warning(message: String) -> Notice {
         let severity = "WARNING";
         Notice { severity, message }
     }
@@ -78,7 +78,7 @@ impl Done {
         }
     }
 
-    fn told(notices: Vec<Notice>) -> Done {
+    pub(super) fn told(notices: Vec<Notice>) -> Done {
         let rows = Vec::new();
         Done { rows, notices }
     }
@@ -91,14 +91,16 @@ impl fmt::Display for Who {
 }
 
 impl Who {
-    /// `local` is what may be done on this machine by whoever shows nothing, as over the admin HTTP.
-    pub(super) fn of(visitor: &Visitor, local: &[Permission]) -> Who {
+    /// `admin` says what may be done on this machine by whoever shows nothing, and what is seen by whoever
+    /// may only look, as over the admin HTTP.
+    pub(super) fn of(visitor: &Visitor, admin: &Admin) -> Who {
         let user = visitor.startup.user().to_owned();
         let from = format!("console {}", visitor.peer);
         let caller = match visitor.standing {
-            Standing::Local => Caller::unnamed(from, local),
+            Standing::Local => Caller::unnamed(from, &admin.local),
             Standing::Proved(role) => Caller::known(from, user.clone(), role),
         };
+        let caller = caller.shown_constants(admin.show_constants);
         Who { caller, user }
     }
 
@@ -110,7 +112,8 @@ impl Who {
         }
         let needs: Vec<&str> = needs.iter().map(|it| it.as_str()).collect();
         let roles = command.needs().iter().flat_map(|it| it.roles());
-        let roles: Vec<&str> = roles.map(|role| role.as_str()).collect();
+        let mut roles: Vec<&str> = roles.map(|role| role.as_str()).collect();
+        roles.dedup();
         let tag = command.tag();
         let text = format!("{tag} needs the permission {}", needs.join(" or "));
         let complaint = Complaint::new("42501", text);
@@ -145,7 +148,7 @@ pub(super) async fn carry_out<A: Api>(
     }
     match command {
         Command::Show { what, argument } => {
-            let rows = show::rows(&desk, what, argument.as_deref()).await?;
+            let rows = show::rows(&desk, &who.caller, what, argument.as_deref()).await?;
             Ok(Done {
                 rows,
                 notices: Vec::new(),
@@ -162,7 +165,8 @@ pub(super) async fn carry_out<A: Api>(
             mut request,
         } => {
             request.by = Some(who.user.clone());
-            let changed = desk.api.change_drain(databases, request).await?;
+            let caller = who.caller.clone();
+            let changed = desk.api.change_drain(databases, request, caller).await?;
             Ok(Done::told(changed.results.iter().map(reached).collect()))
         }
         Command::Cap {
@@ -180,6 +184,7 @@ pub(super) async fn carry_out<A: Api>(
                 capped.database
             ))]))
         }
+        Command::Order(order) => order.carry_out(&desk, &who).await,
         Command::Parameter(_)
         | Command::Set { .. }
         | Command::Nothing(_)

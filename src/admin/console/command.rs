@@ -2,6 +2,7 @@
 
 use super::complaint::Complaint;
 use super::options::{self, Known};
+use super::orders::{self, Order};
 use super::show::What;
 use super::text::{Word, statements};
 use crate::admin::api::{Answer, Databases};
@@ -38,6 +39,8 @@ pub(super) enum Command {
         database: String,
         request: CapRequest,
     },
+    /// What is done to one session, window or migration, or to pgdrain itself.
+    Order(Order),
     /// A setting of this connection.
     Set {
         name: String,
@@ -52,14 +55,8 @@ pub(super) enum Command {
     Number(i64),
 }
 
-/// One line of the help, and of the table in docs/console.md.
-pub(super) struct Help {
-    pub(super) command: &'static str,
-    pub(super) about: &'static str,
-}
-
 /// What begins a command, in lower case.
-const VERBS: [&str; 27] = [
+const VERBS: [&str; 37] = [
     "show",
     "help",
     "pause",
@@ -78,6 +75,16 @@ const VERBS: [&str; 27] = [
     "wait_close",
     "reload",
     "shutdown",
+    "cancel",
+    "abort",
+    "terminate",
+    "kill_client",
+    "renew",
+    "finish",
+    "acknowledge",
+    "approve",
+    "revoke",
+    "measure",
     "set",
     "reset",
     "begin",
@@ -87,46 +94,6 @@ const VERBS: [&str; 27] = [
     "discard",
     "deallocate",
     "select",
-];
-
-/// What each command is for; `SHOW HELP` shows it with the list of what can be shown.
-pub(super) const HELP: [Help; 9] = [
-    Help {
-        command: "PAUSE [db] [option ...]",
-        about: "As HOLD; without a name every database. Ctrl-C opens again.",
-    },
-    Help {
-        command: "RESUME [db]",
-        about: "As OPEN; without a name every database.",
-    },
-    Help {
-        command: "HOLD db|* [option ...]",
-        about: "Hold traffic and wait until nothing runs. Ctrl-C ends the waiting, not the hold.",
-    },
-    Help {
-        command: "READ ONLY db|* [option ...]",
-        about: "Let only reads in and wait until nobody can write.",
-    },
-    Help {
-        command: "option",
-        about: "FOR 5m, REASON 'text', LADDER gentle|firm|force, BLOCKED queue|reject, THEN open|stay, NOWAIT ...",
-    },
-    Help {
-        command: "OPEN db|* [FORCE]",
-        about: "Let traffic flow again; FORCE also against a window.",
-    },
-    Help {
-        command: "DRAIN db|* LADDER firm",
-        about: "Change how far a drain under way goes.",
-    },
-    Help {
-        command: "CAP db 50%|number|OFF [FOR 5m]",
-        about: "Limit how many transactions run at once.",
-    },
-    Help {
-        command: "KILL db|*",
-        about: "HOLD without patience: whatever runs is terminated. OPEN ends it.",
-    },
 ];
 
 /// The commands of a text.
@@ -145,6 +112,9 @@ fn command(words: &[Word]) -> Result<Command, Complaint> {
     let Word::Bare(verb) = verb else {
         return Err(unknown(&verb.shown()));
     };
+    if let Some(order) = orders::read(verb, rest) {
+        return order.map(Command::Order);
+    }
     match verb.to_ascii_uppercase().as_str() {
         "SHOW" => show(rest),
         "HELP" => show_what(What::Help, rest),
@@ -163,7 +133,9 @@ fn command(words: &[Word]) -> Result<Command, Complaint> {
         "DEALLOCATE" => Ok(Command::Nothing("DEALLOCATE ALL")),
         "BEGIN" | "START" => Ok(Command::Begin),
         "COMMIT" | "END" => Ok(Command::Commit),
-        "ROLLBACK" | "ABORT" => Ok(Command::Rollback),
+        "ROLLBACK" => Ok(Command::Rollback),
+        "ABORT" if rest.iter().all(ends_a_block) => Ok(Command::Rollback),
+        "ABORT" => Err(orders::what_is_aborted()),
         "SELECT" => select(rest),
         other => Err(not_here(other).unwrap_or_else(|| unknown(verb))),
     }
@@ -241,8 +213,20 @@ fn show(words: &[Word]) -> Result<Command, Complaint> {
     }))
 }
 
+/// A word that SQL's `ABORT` may have behind it.
+fn ends_a_block(word: &Word) -> bool {
+    ["WORK", "TRANSACTION", "AND", "NO", "CHAIN"]
+        .iter()
+        .any(|known| word.is(known))
+}
+
 fn show_what(what: What, words: &[Word]) -> Result<Command, Complaint> {
     let argument = match words {
+        [] if what.needs_argument() => {
+            let (word, argument) = (what.word().to_ascii_uppercase(), what.argument());
+            let complaint = Complaint::syntax(format!("SHOW {word} needs a word more"));
+            return Err(complaint.hint(format!("SHOW {word} {argument}: {}", what.about())));
+        }
         [] => None,
         [word] if what.takes_argument() && word.value().is_some() => Some(word.shown()),
         [word, ..] => return Err(unexpected(word)),
@@ -383,7 +367,7 @@ fn select(words: &[Word]) -> Result<Command, Complaint> {
 
 /// Which databases a command is for. Every one of them has to be asked for, but where PgBouncer's
 /// command means that by no name.
-fn databases<'a>(
+pub(super) fn databases<'a>(
     word: &str,
     all: bool,
     options: &[Known],
@@ -413,7 +397,7 @@ fn answer(given: &mut options::Given) -> Answer {
     }
 }
 
-fn end(words: &[Word]) -> Result<(), Complaint> {
+pub(super) fn end(words: &[Word]) -> Result<(), Complaint> {
     words.first().map_or(Ok(()), |word| Err(unexpected(word)))
 }
 
@@ -431,6 +415,7 @@ impl Command {
                 ModeRequest::Open(_) => &[Permission::Open],
             },
             Command::Drain { .. } | Command::Cap { .. } => &[Permission::Hold],
+            Command::Order(order) => order.needs(),
             Command::Parameter(_)
             | Command::Set { .. }
             | Command::Nothing(_)
@@ -444,7 +429,10 @@ impl Command {
     /// Whether it changes something that no rollback takes back.
     pub(super) fn acts(&self) -> bool {
         match self {
-            Command::Mode { .. } | Command::Drain { .. } | Command::Cap { .. } => true,
+            Command::Mode { .. }
+            | Command::Drain { .. }
+            | Command::Cap { .. }
+            | Command::Order(_) => true,
             Command::Show { .. }
             | Command::Parameter(_)
             | Command::Set { .. }
@@ -464,6 +452,7 @@ impl Command {
                 Databases::All => None,
             },
             Command::Cap { database, .. } => Some(database),
+            Command::Order(order) => order.database(),
             Command::Show { .. }
             | Command::Parameter(_)
             | Command::Set { .. }
@@ -482,6 +471,7 @@ impl Command {
             Command::Mode { word, .. } => word,
             Command::Drain { .. } => "DRAIN",
             Command::Cap { .. } => "CAP",
+            Command::Order(order) => order.tag(),
             Command::Set { .. } => "SET",
             Command::Nothing(tag) => tag,
             Command::Begin => "BEGIN",

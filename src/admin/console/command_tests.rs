@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::admin::console::help::HELP;
 use crate::config::{Blocked, Bypass, Then};
 
 fn one(text: &str) -> Command {

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use hyper::StatusCode;
 
 use crate::admin::api::ApiError;
+use crate::admin::types::ConfigProblem;
 use crate::wire::refusal::Said;
 
 /// An error of one command: the connection goes on.
@@ -81,6 +82,19 @@ impl From<ApiError> for Complaint {
             StatusCode::SERVICE_UNAVAILABLE => "58000",
             _ => "XX000",
         };
-        Complaint::new(sqlstate, error.message)
+        let problems: Vec<String> = error.problems.iter().map(problem).collect();
+        let complaint = Complaint::new(sqlstate, error.message);
+        match problems.is_empty() {
+            true => complaint,
+            false => complaint.detail(problems.join("\n")),
+        }
     }
+}
+
+/// Where something is wrong with a configuration, and what.
+fn problem(problem: &ConfigProblem) -> String {
+    let at = problem.origin.iter().map(String::as_str);
+    let key = Some(problem.key.as_str()).filter(|key| !key.is_empty());
+    let parts: Vec<&str> = at.chain(key).chain([problem.text.as_str()]).collect();
+    parts.join(": ")
 }

@@ -103,6 +103,26 @@ pub(super) const DRAIN: [Known; 7] = [
 /// Of `CAP`.
 pub(super) const CAP: [Known; 2] = [value("for"), value("reason")];
 
+/// Of whatever takes a reason and no more.
+pub(super) const REASON: [Known; 1] = [value("reason")];
+
+/// Of `ABORT WINDOW`.
+pub(super) const ABORT_WINDOW: [Known; 1] = [value("then")];
+
+/// Of `APPROVE`.
+pub(super) const APPROVE: [Known; 4] = [
+    value("plan"),
+    keyed("as", "role"),
+    keyed("for", "expires"),
+    value("reason"),
+];
+
+/// Of `REVOKE`.
+pub(super) const REVOKE: [Known; 3] = [value("plan"), keyed("as", "role"), value("reason")];
+
+/// Of `MEASURE`.
+pub(super) const MEASURE: [Known; 1] = [value("for")];
+
 /// What was given.
 #[derive(Debug, Default)]
 pub(super) struct Given {
@@ -153,7 +173,7 @@ pub(super) fn read(command: &str, known: &[Known], words: &[Word]) -> Result<Giv
 fn value_is_text(word: &str) -> bool {
     matches!(
         word,
-        "reason" | "user" | "application" | "client" | "sqlstate"
+        "reason" | "user" | "application" | "client" | "sqlstate" | "plan" | "as"
     )
 }
 
@@ -180,6 +200,11 @@ impl Given {
     /// Sets a key without which there is nothing to build.
     pub(super) fn require(&mut self, key: &str, value: String) {
         self.required.insert(key.to_owned(), Value::String(value));
+    }
+
+    /// Whether something was said about this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.options.contains_key(key)
     }
 
     /// Whether an option is there that is no key.

@@ -13,6 +13,7 @@ use super::act::{self, Done, Who};
 use super::command::{self, Command};
 use super::complaint::Complaint;
 use super::desk::{Desk, Place};
+use super::orders::Order;
 use super::parameters::Parameters;
 use super::prepared::Prepared;
 use super::reader::{Broken, Reader};
@@ -75,10 +76,10 @@ pub(super) struct Talk<A> {
 
 impl<A: Api> Talk<A> {
     pub(super) fn begin(visitor: Visitor, desk: &Arc<Desk<A>>) -> Talk<A> {
-        let local = &desk.config.load().admin.local;
+        let admin = &desk.config.load().admin;
         Talk {
             desk: Arc::clone(desk),
-            who: Arc::new(Who::of(&visitor, local)),
+            who: Arc::new(Who::of(&visitor, admin)),
             parameters: Parameters::of(&visitor.startup),
             stream: visitor.stream,
             reader: Reader::new(visitor.behind),
@@ -312,7 +313,8 @@ impl<A: Api> Talk<A> {
             Command::Show { .. }
             | Command::Mode { .. }
             | Command::Drain { .. }
-            | Command::Cap { .. } => return self.attend(command, place).await,
+            | Command::Cap { .. }
+            | Command::Order(_) => return self.attend(command, place).await,
         };
         Ok(Ok(done))
     }
@@ -333,11 +335,13 @@ impl<A: Api> Talk<A> {
         let work = act::carry_out(desk, who, command.clone());
         let mut work = self.desk.tasks.spawn("console command", work);
         let stop = self.desk.tasks.shutdown_token();
+        // Whoever asks for the end gets the answer: it comes at once.
+        let asks_for_it = matches!(command, Command::Order(Order::Shutdown(_)));
         let done = loop {
             tokio::select! {
                 biased;
                 done = &mut work => break done,
-                () = stop.cancelled() => return Err(stopping(Some(command))),
+                () = stop.cancelled(), if !asks_for_it => return Err(stopping(Some(command))),
                 _ = self.handle.cancels.changed() => {
                     work.abort();
                     // It may have come to its end meanwhile.
@@ -373,6 +377,7 @@ pub(super) fn columns(command: &Command) -> Option<Vec<Column>> {
         Command::Mode { .. }
         | Command::Drain { .. }
         | Command::Cap { .. }
+        | Command::Order(_)
         | Command::Set { .. }
         | Command::Nothing(_)
         | Command::Begin

@@ -50,6 +50,9 @@ pub(super) const fn numeric(name: &'static str) -> Column {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Null,
+    /// The same in a column that PgBouncer never leaves null, and that its exporters therefore make a
+    /// number of: `NaN`, as far as the type has one.
+    NotANumber,
     Text(String),
     Number(i64),
 }
@@ -126,7 +129,9 @@ impl Column {
 
     fn write(&self, value: &Value, binary: bool, row: &mut RowWriter<'_>) {
         match (self.kind, value) {
-            (_, Value::Null) => row.value(None),
+            (Kind::Numeric, Value::NotANumber) if binary => row.value(Some(&BINARY_NAN)),
+            (Kind::Numeric, Value::NotANumber) => row.value(Some(b"NaN")),
+            (_, Value::Null | Value::NotANumber) => row.value(None),
             (Kind::Text, Value::Number(number)) => row.value(Some(number.to_string().as_bytes())),
             (_, Value::Text(text)) => row.value(Some(text.as_bytes())),
             // A number that the type has no room for would be another number.
@@ -177,6 +182,9 @@ pub(super) fn write_row(into: &mut BytesMut, columns: &[Column], row: &Row, form
     }
     writer.end();
 }
+
+/// `NaN` as `numeric_send` has it: no digits, and a sign of its own.
+const BINARY_NAN: [u8; 8] = [0, 0, 0, 0, 0xc0, 0, 0, 0];
 
 /// A whole number as `numeric_send` has it: digits to the base of 10 000, the first one's weight, the
 /// sign, and no digits behind the point.
@@ -231,6 +239,10 @@ mod tests {
         assert_eq!(written(int("a"), None::<u64>, 0), null);
         assert_eq!(written(int("a"), 1_u64 << 31, 0), null);
         assert_eq!(written(int("a"), 1_u64 << 31, 1), null);
+        assert_eq!(written(int("a"), Value::NotANumber, 0), null);
+        let not_counted = |binary| written(numeric("a"), Value::NotANumber, binary);
+        assert_eq!(not_counted(0), b"\0\0\0\x03NaN");
+        assert_eq!(not_counted(1), b"\0\0\0\x08\0\0\0\0\xc0\0\0\0");
     }
 
     #[test]

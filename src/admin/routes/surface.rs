@@ -13,9 +13,7 @@ use crate::admin::api::{Api, ApiError, Databases};
 use crate::admin::caller::Caller;
 use crate::admin::replays::Keyed;
 use crate::admin::router::Found;
-use crate::admin::types::{
-    Action, ActionRequest, IfMatch, ModeResults, RunningStatements, SessionsQuery,
-};
+use crate::admin::types::{Action, ActionRequest, IfMatch, ModeResults, SessionsQuery};
 
 /// What every route takes and gives (OpenAPI 3.1); a test holds it to the table of routes.
 const DOCUMENT: &str = include_str!("../openapi.json");
@@ -135,14 +133,6 @@ where
             Err(ApiError::no_database(&database))
         }
         answer => answer,
-    }
-}
-
-/// What sessions run, as far as this caller may see it.
-pub(super) fn as_seen(running: RunningStatements, caller: &Caller) -> RunningStatements {
-    match caller.sees_constants() {
-        true => running,
-        false => running.without_constants(),
     }
 }
 

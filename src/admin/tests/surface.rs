@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::router::ROUTES;
 use crate::admin::types::{
     Action, ActionRequest, CallerView, ConfigChecked, ConfigReloaded, ConfigView, Effect, IfMatch,
-    ModeStates, SessionActed,
+    ModeStates, SessionActed, Shutdown,
 };
 
 impl Surface for Fake {
@@ -92,6 +92,15 @@ impl Surface for Fake {
             }),
             Some(reason) => Err(ApiError::invalid_config(reason, vec![])),
         }
+    }
+
+    async fn shut_down(
+        &self,
+        how: Shutdown,
+        _request: ActionRequest,
+        _caller: Caller,
+    ) -> Result<(), ApiError> {
+        Err(ApiError::conflict("hand_over", how.what()))
     }
 
     fn replays(&self) -> &Replays {

@@ -19,6 +19,7 @@ mod present;
 mod read_only;
 mod running;
 mod session;
+mod shutdown;
 mod statements;
 mod window;
 
@@ -46,6 +47,7 @@ pub use running::{PIDS_MAX, RunningStatement, RunningStatements};
 pub use session::{
     ClientAt, ReplicationKind, SessionSort, SessionState, SessionView, Sessions, SessionsQuery,
 };
+pub use shutdown::Shutdown;
 pub use statements::{MeasureRequest, StatementsView};
 pub use window::{
     After, IfBusy, Stage, Why, WindowCommand, WindowMode, WindowOrder, WindowTaken, WindowView,
@@ -72,6 +74,9 @@ pub struct Status {
     /// The process that this one took over from, as long as it serves sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<FormerView>,
+    /// Once it was told to stop: what becomes of clients until it has, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<String>,
 }
 
 /// How one database is.

@@ -166,6 +166,9 @@ impl App {
     }
 
     fn may_hand_over(&self) -> Result<(), Broken> {
+        if self.shutdowns.asked().is_some() {
+            return Err(Broken::Refused("it was told to stop".into()));
+        }
         if let Err(former) = self.controller.alone() {
             return Err(Broken::Refused(former.to_string()));
         }

@@ -96,6 +96,7 @@ pub(super) async fn migrate(
         canary: None,
         down_on_failure: false,
         analyze_first: false,
+        copy_tables: false,
     };
     let started = migrate::start(admin, DATABASE, &request).await?;
     let mut news = News::new(admin, &started.id);

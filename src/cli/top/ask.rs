@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::pane::{Asked, SESSIONS, Told};
 use super::view::News;
-use crate::admin::types::{Status, WindowViews};
+use crate::admin::types::{Sessions, Status, WindowViews};
 use crate::cli::client::{Client, ClientError, path};
 use crate::runner::types::RunView;
 
@@ -11,6 +12,7 @@ use crate::runner::types::RunView;
 pub(super) async fn look(
     client: &Client,
     seen: &BTreeMap<String, u64>,
+    asked: &Asked,
 ) -> Result<News, ClientError> {
     let status: Status = client.get(&path(&["v1", "status"])).await?;
     let windows = path(&["v1", "databases", "*", "windows"]);
@@ -34,5 +36,23 @@ pub(super) async fn look(
         status,
         windows,
         runs,
+        told: told(client, asked).await?,
+    })
+}
+
+/// What the lower half of the screen needs.
+async fn told(client: &Client, asked: &Asked) -> Result<Told, ClientError> {
+    Ok(match asked {
+        Asked::Nothing => Told::Nothing,
+        Asked::Sessions(database) => {
+            let sessions = path(&["v1", "databases", database, "sessions"]);
+            let page = format!("{sessions}?sort=transaction&limit={SESSIONS}");
+            let Sessions { sessions, .. } = client.get(&page).await?;
+            Told::Sessions(sessions)
+        }
+        Asked::Precheck(database) => {
+            let precheck = path(&["v1", "databases", database, "precheck"]);
+            Told::Precheck(Box::new(client.get(&precheck).await?))
+        }
     })
 }

@@ -12,15 +12,16 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState, Wrap};
 
 use super::detail;
+use super::pane::{self, Pane};
 use super::view::View;
 use crate::admin::types::{DatabaseStatus, ModeName};
-use crate::cli::output::{millis, millis_or_dash, plain};
+use crate::cli::output::{broken, millis, millis_or_dash, plain};
 
 /// More databases than these are scrolled.
 const LISTED: usize = 8;
 
-/// What the last line says.
-const KEYS: &str = "↑↓ choose  h hold  r read-only  o open  drain: g gentle f firm t force  q quit";
+/// Lines that an answer may take.
+const SAID: usize = 3;
 
 /// How things look.
 #[derive(Clone, Copy, Debug)]
@@ -62,29 +63,40 @@ pub(super) fn draw(view: &View, now: Timestamp, frame: &mut Frame) {
         colours: view.colours,
     };
     let rows = view.databases().len().clamp(1, LISTED) + 1;
-    let below = if view.asked.is_some() { 4 } else { 1 };
+    let width = usize::from(frame.area().width);
+    let said = broken(&plain(&view.said), width).len().clamp(1, SAID);
+    let below = match view.asked {
+        Some(_) => 4,
+        None => u16::try_from(said).expect("a handful"),
+    };
     let rows = u16::try_from(rows).expect("a handful");
+    let lines = view.pane.keys();
+    let keys_high = u16::try_from(lines.len()).expect("a handful");
     let [head, list, title, about, said, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(rows),
         Constraint::Length(1),
         Constraint::Min(0),
         Constraint::Length(below),
-        Constraint::Length(1),
+        Constraint::Length(keys_high),
     ])
     .areas(frame.area());
     frame.render_widget(header(view, now, looks), head);
     databases(view, looks, frame, list);
-    let rule = format!("── {} ", plain(view.chosen.as_deref().unwrap_or("nothing")));
+    let chosen = plain(view.chosen.as_deref().unwrap_or("nothing"));
+    let rule = format!("── {chosen} ── {}", view.pane.title());
     let rule = format!("{rule:─<width$}", width = usize::from(title.width));
     frame.render_widget(Line::styled(rule, looks.label()), title);
-    let lines = detail::lines(view, now, looks, about.width.into());
-    frame.render_widget(Paragraph::new(lines), about);
+    let about_it = match &view.pane {
+        Pane::All => detail::lines(view, now, looks, about.width.into()),
+        Pane::Sessions { .. } => pane::session_lines(view, looks, about.height.into()),
+        Pane::Precheck(_) => pane::precheck_lines(view, looks),
+    };
+    frame.render_widget(Paragraph::new(about_it), about);
     frame.render_widget(answer(view, looks), said);
-    frame.render_widget(
-        Line::styled(KEYS, Style::new().add_modifier(Modifier::DIM)),
-        keys,
-    );
+    let dim = Style::new().add_modifier(Modifier::DIM);
+    let lines: Vec<_> = lines.iter().map(|line| Line::styled(*line, dim)).collect();
+    frame.render_widget(Paragraph::new(lines), keys);
 }
 
 /// Who is asked, and whether what is shown is true now.
@@ -96,6 +108,11 @@ fn header(view: &View, now: Timestamp, looks: Looks) -> Paragraph<'static> {
             plain(&lost.why)
         );
         return Paragraph::new(text).style(looks.wrong().add_modifier(Modifier::REVERSED));
+    }
+    let stopping = view.status.as_ref().and_then(|it| it.stopping.as_ref());
+    if let Some(what) = stopping {
+        let text = format!("IT IS STOPPING: {}", plain(what));
+        return Paragraph::new(text).style(looks.wrong());
     }
     let Some(status) = &view.status else {
         return Paragraph::new(format!("asking {} ...", plain(&view.admin)));
@@ -176,7 +193,7 @@ fn row(view: &View, database: &DatabaseStatus, looks: Looks) -> Row<'static> {
 fn answer(view: &View, looks: Looks) -> Paragraph<'static> {
     let asked = view.asked.as_ref().zip(view.current());
     let Some((order, database)) = asked else {
-        return Paragraph::new(plain(&view.said));
+        return Paragraph::new(plain(&view.said)).wrap(Wrap { trim: false });
     };
     let question = format!("{}? ", plain(&order.name()));
     let lines = vec![

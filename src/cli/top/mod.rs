@@ -7,6 +7,7 @@ mod ask;
 mod detail;
 mod draw;
 mod order;
+mod pane;
 mod rate;
 mod screen;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::order::Order;
+use self::pane::Asked;
 use self::screen::{Input, Screen};
 use self::view::{News, View, Wish};
 use super::arguments::Asking;
@@ -42,9 +44,11 @@ const SHORTEST: Duration = Duration::from_millis(100);
 ///
 /// Per database: mode, since when, why and until when; transactions per second; who waits and since
 /// when; who is in the way of a drain; the window and its countdown; how far a migration is. Arrows
-/// choose a database; h holds, r lets reads in alone, o opens; g, f, t set the ladder of the drain to
-/// gentle, firm, force (t for terminate); each asks first and says what clients will see. q leaves,
-/// and changes nothing.
+/// choose a database; h holds, r lets reads in alone, o opens, O by force, against a window too; g, f,
+/// t set the ladder of the drain to gentle, firm, force (t for terminate); c caps transactions at half
+/// of what was usual, and takes a cap off; w ends the window, m the migration. s lists the sessions: c,
+/// a, x cancel, abort, terminate the one that is marked. p says what would be in the way of holding.
+/// Whatever does something asks first and says what clients will see. q leaves, and changes nothing.
 #[derive(Args, Debug)]
 pub(super) struct Top {
     /// The database that is chosen at first.
@@ -67,7 +71,7 @@ impl Top {
         }
         let client = self.asking.client()?;
         // Asked before the screen is taken: a mistake in the URL, or a refusal, is read as any error is.
-        let first = ask::look(&client, &BTreeMap::new()).await;
+        let first = ask::look(&client, &BTreeMap::new(), &Asked::Nothing).await;
         let mut view = View::new(
             client.admin(),
             self.database.clone(),
@@ -144,6 +148,7 @@ impl Live {
                 Happened::Input(Some(Input::Key(key))) => match self.view.press(key) {
                     Wish::Nothing => {}
                     Wish::Do(order) => self.carry_out(order),
+                    Wish::Look => self.look(),
                     Wish::Quit => return Ok(Exit::SUCCESS),
                     Wish::Interrupted => return Ok(Exit::INTERRUPTED),
                 },
@@ -180,7 +185,9 @@ impl Live {
         let client = self.client.clone();
         let progress = self.view.progress.values();
         let seen = progress.map(|it| (it.id.clone(), it.seen)).collect();
-        self.looking = Some(Box::pin(async move { ask::look(&client, &seen).await }));
+        let asked = self.view.pane.asks(self.view.chosen.as_deref());
+        let look = async move { ask::look(&client, &seen, &asked).await };
+        self.looking = Some(Box::pin(look));
     }
 
     /// Begins to carry an order out; one at a time.

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::draw;
 use super::order::{Action, Order};
+use super::pane::{Asked, Told};
 use super::view::{Key, News, View, Wish};
-use crate::config::Preset;
+use crate::admin::types::Action as SessionAction;
+use crate::config::{AskedCap, Preset};
 
 /// When the answer came; the same for pgdrain, which started a minute before.
 const NOW: &str = "2026-01-02T03:06:00Z";
@@ -54,6 +56,7 @@ fn news(uptime_ms: u64, databases: Value) -> News {
         status: serde_json::from_value(status).expect("a status"),
         windows: Vec::new(),
         runs: Vec::new(),
+        told: Told::Nothing,
     }
 }
 
@@ -265,4 +268,165 @@ fn many_databases_are_scrolled_to_the_one_that_is_chosen() {
         view.press(Key::Up);
     }
     check(&drawn(&view), &["> db00", "── db00 ─"]);
+}
+
+#[test]
+fn windows_caps_and_migrations_are_ordered_by_their_keys() {
+    let mut view = held();
+    for (key, said) in [
+        ('w', "there is no window in blog"),
+        ('m', "no migration runs in blog"),
+        ('O', "blog is open"),
+    ] {
+        assert_eq!(view.press(Key::Letter(key)), Wish::Nothing);
+        check(&drawn(&view), &[said]);
+        assert_eq!(view.asked, None, "{key}");
+    }
+    view.press(Key::Letter('c'));
+    check(&drawn(&view), &["cap blog? ", "Half as many transactions"]);
+    let order = |database: &str, action| Order {
+        database: database.to_owned(),
+        action,
+    };
+    let half = order("blog", Action::Cap(AskedCap::Percent(50)));
+    assert_eq!(view.press(Key::Letter('y')), Wish::Do(half));
+
+    let mut capped = database("shop", "hold", 2_000, hold("draining"));
+    capped["cap"] = json!({ "transactions": 5, "until": null, "by": "ann", "reason": "" });
+    capped["migration"] = json!("m1");
+    let mut look = news(61_000, json!([capped]));
+    let window = json!({
+        "id": "w1", "database": "shop", "mode": "exclusive", "term": 4, "state": "exclusive",
+        "seq": 1, "by": "alice", "reason": null, "since": NOW, "position": null,
+        "lease_left_ms": 24_000, "left_ms": 250_000, "on_lost": "reopen", "why": null,
+        "after": null, "detail": null, "connections": 1, "connections_used": 1,
+        "connections_now": 1, "held": 63, "drained_percent": 100, "drain": null
+    });
+    look.windows = vec![serde_json::from_value(window).expect("a window")];
+    view.hear(look, at(NOW));
+    for (key, question, action) in [
+        ('c', "no cap on shop? ", Action::Cap(AskedCap::Off)),
+        (
+            'w',
+            "abort window w1? ",
+            Action::AbortWindow {
+                id: "w1".to_owned(),
+                term: 4,
+            },
+        ),
+        (
+            'm',
+            "cancel migration m1? ",
+            Action::CancelMigration("m1".to_owned()),
+        ),
+        ('O', "open by force shop? ", Action::OpenByForce),
+    ] {
+        view.press(Key::Letter(key));
+        check(&drawn(&view), &[question]);
+        assert_eq!(
+            view.press(Key::Letter('y')),
+            Wish::Do(order("shop", action))
+        );
+    }
+}
+
+#[test]
+fn a_session_is_marked_before_anything_is_done_to_it() {
+    let mut view = held();
+    assert_eq!(view.press(Key::Letter('s')), Wish::Look);
+    assert_eq!(
+        view.pane.asks(Some("blog")),
+        Asked::Sessions("blog".to_owned())
+    );
+    let session = |id: u64| {
+        json!({
+            "id": id, "pid": 4711, "database": "blog", "user": "app",
+            "application_name": "web\u{1b}[2J", "client": "10.0.0.7:50122",
+            "state": "in_transaction", "connected_at": NOW, "transaction_age_ms": 95_000,
+            "statement_started_at": null, "held_ms": null, "transactions": 1, "bytes_in": 1,
+            "bytes_out": 1, "server": "db:5432"
+        })
+    };
+    let sessions = |ids: &[u64]| {
+        let all: Vec<_> = ids.iter().map(|id| session(*id)).collect();
+        Told::Sessions(serde_json::from_value(json!(all)).expect("sessions"))
+    };
+    let many: Vec<u64> = (1..60).collect();
+    view.pane.hear(sessions(&many));
+    view.press(Key::Letter('x'));
+    check(
+        &drawn(&view),
+        &["no session is marked", "── blog ── sessions ──"],
+    );
+    for _ in 0..40 {
+        view.press(Key::Down);
+    }
+    check(&drawn(&view), &["> 40 4711 in_transaction 1m 35s app web"]);
+    for (key, question, action) in [
+        ('c', "cancel session 40? 57014", SessionAction::Cancel),
+        ('a', "abort session 40? 40001", SessionAction::Abort),
+        ('x', "terminate session 40? 57P01", SessionAction::Terminate),
+    ] {
+        view.press(Key::Letter(key));
+        check(&drawn(&view), &[question]);
+        let order = Order {
+            database: "blog".to_owned(),
+            action: Action::Session(40, action),
+        };
+        assert_eq!(view.press(Key::Letter('y')), Wish::Do(order));
+    }
+    // It ends: whoever is in its place is not meant.
+    view.pane.hear(sessions(&[41, 42]));
+    view.press(Key::Letter('x'));
+    check(&drawn(&view), &["no session is marked"]);
+    // An answer is read to its end.
+    view.answered(format!(
+        "abort session 40: {} the end",
+        "Nothing was done. ".repeat(8)
+    ));
+    check(&drawn(&view), &["Nothing was done. the end"]);
+    // Letters of the other half mean nothing here.
+    assert_eq!(view.press(Key::Letter('h')), Wish::Nothing);
+    assert_eq!(view.asked, None);
+    view.press(Key::Leave);
+    check(&drawn(&view), &["h hold"]);
+}
+
+#[test]
+fn what_would_be_in_the_way_is_asked_once_and_shown() {
+    let mut view = held();
+    assert_eq!(view.press(Key::Letter('p')), Wish::Look);
+    check(&drawn(&view), &["asking ..."]);
+    let asked = Asked::Precheck("blog".to_owned());
+    assert_eq!(view.pane.asks(Some("blog")), asked);
+    let precheck = json!({
+        "database": "blog", "go": false, "mode": "exclusive", "ladder": "gentle",
+        "bypass": "ignore",
+        "findings": [{
+            "kind": "idle_in_transaction", "blocks": true, "what": "session 7",
+            "owner": "app web", "age_ms": 95_000, "gentle": "waits", "firm": "aborts",
+            "force": "aborts"
+        }],
+        "expected": {
+            "seconds": 60, "drain_p50_ms": 5, "drain_p90_ms": 12, "drain_max_ms": 250,
+            "transactions_per_second": 12.0, "sessions": 10, "held_after_p90": 1
+        }
+    });
+    view.pane.hear(Told::Precheck(
+        serde_json::from_value(precheck).expect("a precheck"),
+    ));
+    check(
+        &drawn(&view),
+        &[
+            "no-go: exclusive, ladder gentle",
+            "! idle_in_transaction: session 7 app web 1m 35s",
+            "a drain takes 5ms (half of them), 12ms (nine of ten), at most 250ms",
+        ],
+    );
+    assert_eq!(view.pane.asks(Some("blog")), Asked::Nothing);
+    view.press(Key::Down);
+    assert_eq!(
+        view.pane.asks(view.chosen.as_deref()),
+        Asked::Precheck("shop".to_owned())
+    );
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::order::{Action, Order};
+use super::pane::{Pane, Told};
 use super::rate::Rate;
 use crate::admin::types::{DatabaseStatus, Stage, Status, WindowView};
 use crate::runner::types::{EventKind, RunView};
@@ -18,6 +19,8 @@ pub(super) struct News {
     pub(super) windows: Vec<WindowView>,
     /// The migrations that run, with what is new about them.
     pub(super) runs: Vec<RunView>,
+    /// What the lower half asked for.
+    pub(super) told: Told,
 }
 
 /// A key, as far as it means anything here.
@@ -40,6 +43,8 @@ pub(super) enum Wish {
     Nothing,
     /// To be asked of pgdrain.
     Do(Order),
+    /// To look at once.
+    Look,
     Quit,
     /// The same, by Ctrl-C.
     Interrupted,
@@ -80,6 +85,8 @@ pub(super) struct View {
     pub(super) rates: BTreeMap<String, Rate>,
     /// The database that keys are about.
     pub(super) chosen: Option<String>,
+    /// What the lower half is about.
+    pub(super) pane: Pane,
     /// What is done if the next key is y.
     pub(super) asked: Option<Order>,
     /// What came of the last order.
@@ -100,6 +107,7 @@ impl View {
             progress: BTreeMap::new(),
             rates: BTreeMap::new(),
             chosen,
+            pane: Pane::default(),
             asked: None,
             said: String::new(),
             lost: None,
@@ -161,7 +169,9 @@ impl View {
             status,
             windows,
             runs,
+            told,
         } = news;
+        self.pane.hear(told);
         let known = |name: &String| status.databases.iter().any(|it| it.database == *name);
         if !self.chosen.as_ref().is_some_and(known) {
             // It is gone, or has not come yet; whatever is asked for names what it is for.
@@ -217,14 +227,35 @@ impl View {
             Key::Letter('q') => return Wish::Quit,
             Key::Up | Key::Letter('k') => self.choose(-1),
             Key::Down | Key::Letter('j') => self.choose(1),
+            Key::Leave => {
+                self.pane = Pane::All;
+                self.said.clear();
+            }
+            Key::Letter('s') if matches!(self.pane, Pane::All) => {
+                return self.turn(Pane::sessions());
+            }
+            Key::Letter('p') if matches!(self.pane, Pane::All) => {
+                return self.turn(Pane::Precheck(None));
+            }
             Key::Letter(letter) => self.ask(letter),
-            Key::Leave | Key::Other | Key::Interrupt => {}
+            Key::Other | Key::Interrupt => {}
         }
         Wish::Nothing
     }
 
-    /// Another database, by so many places in the list.
+    /// Turns to another lower half, which has to be asked for.
+    fn turn(&mut self, pane: Pane) -> Wish {
+        self.pane = pane;
+        self.said.clear();
+        Wish::Look
+    }
+
+    /// Another database, by so many places in the list; or another session.
     fn choose(&mut self, step: isize) {
+        if matches!(self.pane, Pane::Sessions { .. }) {
+            self.pane.choose(step);
+            return;
+        }
         let last = self.databases().len().saturating_sub(1);
         let place = self.place().unwrap_or(0);
         let place = place.saturating_add_signed(step).min(last);
@@ -234,7 +265,17 @@ impl View {
 
     /// Puts the question that a letter stands for.
     fn ask(&mut self, letter: char) {
-        let Some(action) = Action::of_key(letter) else {
+        let action = match &self.pane {
+            Pane::All => Action::of_key(letter, self),
+            Pane::Sessions { marked, .. } => {
+                let of_it = |id| Action::of_session(letter, id);
+                let none = || "no session is marked: choose one by the arrows".to_owned();
+                let is_key = of_it(0).is_some();
+                is_key.then(|| marked.and_then(of_it).ok_or_else(none))
+            }
+            Pane::Precheck(_) => None,
+        };
+        let Some(action) = action else {
             return;
         };
         if self.lost.is_some() {
@@ -245,15 +286,14 @@ impl View {
             self.said = "no database is chosen".to_owned();
             return;
         };
-        let order = Order {
-            database: database.database.clone(),
-            action,
-        };
-        match action.objection(database) {
-            Some(objection) => self.said = objection,
-            None => {
+        match action.and_then(|it| it.objection(database).map_or(Ok(it), Err)) {
+            Err(objection) => self.said = objection,
+            Ok(action) => {
+                self.asked = Some(Order {
+                    database: database.database.clone(),
+                    action,
+                });
                 self.said.clear();
-                self.asked = Some(order);
             }
         }
     }

@@ -11,7 +11,11 @@ pub(super) fn compared(account: &Account, report: Option<&Report>) -> Option<Sec
     if let Some(comparison) = report.and_then(|it| it.comparison.as_ref()) {
         body.extend(table("While files ran", comparison));
     }
-    let watched = account.history.iter().rev().find(|it| it.kind == "watched");
+    let watched = account
+        .history
+        .iter()
+        .rev()
+        .find(|it| it.kind == "watched" || it.kind == "watch_report");
     let comparison = watched.and_then(|it| it.data.get("comparison"));
     let comparison = comparison.and_then(|it| serde_json::from_value(it.clone()).ok());
     if let Some(comparison) = &comparison {

@@ -4,6 +4,7 @@
 //! It is made of what the history keeps, and of what this process still remembers: a run that ended in
 //! preflight has left nothing in the database.
 
+mod catalog;
 mod compared;
 mod page;
 mod read;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Account;
+use super::catalog;
 use super::compared::compared;
 use crate::runner::preflight::CheckOutcome;
 use crate::runner::report::{FileReport, Report, WindowReport};
@@ -55,6 +56,7 @@ pub(super) fn sections(account: &Account) -> Vec<Section> {
         sections.extend(canary(report));
     }
     sections.extend(compared(account, report.as_ref()));
+    sections.extend(catalog::sections(account, report.as_ref()));
     for (key, title) in [("hooks", "Hooks"), ("approvals", "Approvals")] {
         let report = account.report.as_ref();
         sections.extend(report.and_then(|it| listed(it, key, title)));
@@ -289,7 +291,7 @@ fn history(account: &Account) -> Section {
             it.at.clone(),
             it.kind.clone(),
             it.version.clone().unwrap_or_default(),
-            flat(&it.data),
+            flat(&without_sections(&it.data)),
         ]
     });
     Section {
@@ -299,6 +301,17 @@ fn history(account: &Account) -> Section {
             rows.collect(),
         )],
     }
+}
+
+/// Without what has a section of its own.
+fn without_sections(data: &Value) -> Value {
+    let mut data = data.clone();
+    if let Some(object) = data.as_object_mut() {
+        for key in ["comparison", "catalog", "plans"] {
+            object.remove(key);
+        }
+    }
+    data
 }
 
 /// For people to fill in.

@@ -11,6 +11,9 @@ use crate::runner::types::{Direction, MigrationRequest, RunState};
 /// How long news of the run down are waited for at once.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// How long its end is waited for.
+const END: Duration = Duration::from_secs(120);
+
 type Done = (String, Option<WatchState>);
 
 impl<T: Traffic> Task<T> {
@@ -59,6 +62,7 @@ impl<T: Traffic> Task<T> {
             by: Some(format!("a trigger (watch asked for by {})", self.kept.by)),
             ..plain.map_err(|error: serde_json::Error| error.to_string())?
         };
+        self.run_is_over().await?;
         let started = self.runner.start(&self.kept.database, request);
         let run = started.map_err(|error| error.to_string())?;
         let mut seen = 0;
@@ -87,6 +91,22 @@ impl<T: Traffic> Task<T> {
                 | RunState::Reopening => {}
             }
         }
+    }
+
+    /// The watch begins while its run still ends: hooks, statistics, comparisons.
+    async fn run_is_over(&self) -> Result<(), String> {
+        let over = async {
+            let mut seen = 0;
+            // Nobody remembers the run of an earlier process.
+            while let Some(view) = self.runner.follow(&self.kept.run, seen, WAIT).await {
+                if view.state.is_final() {
+                    return;
+                }
+                seen = view.events.last().map_or(seen, |it| it.seq);
+            }
+        };
+        let over = tokio::time::timeout(END, over).await;
+        over.map_err(|_elapsed| "the run has not ended yet".to_owned())
     }
 
     /// The run that was begun last in this database.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Error};
 
+use super::catalog::{LockWaits, Snapshot, Span};
+use super::plans::Explained;
 use crate::metrics::statements::Measured;
 
 /// Over which time the share of transactions that are rolled back is taken.
@@ -83,6 +85,18 @@ pub struct Baseline {
     /// What the proxy measured until then of the statements that took most time; none where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
+    /// The server's counters when the time before began; none where it began with the counters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Snapshot>,
+    /// The same at its end; none where the database is not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<Snapshot>,
+    /// Who waited for locks in that time.
+    #[serde(default)]
+    pub lock_waits: LockWaits,
+    /// How statements were planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<Explained>,
 }
 
 impl Baseline {
@@ -91,17 +105,29 @@ impl Baseline {
         Self {
             transactions: transactions(client).await.ok(),
             statements: statements(client, None).await.unwrap_or_default(),
-            measured: None,
+            ..Self::default()
         }
     }
 
     /// The statements again, as they stand now.
-    pub(super) async fn again(&self, client: &Client) -> Result<Vec<TopStatement>, Error> {
+    pub(in crate::runner) async fn again(
+        &self,
+        client: &Client,
+    ) -> Result<Vec<TopStatement>, Error> {
         if self.statements.is_empty() {
             return Ok(Vec::new());
         }
         let keys: Vec<String> = self.statements.iter().map(|it| it.key.clone()).collect();
         statements(client, Some(&keys)).await
+    }
+
+    /// The span before the run, by the server's counters.
+    pub(in crate::runner) fn span(&self) -> Option<Span<'_>> {
+        Some(Span {
+            first: self.earlier.as_ref(),
+            last: self.catalog.as_ref()?,
+            lock_waits: self.lock_waits,
+        })
     }
 
     /// By how many percentage points more transactions are rolled back than before.
@@ -151,10 +177,38 @@ async fn statements(client: &Client, keys: Option<&[String]>) -> Result<Vec<TopS
     Ok(rows.iter().map(statement).collect())
 }
 
+/// The texts of the statements that took most time, of those that begin with one of these words; none
+/// without the extension. What our role may not see is left out, what is longer than 32 KiB, and what names
+/// something of the server's own: that is monitoring's, and ours.
+pub(super) async fn texts(
+    client: &Client,
+    top: usize,
+    words: &[&str],
+) -> Result<Vec<String>, Error> {
+    let Some(schema) = client.query_opt(EXTENSION, &[]).await? else {
+        return Ok(Vec::new());
+    };
+    let schema: String = schema.get(0);
+    let words = format!("^[\\s(]*({})\\M", words.join("|"));
+    let sql = format!(
+        "select s.query from ( \
+             select query, sum(total_exec_time) as total from {schema}.pg_stat_statements \
+             where dbid = (select oid from pg_catalog.pg_database \
+                           where datname = pg_catalog.current_database()) \
+               and queryid is not null and length(query) <= 32768 and query ~* $1 \
+               and query !~* '\\m(pg_\\w+|pgdrain|information_schema|to_reg\\w+)\\M' \
+             group by query) s \
+         order by s.total desc limit $2"
+    );
+    let top = i64::try_from(top).unwrap_or(TOP);
+    let rows = client.query(&sql, &[&words, &top]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// By how many percent statements take longer now than their means in `before`, weighed by how often they
 /// ran since `start`; none while they ran too seldom.
 #[expect(clippy::cast_precision_loss, reason = "a percentage")]
-pub(super) fn slower(
+pub(in crate::runner) fn slower(
     before: &[TopStatement],
     start: &[TopStatement],
     now: &[TopStatement],

@@ -104,6 +104,23 @@ impl Comparison {
         }
     }
 
+    /// By how many percent statements take longer, each held against its own mean and weighed by how often
+    /// it ran since; none of too few.
+    #[expect(clippy::cast_precision_loss, reason = "a percentage")]
+    pub(in crate::runner) fn degradation_percent(&self) -> Option<f64> {
+        let (mut expected, mut took) = (0.0, 0.0);
+        for it in self
+            .statements
+            .iter()
+            .filter(|it| it.slower_percent.is_some())
+        {
+            let often = it.since.timed as f64;
+            expected += often * it.before.mean_ms?;
+            took += often * it.since.mean_ms?;
+        }
+        (expected > 0.0).then(|| (took / expected - 1.0) * 100.0)
+    }
+
     /// By how many percent the statement is slower that got slowest.
     pub(super) fn slowest_percent(&self) -> Option<f64> {
         let all = self.statements.iter().filter_map(|it| it.slower_percent);
@@ -132,17 +149,32 @@ pub(super) fn named<'a>(measured: &'a Measured, wanted: &str) -> Option<&'a Meas
     all.find(|it| it.fingerprint == wanted || it.fingerprint == fingerprint)
 }
 
-/// What was measured in the last half minute.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
+/// What was measured in the last half minute, or another time.
+#[derive(Debug)]
+pub(in crate::runner) struct Recent {
+    span: Duration,
     seen: VecDeque<(Instant, Measured)>,
 }
 
+impl Default for Recent {
+    fn default() -> Self {
+        Self::over(SPAN)
+    }
+}
+
 impl Recent {
+    /// What was measured in the last so much time.
+    pub(in crate::runner) fn over(span: Duration) -> Self {
+        Self {
+            span,
+            seen: VecDeque::new(),
+        }
+    }
+
     /// Takes in a look, and returns what was measured in the span before it.
-    pub(super) fn add(&mut self, now: Instant, seen: Measured) -> Measured {
+    pub(in crate::runner) fn add(&mut self, now: Instant, seen: Measured) -> Measured {
         self.seen.push_back((now, seen.clone()));
-        while self.seen.len() > 2 && now - self.seen[1].0 >= SPAN {
+        while self.seen.len() > 2 && now - self.seen[1].0 >= self.span {
             self.seen.pop_front();
         }
         let first = self.seen.front().map(|(_, first)| seen.since(first));
@@ -225,6 +257,9 @@ mod tests {
             ]
         );
         assert_eq!(comparison.slowest_percent().map(f64::round), Some(50.0));
+        // 50 of a at 15 instead of 10 ms, 30 of b at 1 instead of 2: 780 instead of 560 ms.
+        let degradation = comparison.degradation_percent().expect("enough");
+        assert!((degradation - 39.3).abs() < 0.2, "{degradation}");
         assert_eq!(
             comparison.new_errors,
             BTreeMap::from([("40001".to_owned(), 30)])

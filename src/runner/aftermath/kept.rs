@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::baseline::{Baseline, TopStatement};
+use super::catalog::{LockWaits, Snapshot};
 use super::triggers::{Figures, Fired};
 use crate::config::Trigger;
 use crate::runner::source::{Format, PostedFile};
-use crate::runner::types::TrafficMode;
+use crate::runner::types::{Direction, TrafficMode};
 
 /// Where watches are kept, in the state directory.
 const DIRECTORY: &str = "watches";
@@ -37,6 +38,26 @@ pub(super) struct Kept {
     pub(super) fired: Vec<Fired>,
     /// How the run is taken back; none where no trigger asks for it.
     pub(super) way_back: Option<WayBack>,
+    /// Towards newer or older versions.
+    #[serde(default = "up")]
+    pub(super) direction: Direction,
+    /// What the run touches.
+    #[serde(default)]
+    pub(super) relations: Vec<u32>,
+    /// The server's counters as the watch began.
+    #[serde(default)]
+    pub(super) counted: Option<Snapshot>,
+    /// Who waited for locks since then.
+    #[serde(default)]
+    pub(super) lock_waits: LockWaits,
+    /// When it is reported in its middle; none if it was, or ends before.
+    #[serde(default)]
+    pub(super) report_at: Option<Timestamp>,
+}
+
+/// What an earlier version has watched.
+fn up() -> Direction {
+    Direction::Up
 }
 
 /// What a run down needs.
@@ -65,6 +86,11 @@ impl Kept {
             worst: Figures::default(),
             fired: Vec::new(),
             way_back: None,
+            direction: up(),
+            relations: Vec::new(),
+            counted: None,
+            lock_waits: LockWaits::default(),
+            report_at: None,
         }
     }
 

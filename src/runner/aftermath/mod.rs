@@ -11,10 +11,16 @@
 
 mod act;
 pub mod baseline;
+pub mod catalog;
 mod clients;
 pub mod compare;
+mod database;
 mod kept;
+pub mod plans;
+mod reports;
+pub(super) mod rls;
 mod task;
+pub(super) mod thresholds;
 pub mod triggers;
 
 use std::collections::BTreeMap;
@@ -25,13 +31,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use self::baseline::Baseline;
+use self::catalog::CatalogComparison;
 use self::compare::Comparison;
 use self::kept::{Kept, WayBack};
+use self::plans::PlanComparison;
 use self::triggers::{Figures, Fired};
 use super::Runner;
-use super::report::{FileOutcome, Report};
+use super::record::Run;
 use super::traffic::Traffic;
-use super::types::{Direction, MigrationRequest, RunState};
+use super::types::{Direction, MigrationRequest};
 use crate::config::{Trigger, TriggerAction};
 
 /// The longest watch: document 4 asks for 24 to 48 hours.
@@ -57,6 +66,13 @@ pub struct WatchView {
     /// What clients felt before the run and since the watch began; none where nothing was measured before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
+    /// How the touched tables and the database were used before the run, and since the watch began; none where
+    /// they were not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogComparison>,
+    /// How statements were planned before the run, and at the last report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plans: Option<PlanComparison>,
     /// Why nobody looks at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -107,6 +123,7 @@ impl Watches {
 }
 
 /// What a request says of the time after its run.
+#[derive(Clone)]
 pub(super) struct Wanted {
     lasting: Duration,
     way_back: Option<WayBack>,
@@ -132,19 +149,23 @@ impl<T: Traffic> Runner<T> {
         })
     }
 
-    /// Begins the watch after a run that has done something.
-    pub(super) fn watch_after(&self, wanted: Wanted, report: &Report) {
-        let applied = report.files.iter();
-        let applied = applied
-            .filter(|it| it.outcome == FileOutcome::Applied)
-            .count();
-        if report.state != RunState::Succeeded || report.files.is_empty() {
-            return;
-        }
-        let until = Timestamp::now() + wanted.lasting;
-        let mut kept = Kept::new(&report.id, &report.database, &report.by, until);
+    /// Begins the watch after a run that has done something: has applied so many files, and touched these
+    /// relations.
+    pub(super) fn watch_after(
+        &self,
+        wanted: Wanted,
+        run: &Run,
+        (applied, relations): (usize, Vec<u32>),
+        baseline: Baseline,
+    ) {
+        let now = Timestamp::now();
+        let until = now + wanted.lasting;
+        let mut kept = Kept::new(&run.id, &run.database, &run.by, until);
+        kept.direction = run.direction;
         kept.triggers.clone_from(&self.options.triggers);
-        kept.baseline = report.baseline.clone().unwrap_or_default();
+        kept.baseline = baseline;
+        kept.relations = relations;
+        kept.report_at = Some(now + self.options.reports.watch_after).filter(|it| *it < until);
         kept.way_back = wanted.way_back.map(|way| WayBack {
             steps: u32::try_from(applied).unwrap_or(u32::MAX),
             ..way
@@ -191,6 +212,8 @@ impl<T: Traffic> Runner<T> {
             worst: kept.worst,
             fired: kept.fired.clone(),
             comparison: None,
+            catalog: None,
+            plans: None,
             trouble: None,
         };
         let before = self.watches.lock().insert(
@@ -232,6 +255,12 @@ impl std::fmt::Display for WatchView {
         }
         if let Some(comparison) = &self.comparison {
             write!(f, "; {comparison}")?;
+        }
+        if let Some(catalog) = &self.catalog {
+            write!(f, "; {catalog}")?;
+        }
+        if let Some(plans) = &self.plans {
+            write!(f, "; {plans}")?;
         }
         match &self.trouble {
             Some(why) => write!(f, "; nobody looks for now: {why}"),

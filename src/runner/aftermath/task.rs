@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::baseline::{self, Lately};
 use super::clients::Clients;
+use super::database::Database;
 use super::kept::Kept;
 use super::triggers::{Evaluator, Figures, Fired, strongest};
 use super::{WatchState, WatchView};
@@ -30,7 +31,7 @@ const AGAIN: Duration = Duration::from_secs(3);
 const SAVE: Duration = Duration::from_secs(60);
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Of triggers that fire again and again the first ones are kept.
 const FIRED_MAX: usize = 1000;
@@ -64,6 +65,8 @@ pub(super) struct Task<T> {
     slower: Option<f64>,
     /// What clients feel.
     pub(super) clients: Clients,
+    /// What the server counts.
+    database: Database,
     saved: Instant,
 }
 
@@ -87,6 +90,7 @@ impl<T: Traffic> Task<T> {
             compared: None,
             slower: None,
             clients: Clients::default(),
+            database: Database::default(),
             saved: Instant::now(),
         }
     }
@@ -153,11 +157,14 @@ impl<T: Traffic> Task<T> {
         self.view.worst = self.kept.worst;
         let lately = self.clients.lately();
         let fired = self.evaluator.look(&figures, lately, Instant::now());
+        // What a trigger does may take its time.
+        self.show();
         let end = match strongest(&fired) {
             None => None,
             Some(action) => Some(self.fire(action, fired).await),
         };
         self.show();
+        self.report_if_due().await;
         if self.saved.elapsed() >= SAVE {
             self.save().await;
         }
@@ -211,6 +218,13 @@ impl<T: Traffic> Task<T> {
         let client = &session.client;
         let ours = self.runner.connector.own_pids();
         let look = questions.look(client, &ours).await?;
+        self.kept.lock_waits.add(look.blocked, look.wait_ms);
+        let thresholds = &self.runner.options.thresholds;
+        let rls_ms = self
+            .database
+            .look(client, &mut self.kept, thresholds)
+            .await?;
+        self.view.catalog.clone_from(&self.database.comparison);
         let now = baseline::transactions(client).await?;
         let lately = self.lately.add(Instant::now(), now);
         figures.pool_percent = Some(baseline::pool_percent(client).await?);
@@ -234,6 +248,7 @@ impl<T: Traffic> Task<T> {
             lock_wait_ms: float(look.wait_ms),
             rolled_back_percent: self.kept.baseline.more_rolled_back(lately),
             slower_percent: self.slower,
+            rls_ms,
             ..figures
         })
     }
@@ -280,9 +295,13 @@ impl<T: Traffic> Task<T> {
     /// The last words: into the history, where the report of the run finds them.
     async fn finish(mut self, end: WatchState) {
         self.view.state = end;
+        self.look_at_the_end().await;
         self.asking = None;
-        if !self.is_forgotten() {
+        let forgotten = self.is_forgotten();
+        if !forgotten {
+            self.view.plans = self.plans().await;
             self.note("watched", &json!(self.view)).await;
+            self.report("at its end").await;
         }
         tracing::info!(run = self.kept.run, "{}", self.view);
         if let Some(state_dir) = self.runner.options.state_dir.clone() {
@@ -293,8 +312,23 @@ impl<T: Traffic> Task<T> {
         self.show();
     }
 
+    /// The counters once more: the last look may be some seconds ago. What cannot be had stays as it was.
+    async fn look_at_the_end(&mut self) {
+        let Some((session, _)) = &self.asking else {
+            return;
+        };
+        self.database.count_again();
+        let thresholds = &self.runner.options.thresholds;
+        let look = self
+            .database
+            .look(&session.client, &mut self.kept, thresholds);
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, look).await {
+            self.view.catalog.clone_from(&self.database.comparison);
+        }
+    }
+
     /// Writes into the history; when that cannot be, the log has it.
-    async fn note(&self, event: &str, data: &serde_json::Value) {
+    pub(super) async fn note(&self, event: &str, data: &serde_json::Value) {
         let noted = async {
             let ledger = Ledger::open(&self.runner.connector, &self.kept.database).await?;
             let noted = ledger.note(&self.kept.run, event, data).await;
@@ -315,7 +349,7 @@ impl<T: Traffic> Task<T> {
     }
 
     /// Keeps the state for the next process.
-    async fn save(&mut self) {
+    pub(super) async fn save(&mut self) {
         self.saved = Instant::now();
         let Some(state_dir) = self.runner.options.state_dir.clone() else {
             return;

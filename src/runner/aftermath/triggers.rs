@@ -40,6 +40,9 @@ pub struct Figures {
     /// How many percent of the server's connections are in use.
     #[serde(default)]
     pub pool_percent: Option<f64>,
+    /// What row-level security costs a query of the role that is configured, in milliseconds.
+    #[serde(default)]
+    pub rls_ms: Option<f64>,
 }
 
 impl Figures {
@@ -56,6 +59,7 @@ impl Figures {
             TriggerOn::MeanMs => self.mean_ms,
             TriggerOn::LongestStatementMs => self.longest_statement_ms,
             TriggerOn::PoolPercent => self.pool_percent,
+            TriggerOn::RlsMs => self.rls_ms,
         }
     }
 
@@ -95,6 +99,7 @@ impl Figures {
             mean_ms: max(self.mean_ms, other.mean_ms),
             longest_statement_ms: max(self.longest_statement_ms, other.longest_statement_ms),
             pool_percent: max(self.pool_percent, other.pool_percent),
+            rls_ms: max(self.rls_ms, other.rls_ms),
         }
     }
 }
@@ -195,7 +200,8 @@ fn of_statement(on: TriggerOn, wanted: &str, lately: Option<&Measured>) -> Optio
         | TriggerOn::NewErrors
         | TriggerOn::StatementSlowerPercent
         | TriggerOn::LongestStatementMs
-        | TriggerOn::PoolPercent => None,
+        | TriggerOn::PoolPercent
+        | TriggerOn::RlsMs => None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config::{Approvals as Settings, HumanDuration};
 const NAME_MAX: usize = 200;
 
 /// Body of `POST /v1/databases/{db}/migrations/approvals`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
     /// The hash of the plan.
@@ -38,7 +38,7 @@ pub struct ApproveRequest {
 }
 
 /// Body of `POST /v1/databases/{db}/migrations/approvals/revoke`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
     /// The hash of the plan.

@@ -79,7 +79,11 @@ async fn copy(
             LOCK_WAIT,
         ])
         // Its history begins anew; a subscription would keep the database from being dropped.
-        .args(["--exclude-schema=pgdrain", "--no-subscriptions"])
+        .args([
+            "--exclude-schema=pgdrain",
+            "--exclude-schema=pgdrain_copies",
+        ])
+        .args(["--no-subscriptions"])
         .args([format!("--dbname={}", connection_string(tools.database))]);
     if !with_rows {
         dump = dump.args(["--schema-only"]);

@@ -68,7 +68,9 @@ impl BackupError {
         Self::file(path.display().to_string())
     }
 
-    pub(super) fn server(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+    pub(in crate::runner) fn server(
+        what: &'static str,
+    ) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |source| Self::Server { what, source }
     }
 

@@ -39,7 +39,7 @@ use place::Place;
 pub use point::RestorePoint;
 pub(super) use point::mark;
 pub use program::Trouble;
-pub(super) use restore::restore;
+pub(super) use restore::{beside, restore};
 pub(super) use scratch::{Scratch, drop_left};
 pub(super) use snapshot::Contents;
 pub(super) use snapshot::schema;
@@ -115,6 +115,12 @@ pub struct Pruned {
     pub removed: Vec<String>,
     /// Partial backups that a crash had left, removed.
     pub abandoned: Vec<String>,
+    /// Databases that a backup had replaced, dropped.
+    #[serde(default)]
+    pub replaced: Vec<String>,
+    /// Copies of tables within the database, dropped.
+    #[serde(default)]
+    pub copies: Vec<String>,
     /// What could not be removed, with the reason.
     pub failed: Vec<String>,
 }
@@ -244,6 +250,8 @@ pub(super) async fn prune(settings: &Backup, database: &str) -> Result<Pruned, B
     Ok(Pruned {
         removed: swept.removed,
         abandoned: swept.abandoned.into_iter().map(text).collect(),
+        replaced: Vec::new(),
+        copies: Vec::new(),
         failed: swept.failed,
     })
 }

@@ -1,7 +1,7 @@
 //! Databases that are made for a restore: like the one that was dumped, and empty.
 //!
 //! One that verifies a backup is called `pgdrain_verify_RUN`, one for a rehearsal
-//! `pgdrain_rehearse_RUN`, and the session that made it carries
+//! `pgdrain_rehearse_RUN`, one that is to take its place `pgdrain_restore_ID`, and the session that made it carries
 //! the run in its `application_name` as long as it lives. So whoever comes later finds those that a
 //! crash left: their sessions are gone. (`application_name` is shown to every role.)
 
@@ -17,11 +17,13 @@ use crate::runner::shape::quote;
 
 const VERIFY: &str = "pgdrain_verify_";
 const REHEARSE: &str = "pgdrain_rehearse_";
+const RESTORE: &str = "pgdrain_restore_";
 
 /// Databases of killed runs that we may drop.
 const LEFT: &str = "\
     select d.datname from pg_catalog.pg_database d \
-    where (starts_with(d.datname, $1) or starts_with(d.datname, $2)) and pg_catalog.pg_has_role(d.datdba, 'usage') \
+    where (starts_with(d.datname, $1) or starts_with(d.datname, $2) or starts_with(d.datname, $3)) \
+      and pg_catalog.pg_has_role(d.datdba, 'usage') \
       and not exists (select from pg_catalog.pg_stat_activity a \
                       where a.application_name = d.datname) \
     order by 1";
@@ -44,6 +46,32 @@ impl Scratch {
     /// The name of the database in which a run is rehearsed.
     pub(in crate::runner) fn name_for_rehearsal(run: &str) -> String {
         format!("{REHEARSE}{}", run.replace('-', "_"))
+    }
+
+    /// The name of a database that is to take the place of another one.
+    pub(super) fn name_for_place(id: &str) -> String {
+        format!("{RESTORE}{}", id.replace('-', "_"))
+    }
+
+    /// Puts it where the database beside it lies. It has to be empty, so that nothing is copied.
+    pub(super) async fn to_tablespace(&self) -> Result<(), BackupError> {
+        let sql = "select pg_catalog.quote_ident(t.spcname) from pg_catalog.pg_database d \
+                   join pg_catalog.pg_tablespace t on t.oid = d.dattablespace \
+                   where d.datname = pg_catalog.current_database() \
+                     and d.dattablespace <> (select dattablespace from pg_catalog.pg_database \
+                                             where datname = $1)";
+        let moved = async {
+            if let Some(row) = self.session.client.query_opt(sql, &[&self.name]).await? {
+                let (name, to): (_, String) = (quote(&self.name), row.get(0));
+                let sql = format!("alter database {name} set tablespace {to}");
+                self.session.client.batch_execute(&sql).await?;
+            }
+            Ok(())
+        };
+        let moved: Result<(), tokio_postgres::Error> = moved.await;
+        moved.map_err(BackupError::server(
+            "cannot move the database to its tablespace",
+        ))
     }
 
     /// Makes an empty database beside another one, with its encoding and its collation.
@@ -98,7 +126,7 @@ impl Scratch {
     }
 
     /// Keeps it, and gives the session back.
-    pub(super) async fn keep(self) {
+    pub(in crate::runner) async fn keep(self) {
         self.session.close(Duration::from_secs(5)).await;
     }
 
@@ -128,7 +156,11 @@ pub(in crate::runner) async fn drop_left(
     let session = maker(connector, beside, crate::runner::connect::APPLICATION_NAME).await?;
     let dropped = async {
         let mut names = Vec::new();
-        for row in session.client.query(LEFT, &[&VERIFY, &REHEARSE]).await? {
+        for row in session
+            .client
+            .query(LEFT, &[&VERIFY, &REHEARSE, &RESTORE])
+            .await?
+        {
             let name: String = row.get(0);
             session.client.batch_execute(&drop_statement(&name)).await?;
             names.push(name);

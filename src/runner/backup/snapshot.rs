@@ -9,6 +9,8 @@ use tokio_postgres::Client;
 
 use super::error::BackupError;
 use crate::runner::connect::{Connector, Session};
+use crate::runner::drift;
+use crate::runner::restore::LostRows;
 use crate::runner::source::Sha256;
 use crate::runner::verify;
 
@@ -215,16 +217,51 @@ impl Contents {
         self.schema.iter().any(|it| it == "schema\tpublic\t")
     }
 
+    /// The SHA-256 of the schema without owners and grants.
+    pub(in crate::runner) fn shape(&self) -> String {
+        drift::shape(&self.schema)
+    }
+
     /// The SHA-256 of the schema.
     pub(in crate::runner) fn fingerprint(&self) -> String {
         Sha256::of(self.schema.join("\n").as_bytes()).to_string()
     }
 
     /// How many tables there are, and how many rows they have.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    pub(in crate::runner) fn counts(&self) -> (u64, u64) {
         let rows = self.tables.values().map(|(rows, _)| *rows);
         let rows = rows.filter_map(|it| u64::try_from(it).ok()).sum();
         (self.tables.len() as u64, rows)
+    }
+
+    /// Tables whose rows are others than those of a backup, or of which only one of the two knows; our own history
+    /// left out.
+    pub(in crate::runner) fn others(&self, backup: &Self) -> Vec<LostRows> {
+        let mut names: Vec<_> = self.tables.keys().chain(backup.tables.keys()).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| !name.starts_with("pgdrain."));
+        let of = |all: &Self, name: &String| all.tables.get(name).cloned();
+        let others = names.into_iter().filter_map(|name| {
+            let (here, there) = (of(self, name), of(backup, name));
+            let rows = |it: Option<(i64, String)>| it.map(|(rows, _)| rows);
+            (here != there).then(|| LostRows::new(name, rows(here), rows(there)))
+        });
+        others.collect()
+    }
+
+    /// The first so many lines of the schema that a backup has not, readable, and how many there are; our own history
+    /// left out.
+    pub(in crate::runner) fn lines_not_in(
+        &self,
+        backup: &Self,
+        most: usize,
+    ) -> (Vec<String>, usize) {
+        let lines = verify::without_own(self.schema.clone());
+        let missing = |line: &&String| backup.schema.binary_search(line).is_err();
+        let all: Vec<_> = lines.iter().filter(missing).collect();
+        let first = all.iter().take(most).map(|line| line.replace('\t', " "));
+        (first.collect(), all.len())
     }
 
     /// In what a restored database differs from this one; the first few things.

@@ -8,7 +8,7 @@ use super::value::{column_name, predicate, table_name, timeout};
 use crate::config::ByteSize;
 
 /// The keys of a batch.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "table",
     "size",
     "pause",
@@ -19,6 +19,7 @@ const KEYS: [&str; 10] = [
     "max_lag",
     "max_lag_bytes",
     "max_blocked",
+    "max_p99",
 ];
 
 /// Rows that one transaction of a batch may have: beyond it, it is no batch any more.
@@ -63,6 +64,8 @@ pub struct Limits {
     pub lag_bytes: u64,
     /// How many other sessions of the database may wait for a lock.
     pub blocked: u32,
+    /// Above which 99th percentile of what clients feel pauses grow; `None` is as configured.
+    pub p99: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -71,6 +74,7 @@ impl Default for Limits {
             lag: Duration::from_secs(10),
             lag_bytes: 256 << 20,
             blocked: 5,
+            p99: None,
         }
     }
 }
@@ -123,6 +127,7 @@ struct Given {
     lag: Option<Duration>,
     lag_bytes: Option<u64>,
     blocked: Option<u32>,
+    p99: Option<Duration>,
 }
 
 impl Given {
@@ -139,6 +144,7 @@ impl Given {
             "vacuum" => self.vacuum.replace(batches(value)?).is_some(),
             "max_lag" => self.lag.replace(timeout(value)?).is_some(),
             "max_lag_bytes" => self.lag_bytes.replace(bytes(value)?).is_some(),
+            "max_p99" => self.p99.replace(limit(value)?).is_some(),
             "max_blocked" => self.blocked.replace(sessions(value)?).is_some(),
             other => return Err(unknown(other, &KEYS)),
         })
@@ -168,6 +174,7 @@ impl Given {
                 lag: self.lag.unwrap_or(usual.lag),
                 lag_bytes: self.lag_bytes.unwrap_or(usual.lag_bytes),
                 blocked: self.blocked.unwrap_or(usual.blocked),
+                p99: self.p99,
             },
         })
     }
@@ -204,6 +211,15 @@ fn rows(value: &str) -> Result<u32, String> {
         Ok(_) | Err(_) => Err(format!(
             "size={value} is no number of rows from 1 to {SIZE_MAX}"
         )),
+    }
+}
+
+fn limit(value: &str) -> Result<Duration, String> {
+    match timeout(value)? {
+        Duration::ZERO => {
+            Err("nothing stays below zero: without max_p99 nothing is asked".to_owned())
+        }
+        time => Ok(time),
     }
 }
 

@@ -18,7 +18,7 @@ fn every_directive_is_read() {
         -- pgdrain:disabled-until 2026-12-01\n-- pgdrain:owner \"App Owner\"\n\
         -- pgdrain:rows public.\"T\" +3\n-- pgdrain:rows u -1\n\
         -- pgdrain:batch table=public.t size=10000 pause=100ms key=\"No\" done=\"n is null and b <> ')'\" \
-        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0\n\
+        vacuum=20 max_lag=3s max_lag_bytes=1MiB max_blocked=0 max_p99=50ms\n\
         -- pgdrain:changes view \"V\", app.w\n";
     let read = Directives::read(text).unwrap();
     let expected = Directives {
@@ -51,6 +51,7 @@ fn every_directive_is_read() {
                     lag: Duration::from_secs(3),
                     lag_bytes: 1 << 20,
                     blocked: 0,
+                    p99: Some(Duration::from_millis(50)),
                 },
             },
         }),
@@ -145,6 +146,10 @@ fn values_are_checked() {
         ("batch table=t size=1 done=\"a; b\"", "only a condition"),
         ("batch table=t size=1 done=\"a -- b\"", "only a condition"),
         ("batch table=t size=1 vacuum=0", "is no number of batches"),
+        (
+            "batch table=t size=1 max_p99=0s",
+            "nothing stays below zero",
+        ),
         (
             "batch table=t size=1 max_blocked=some",
             "is no number of sessions",

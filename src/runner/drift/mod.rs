@@ -13,12 +13,14 @@
 mod accept;
 mod kept;
 mod look;
+mod shape;
 
 use std::time::Duration;
 
 pub use accept::{DriftError, DriftReport, DriftRequest};
 pub(super) use kept::{accept, begin_run, end_run, file, left_by_file, lines};
 pub(super) use look::{Standing, look};
+pub(super) use shape::shape;
 
 use super::backup;
 use super::connect::Session;

@@ -30,9 +30,10 @@ use super::split::Statement;
 use super::stop::{Stop, StopReason};
 use super::types::EventKind;
 use super::watcher;
-use crate::config::{Retry, Validate};
+use crate::config::{BatchLimits, Retry, Validate};
 use crate::session::class::normal;
 
+pub(in crate::runner) use batches::Felt;
 pub(super) use trace::Tracer;
 
 /// How files are run.
@@ -58,6 +59,10 @@ pub(super) struct Settings {
     pub(super) validate: Validate,
     /// `maintenance_work_mem` of the session that runs files, in bytes; the server's if it is not said.
     pub(super) maintenance_work_mem: Option<u64>,
+    /// What keeps batches waiting that do not say it themselves.
+    pub(super) batch: BatchLimits,
+    /// What clients feel; none where nobody comes through a proxy.
+    pub(super) felt: Option<Felt>,
 }
 
 impl Settings {
@@ -102,7 +107,8 @@ pub(super) enum Ending {
     Done,
     /// Nothing of it is in the database.
     RolledBack(Failure),
-    /// It stopped between two batches; what they did stays, and the next run goes on.
+    /// It stopped between two batches, or two statements that an earlier run had reached; what is done stays,
+    /// and the next run goes on.
     Begun(Failure),
     /// Part of it is in the database.
     Dirty(Failure),
@@ -156,6 +162,10 @@ pub(super) struct Executor<'a> {
     session: Option<Session>,
     /// What the batches of the last file did.
     batches: Option<BatchReport>,
+    /// Statements that a file has to leave so that they can be planned.
+    planned: Vec<String>,
+    /// What batches have seen of clients.
+    clients: batches::Clients,
     /// Whether it was said that standbys cannot be seen.
     told_hidden: bool,
     /// Follows what statements do, in a rehearsal.
@@ -166,6 +176,11 @@ impl<'a> Executor<'a> {
     /// The session that keeps the books.
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// From now on files have to leave these statements so that they can be planned, if they can before.
+    pub(super) fn plan_statements(&mut self, statements: Vec<String>) {
+        self.planned = statements;
     }
 
     /// Brings the session of the history back if it was lost since the last file.
@@ -191,6 +206,8 @@ impl<'a> Executor<'a> {
             settings,
             session: None,
             batches: None,
+            planned: Vec::new(),
+            clients: batches::Clients::default(),
             told_hidden: false,
             tracer: None,
         }
@@ -224,8 +241,8 @@ impl<'a> Executor<'a> {
     pub(super) async fn run(&mut self, step: &Step, stop: &Stop) -> Ending {
         if let Err(failure) = self.prepare(stop).await {
             let failure = failure.in_file(step);
-            // Nothing was changed: what was begun before still is.
-            return match step.begun {
+            // Nothing was changed: what was begun before, or is done in part, still is.
+            return match step.begun || step.from > 0 {
                 true => Ending::Begun(failure),
                 false => Ending::RolledBack(failure),
             };

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use super::retry::ended_by_file;
 use super::rows_touched::Rows;
 use super::{Executor, milliseconds};
+use crate::runner::aftermath::plans::{Explained, PlanComparison, explain_within};
 use crate::runner::plan::Step;
 use crate::runner::report::Failure;
 use crate::runner::script::TxMode;
@@ -25,6 +28,8 @@ struct Seen {
     declared: Declared,
     picture: Option<Picture>,
     rows: Rows,
+    /// How statements were planned; empty if they are not to be.
+    plans: Vec<Explained>,
 }
 
 impl Executor<'_> {
@@ -32,7 +37,8 @@ impl Executor<'_> {
     pub(super) async fn sight_before(&self, step: &Step, stop: &Stop) -> Result<Sight, Failure> {
         let asked = &self.settings.validate;
         let counts = asked.counts_touched() && step.traffic != StepTraffic::Open;
-        if step.script.batch().is_some() || !(asked.looks_at_catalogs() || counts) {
+        let looks = asked.looks_at_catalogs() || counts || !self.planned.is_empty();
+        if step.script.batch().is_some() || !looks {
             return Ok(Sight(None));
         }
         let declared = Declared::of(&step.script);
@@ -40,6 +46,7 @@ impl Executor<'_> {
         let client = &self.session()?.client;
         let looked = self.sight(step, stop, async {
             let of = touched(client, &names).await?;
+            let plans = self.plans(client).await?;
             client.batch_execute(&self.ourselves()).await?;
             let picture = match asked.looks_at_catalogs() {
                 true => Some(Picture::take(client, &of, None, declared.unknown).await?),
@@ -49,9 +56,9 @@ impl Executor<'_> {
                 true => Rows::before(client, &of, step, asked.rows_max).await?,
                 false => Rows::default(),
             };
-            Ok((picture, rows))
+            Ok((picture, rows, plans))
         });
-        let (picture, rows) = looked.await.map_err(|it| it.in_file(step))?;
+        let (picture, rows, plans) = looked.await.map_err(|it| it.in_file(step))?;
         for left in rows.left_out() {
             self.run.note(format!("{}: {left}", step.file));
         }
@@ -59,6 +66,7 @@ impl Executor<'_> {
             declared,
             picture,
             rows,
+            plans,
         }))))
     }
 
@@ -75,6 +83,10 @@ impl Executor<'_> {
         let asked = &self.settings.validate;
         let client = &self.session()?.client;
         let looked = self.sight(step, stop, async {
+            let plans = match seen.plans.is_empty() {
+                true => Vec::new(),
+                false => self.plans(client).await?,
+            };
             client.batch_execute(&self.ourselves()).await?;
             let mut problems = Vec::new();
             if let Some(before) = &seen.picture {
@@ -83,13 +95,26 @@ impl Executor<'_> {
                 problems = compare(before, &after, &seen.declared, asked);
             }
             problems.extend(seen.rows.changed(client).await?);
-            Ok(problems)
+            Ok((problems, PlanComparison::new(&seen.plans, &plans).lost()))
         });
-        let problems = looked.await.map_err(|it| it.in_file(step))?;
+        let (problems, lost) = looked.await.map_err(|it| it.in_file(step))?;
+        if !lost.is_empty() {
+            return Err(unplanned(&lost).in_file(step));
+        }
         match problems.is_empty() {
             true => Ok(()),
             false => Err(failure(&problems).in_file(step)),
         }
+    }
+
+    /// How the statements are planned that are to be, by our own role and with the names that it has.
+    async fn plans(&self, client: &Client) -> Result<Vec<Explained>, tokio_postgres::Error> {
+        if self.planned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ours = "reset session authorization; reset role; set local search_path to default";
+        client.batch_execute(ours).await?;
+        explain_within(client, &self.planned).await
     }
 
     /// Asks questions that leave nothing behind.
@@ -153,6 +178,20 @@ impl Executor<'_> {
             milliseconds(time),
         )
     }
+}
+
+/// What the file takes from statements of clients.
+fn unplanned(lost: &[String]) -> Failure {
+    let named: Vec<_> = lost.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let many = lost.len();
+    let text = format!(
+        "{many} statements can no longer be planned: {}",
+        named.join("; ")
+    );
+    Failure::new(text).with_hint(
+        "change the application first; [migrate.compare] says which statements are looked at, and \
+         [migrate.validate] explain whether they are",
+    )
 }
 
 /// What is wrong, in one sentence, and what would have said that it is meant.

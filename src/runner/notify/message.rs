@@ -21,6 +21,8 @@ pub(super) enum Why {
     End,
     /// Nobody has acknowledged that the run needs somebody.
     Escalation,
+    /// What the watch after it saw.
+    Report,
 }
 
 impl Why {
@@ -30,6 +32,7 @@ impl Why {
             Self::Update => "update",
             Self::End => "end",
             Self::Escalation => "escalation",
+            Self::Report => "report",
         }
     }
 }
@@ -65,6 +68,7 @@ impl Message {
         let state = self.state.as_str();
         let lasts = humantime::format_duration(Duration::from_secs(self.lasts_s));
         let what = match self.why {
+            Why::Report => text.clone(),
             Why::Phase | Why::End => format!("{state}: {text}"),
             Why::Update => format!("still {state} after {lasts}: {text}"),
             Why::Escalation => format!(

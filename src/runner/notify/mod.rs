@@ -5,6 +5,7 @@
 //! note in the run and a line of the log. A task ends when nothing more can come, at the latest a
 //! moment after the process was told to stop.
 
+mod after;
 mod message;
 mod send;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+
+pub(super) use self::after::{Told, tell};
 
 use self::message::Course;
 use super::Runner;

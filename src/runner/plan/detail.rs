@@ -54,6 +54,7 @@ pub(in crate::runner) fn report(
         tables: catalog.map(|it| tables(it, studied)).unwrap_or_default(),
         steps,
         notes,
+        canary: None,
         problems: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Work;
 use super::lock::LockMode;
+use crate::config::{Canary, OnCanaryFailure, Scope, Then};
 use crate::runner::script::TxMode;
 use crate::runner::source::{Sha256, Version};
 use crate::runner::types::{Direction, StepTraffic};
@@ -25,6 +26,10 @@ pub struct PlanReport {
     pub phases: Vec<Phase>,
     /// The tables that are locked, with their sizes.
     pub tables: Vec<TableSize>,
+    /// What is tried before the last window lets everybody in; none where nothing is, or there is no window
+    /// then. No part of the hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<PlannedCanary>,
     /// What is worth knowing but stops nothing.
     pub notes: Vec<String>,
     /// Why there is no plan; empty when there is one.
@@ -46,9 +51,64 @@ impl PlanReport {
             steps: Vec::new(),
             phases: Vec::new(),
             tables: Vec::new(),
+            canary: None,
             notes: Vec::new(),
             problems,
         }
+    }
+}
+
+/// A canary, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCanary {
+    /// Whose new connections are let in; none where only the command is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Whether a command is run.
+    pub command: bool,
+    /// How long the scope is let in at least, in milliseconds.
+    pub lasting_ms: u64,
+    /// What becomes of the files that are applied when it fails.
+    pub on_failure: OnCanaryFailure,
+    /// What happens to traffic then, if they stay.
+    pub then: Then,
+}
+
+impl PlannedCanary {
+    /// What is configured, if it comes to a canary: a way up whose last file has a window.
+    pub(in crate::runner) fn of(canary: &Canary, report: &PlanReport) -> Option<Self> {
+        let last = report.steps.last()?;
+        let comes = report.direction == Direction::Up && last.traffic != StepTraffic::Open;
+        (comes && canary.is_wanted()).then(|| Self {
+            scope: canary.scope.clone(),
+            command: canary.command.is_some(),
+            lasting_ms: u64::try_from(canary.lasting.as_millis()).unwrap_or(u64::MAX),
+            on_failure: canary.on_failure,
+            then: canary.then,
+        })
+    }
+}
+
+impl std::fmt::Display for PlannedCanary {
+    /// `canary before everybody is let in: user "app", its command; if it fails, traffic stays held`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("canary before everybody is let in: ")?;
+        match (&self.scope, self.command) {
+            (Some(scope), true) => write!(f, "{scope}, and its command")?,
+            (Some(scope), false) => write!(f, "{scope}")?,
+            (None, _) => f.write_str("its command")?,
+        }
+        if self.lasting_ms > 0 {
+            let lasting = std::time::Duration::from_millis(self.lasting_ms);
+            write!(f, ", for {} at least", humantime::format_duration(lasting))?;
+        }
+        f.write_str(match (self.on_failure, self.then) {
+            (OnCanaryFailure::Down, _) => "; if it fails, all is taken back in the same window",
+            (OnCanaryFailure::Hold, Then::Stay) => "; if it fails, traffic stays held",
+            (OnCanaryFailure::Hold, Then::Open) => {
+                "; if it fails, everybody is let in all the same"
+            }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Can those constraints be validated that files validate, and which are not valid besides?
 //!
 //! NOT VALID is a step on the way of a constraint, often over several releases: it is named. What
-//! stops a run is a `VALIDATE` of a CHECK that rows violate; foreign keys are the `orphans` check's.
+//! stops a run is a `VALIDATE` of a CHECK, or of a NOT NULL (Postgres 18), that rows violate; foreign keys are the
+//! `orphans` check's.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +37,11 @@ pub(super) async fn check(
         .collect();
     // The expression is deparsed: that waits for whoever alters the table, up to the lock_timeout.
     let sql = "select c.conrelid, c.conname::text, c.conrelid::pg_catalog.regclass::text, \
-                      case c.contype when 'c' then \
-                          pg_catalog.pg_get_expr(c.conbin, c.conrelid) end \
+                      case c.contype \
+                          when 'c' then pg_catalog.pg_get_expr(c.conbin, c.conrelid) \
+                          when 'n' then (select format('%I is not null', a.attname) \
+                                         from pg_catalog.pg_attribute a \
+                                         where a.attrelid = c.conrelid and a.attnum = c.conkey[1]) end \
                from pg_catalog.pg_constraint c \
                where c.conrelid = any ($1) and not c.convalidated \
                  and coalesce(to_jsonb(c) ->> 'conenforced', 'true') = 'true' order by 3, 2";

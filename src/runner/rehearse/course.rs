@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::types::{Course, Leg, Rehearsal, RehearsedFile};
+use super::types::{Course, Leg, Rehearsal, RehearsedFile, Shapes};
 use super::{End, Job, fill, rls, verdict};
+use crate::config::BatchLimits;
 use crate::runner::backup::Contents;
 use crate::runner::connect::Connector;
 use crate::runner::execute::{Ending, Executor, Settings, Tracer, millis};
@@ -142,6 +143,7 @@ impl Stage<'_> {
 
         let mut before = self.contents().await?;
         course.before = Some(before.fingerprint());
+        let shape = before.shape();
         let (to_stay, to_revert) = steps.split_at(back);
         self.run_all(executor, "up", to_stay, &mut course.up)
             .await
@@ -154,6 +156,10 @@ impl Stage<'_> {
             .map_err(|it| it.end(Exit::Migration, self.stop))?;
         let after = self.contents().await?;
         course.up.fingerprint = Some(after.fingerprint());
+        course.shapes = Some(Shapes {
+            before: shape,
+            after: after.shape(),
+        });
         if let Some(role) = &self.job.request.rls_role {
             let measured = rls::measure(self.connector, self.database, role, self.stop);
             course.rls = measured.await?;
@@ -289,6 +295,8 @@ impl Stage<'_> {
             validate: options.validate,
             maintenance_work_mem: options.maintenance_work_mem,
             write_back: None,
+            batch: BatchLimits::default(),
+            felt: None,
         }
     }
 }

@@ -28,7 +28,7 @@ pub use page::{cell, page};
 pub use staging::endpoint;
 pub use types::{
     Course, Data, Filled, Leg, Limits, Place, Rehearsal, RehearseRequest, RehearsedFile, RlsCost,
-    StatementTrace, TracedLock,
+    Shapes, StatementTrace, TracedLock,
 };
 
 use self::course::Stage;

@@ -175,6 +175,18 @@ pub struct Course {
     /// Queries as the role that was named against the same past row-level security.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rls: Vec<RlsCost>,
+    /// The schema before the files and behind them, for runs to be held against; none if they did not come so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<Shapes>,
+}
+
+/// A schema without owners and grants, before and behind the way up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shapes {
+    /// SHA-256 before the first file.
+    pub before: String,
+    /// SHA-256 behind the last.
+    pub after: String,
 }
 
 /// A table and the rows that were made up for it.

@@ -23,8 +23,13 @@ const TABLES: &str = "\
                  where datname = pg_catalog.current_database()) \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where c.oid = any ($1) and c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' \
-      and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain') \
+      and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'pgdrain', 'pgdrain_copies') \
     order by 1";
+
+/// The tables of indexes: one that is dropped is gone behind the files.
+const OF_INDEXES: &str = "\
+    select distinct indrelid from pg_catalog.pg_index \
+    where indexrelid = any ($1) and indrelid <> all ($1)";
 
 /// How long ANALYZE waits for a lock: others come first.
 const LOCK: &str = "set lock_timeout = '2s'";
@@ -35,6 +40,13 @@ impl<T: Traffic> Job<T> {
         if let Ok(session) = self.open_analyzer().await {
             let found = touched(&session.client, &names(plan)).await;
             findings.touched = found.unwrap_or_default();
+            findings.compared.clone_from(&findings.touched);
+            let client = &session.client;
+            let tables = client.query(OF_INDEXES, &[&findings.touched]).await;
+            let tables = tables.unwrap_or_default();
+            findings
+                .compared
+                .extend(tables.iter().map(|row| row.get::<_, u32>(0)));
             session.close(Duration::from_secs(1)).await;
         }
     }
@@ -42,9 +54,11 @@ impl<T: Traffic> Job<T> {
     /// While nothing is held: which tables the files touch, and their statistics if that is asked for.
     pub(super) async fn look_at_touched(&self, plan: &Plan, findings: &mut Findings) {
         let first = self.request.analyze_first || self.options.preflight.analyze_first;
-        if first || self.options.postflight.analyze != Analyze::Off {
+        let touched = first || self.copies_tables() || self.compares(findings);
+        if touched || self.options.postflight.analyze != Analyze::Off {
             self.note_touched(plan, findings).await;
         }
+        self.look_earlier(findings).await;
         if first {
             self.run
                 .note("the tables that the files touch are analyzed");
@@ -84,7 +98,7 @@ impl<T: Traffic> Job<T> {
         session.close(Duration::from_secs(1)).await;
     }
 
-    async fn open_analyzer(&self) -> Result<Session, ConnectError> {
+    pub(super) async fn open_analyzer(&self) -> Result<Session, ConnectError> {
         let database = &self.run.database;
         let session = self.connector.connect(database, Box::new(|_| {})).await?;
         session.client.batch_execute(LOCK).await?;
@@ -135,7 +149,7 @@ impl<T: Traffic> Job<T> {
 }
 
 /// The relations that the files name.
-fn names(plan: &Plan) -> Vec<String> {
+pub(super) fn names(plan: &Plan) -> Vec<String> {
     let declared = plan.steps.iter().map(|it| Declared::of(&it.script));
     let names = declared.flat_map(|it| it.touches.into_iter().map(|name| name.quoted()));
     BTreeSet::from_iter(names).into_iter().collect()

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{End, Findings, Job};
 use crate::metrics::statements::LONGEST;
 use crate::runner::aftermath::baseline::Baseline;
+use crate::runner::aftermath::catalog::LockWaits;
 use crate::runner::aftermath::compare::Comparison;
+use crate::runner::plan::Plan;
 use crate::runner::stop::Stop;
 use crate::runner::traffic::Traffic;
 use crate::runner::types::RunState;
@@ -43,37 +45,59 @@ impl<T: Traffic> Job<T> {
     pub(super) async fn take_baseline(
         &self,
         client: &Client,
+        plan: &Plan,
         stop: &Stop,
         findings: &mut Findings,
     ) -> Result<(), End> {
-        if let Some(since) = findings.measuring {
-            let until = since + self.measured_before();
-            let left = until.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
-                let text = format!("statements are measured for {left} before anything is done");
-                self.run.enter(RunState::Preflight, text);
-            }
-            tokio::select! {
+        let until = self.measured_until(findings);
+        let eyes = self.eyes(findings).await;
+        let mut lock_waits = LockWaits::default();
+        let waited = match &eyes {
+            Some(eyes) => eyes.watch_until(until, stop, &mut lock_waits).await,
+            None => tokio::select! {
                 biased;
-                reason = stop.fired() => return Err(self.stopped(findings, &reason)),
-                () = tokio::time::sleep_until(until) => {}
-            }
+                reason = stop.fired() => Err(reason),
+                () = tokio::time::sleep_until(until) => Ok(()),
+            },
+        };
+        if let Err(reason) = waited {
+            return Err(self.stopped(findings, &reason));
         }
         let measured = self.traffic.measured(&self.run.database);
         let measured = measured.filter(|it| it.units > 0);
-        if self.request.watch.is_none() && measured.is_none() {
+        if self.request.watch.is_none() && measured.is_none() && eyes.is_none() {
             return Ok(());
         }
-        let taken = match self.request.watch {
-            Some(_) => Baseline::take(client).await,
-            None => Baseline::default(),
+        let taken = match self.request.watch.is_some() || eyes.is_some() {
+            true => Baseline::take(client).await,
+            false => Baseline::default(),
         };
-        findings.baseline = Some(Baseline {
+        let baseline = Baseline {
             measured: measured.map(|it| it.top(KEPT)),
+            earlier: findings.earlier.take(),
+            lock_waits,
             ..taken
-        });
+        };
+        let baseline = match eyes {
+            Some(eyes) => self.look_before(eyes, plan, findings, baseline).await,
+            None => baseline,
+        };
+        findings.baseline = Some(baseline);
         Ok(())
+    }
+
+    /// When it was measured for long enough; says so if that is later.
+    fn measured_until(&self, findings: &Findings) -> Instant {
+        let now = Instant::now();
+        let until = findings.measuring;
+        let until = until.map_or(now, |since| since + self.measured_before());
+        let left = until.saturating_duration_since(now);
+        if !left.is_zero() {
+            let left = humantime::format_duration(Duration::from_secs(left.as_secs() + 1));
+            let text = format!("statements are measured for {left} before anything is done");
+            self.run.enter(RunState::Preflight, text);
+        }
+        until
     }
 
     /// What clients felt while files ran, against how it was before.

@@ -107,6 +107,7 @@ impl<T: Traffic> Job<T> {
         }
         let reopened = window.is_some() && finish == Finish::Reopen;
         self.end_window(window, finish, findings).await;
+        self.begin_watch(end, findings).await;
         if reopened {
             // Noted, and no more: applications are back.
             let stop = self.last_words();

@@ -8,15 +8,19 @@
 //!                                                                    not
 //! ```
 
+mod aftermath;
 mod analyze;
 mod backup;
 mod baseline;
 mod canary;
+mod compare;
+mod copies;
 mod gate;
 mod go;
 mod hooks;
 mod postflight;
 mod prepare;
+mod rehearsed;
 mod schemas;
 mod waiting;
 mod window;
@@ -27,10 +31,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::compare::Behind;
 use self::schemas::Schemas;
 use self::window::Window;
 use super::Runner;
+use super::aftermath::Wanted;
 use super::aftermath::baseline::Baseline;
+use super::aftermath::catalog::Snapshot;
 use super::aftermath::compare::Comparison;
 use super::approvals::Approval;
 use super::backup::{Made, RestorePoint};
@@ -69,6 +76,8 @@ pub(super) struct Job<T> {
     pub(super) runner: Runner<T>,
     /// What the go/no-go gate is asked, if it is.
     pub(super) gate: Option<GoNoGoRequest>,
+    /// What is watched after it.
+    pub(super) wanted: Option<Wanted>,
     /// Says that the process will end.
     pub(super) stopping: watch::Receiver<Option<StopReason>>,
 }
@@ -91,14 +100,21 @@ struct Findings {
     breaches: Vec<Breach>,
     baseline: Option<Baseline>,
     comparison: Option<Comparison>,
+    /// The server's counters when the time before the run began.
+    earlier: Option<Snapshot>,
+    behind: Behind,
     canary: Option<CanaryReport>,
     /// Since when statements are measured for this run.
     measuring: Option<Instant>,
     schemas: Schemas,
+    /// The relations that its files name, when a watch is to begin.
+    watch_of: Option<Vec<String>>,
     /// What was wrong before the first file.
     wrong_before: Option<Before>,
     /// The tables that the files touch.
     touched: Vec<u32>,
+    /// The same, and the tables of indexes among them.
+    compared: Vec<u32>,
     gonogo: Option<GoNoGo>,
     postflight: Option<PostflightReport>,
     taken_back: bool,
@@ -156,7 +172,7 @@ impl<T: Traffic> Job<T> {
         findings: &mut Findings,
     ) -> (End, Ledger) {
         let client = &executor.ledger().session().client;
-        let baseline = self.take_baseline(client, stop, findings);
+        let baseline = self.take_baseline(client, plan, stop, findings);
         if let Err(end) = baseline.await {
             return (end, executor.into_ledger().await);
         }
@@ -166,6 +182,7 @@ impl<T: Traffic> Job<T> {
             window: None,
             stop,
         };
+        course.executor.plan_statements(self.planned().await);
         let mut end = self.run_steps(plan, true, &mut course, findings).await;
         if end.0 == RunState::Succeeded {
             let looked = self.look_after(plan, &mut course, findings).await;
@@ -174,13 +191,16 @@ impl<T: Traffic> Job<T> {
         let window = course.window.as_ref();
         end = self.canary(end, window, stop, findings).await;
         end = self.down_on_failure(end, &mut course, findings).await;
+        findings.watch_of = Some(analyze::names(plan));
         end = self.reopen(end, &mut course.window, findings).await;
         self.analyze_reopened(plan, findings).await;
+        self.look_behind(end, plan, stop, findings).await;
         course.watcher.end().await;
         self.compare(findings);
         end = self.hold_against_thresholds(end, findings);
         let mut ledger = course.executor.into_ledger().await;
         self.keep_schemas(&mut ledger, end, findings).await;
+        self.hold_against_rehearsal(&ledger, end, findings).await;
         (end, ledger)
     }
 
@@ -209,6 +229,10 @@ impl<T: Traffic> Job<T> {
                 return refused;
             }
             if index == 0 && first {
+                let copied = self.copy_tables(&course.executor, course.stop, findings);
+                if let Err(end) = copied.await {
+                    return end;
+                }
                 self.mark(&course.executor, findings).await;
                 self.schema_before(&course.executor, course.stop, findings)
                     .await;
@@ -330,6 +354,9 @@ impl<T: Traffic> Job<T> {
     /// A run that did all it should, and not as it should, ends with 3.
     fn hold_against_thresholds(&self, end: End, findings: &mut Findings) -> End {
         findings.breaches = breaches(&findings.files, &self.options.thresholds);
+        findings
+            .breaches
+            .extend(self.breaches_behind(end, findings));
         for breach in &findings.breaches {
             let text = format!("threshold not kept: {breach}");
             self.run.tell(EventKind::Note, text, json!(breach));
@@ -399,11 +426,15 @@ impl<T: Traffic> Job<T> {
             breaches,
             baseline,
             comparison,
+            earlier: _,
+            behind,
             canary,
             measuring: _,
             schemas,
+            watch_of: _,
             wrong_before: _,
             touched: _,
+            compared: _,
             gonogo,
             postflight,
             taken_back,
@@ -426,6 +457,11 @@ impl<T: Traffic> Job<T> {
             breaches,
             baseline,
             comparison,
+            catalog: behind.catalog,
+            catalog_after: behind.last,
+            plans: behind.plans,
+            degradation_percent: behind.degradation_percent,
+            rls: behind.rls.unwrap_or_default(),
             canary,
             fp_before: schemas.fp_before(),
             fp_after: schemas.fp_after(),

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{Course, End, Findings, Job};
-use crate::config::{Analyze, Then};
+use crate::config::{Analyze, OnCanaryFailure, Then};
 use crate::runner::adopt;
 use crate::runner::execute::Executor;
 use crate::runner::history::LedgerError;
@@ -99,16 +99,32 @@ impl<T: Traffic> Job<T> {
         );
     }
 
+    /// Whether the run may come to take itself back.
+    fn may_go_back(&self) -> bool {
+        let canary = &self.options.canary;
+        let by_canary = canary.on_failure == OnCanaryFailure::Down
+            && (canary.is_wanted() || self.request.canary.is_some());
+        self.request.direction == Direction::Up && (self.request.down_on_failure || by_canary)
+    }
+
+    /// Whether it does after a validation that failed: its canary's, or any.
+    fn goes_back(&self, findings: &Findings) -> bool {
+        let canary = findings.canary.as_ref();
+        let canary_failed = canary.is_some_and(|it| it.failure.is_some());
+        let by_canary = canary_failed && self.options.canary.on_failure == OnCanaryFailure::Down;
+        self.request.direction == Direction::Up && (self.request.down_on_failure || by_canary)
+    }
+
     /// The check that each file has a way back, where the run is to take it by itself.
     pub(super) fn way_back(&self, plan: &Plan) -> Option<Check> {
-        if !self.request.down_on_failure || self.request.direction == Direction::Down {
+        if !self.may_go_back() {
             return None;
         }
         let without = plan.steps.iter().filter_map(|it| match &it.action {
             Action::Apply { down_sql: None, .. } => Some(format!("{} has no way back", it.file)),
             Action::Apply { .. } | Action::Revert { .. } => None,
         });
-        let well = "each file has a way back, to be taken if postflight fails";
+        let well = "each file has a way back, to be taken if postflight or a canary fails";
         Some(Check::of("way_back", without.collect(), well))
     }
 
@@ -119,8 +135,7 @@ impl<T: Traffic> Job<T> {
         course: &mut Course<'_>,
         findings: &mut Findings,
     ) -> End {
-        let asked = self.request.down_on_failure && self.request.direction == Direction::Up;
-        if !asked || end != (RunState::Failed, Exit::Postflight) {
+        if !self.goes_back(findings) || end != (RunState::Failed, Exit::Postflight) {
             return end;
         }
         let why = findings.failure.take().unwrap_or_default();

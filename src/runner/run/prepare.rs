@@ -1,6 +1,7 @@
 //! What a run does while nothing is held and nothing is changed but its own books.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 use super::{End, Findings, Job};
 use crate::config::HookPhase;
 use crate::runner::adopt::entry::WriteBack;
-use crate::runner::execute::{Executor, Settings};
+use crate::runner::execute::{Executor, Felt, Settings};
 use crate::runner::history::{Ledger, LedgerError};
 use crate::runner::lock::LockError;
 use crate::runner::plan::{Plan, Wish};
@@ -20,6 +21,9 @@ use crate::runner::survey::plan_report;
 use crate::runner::today;
 use crate::runner::traffic::Traffic;
 use crate::runner::types::{EventKind, Exit, RunState};
+
+/// Measuring goes on for so long behind each look of a batch.
+const MEASURED: Duration = Duration::from_secs(60);
 
 impl<T: Traffic> Job<T> {
     /// Everything that happens while nothing is held.
@@ -232,6 +236,16 @@ impl<T: Traffic> Job<T> {
         findings.checks.extend(checks);
     }
 
+    /// What clients feel, measured for as long as somebody asks.
+    fn felt(&self) -> Felt {
+        let (traffic, database) = (Arc::clone(&self.traffic), self.run.database.clone());
+        let one_in = self.options.measures.one_in;
+        Felt::new(move || {
+            traffic.measure(&database, MEASURED, one_in);
+            traffic.measured(&database)
+        })
+    }
+
     fn settings(&self, write_back: Option<WriteBack>) -> Settings {
         let options = &self.options;
         let request = &self.request;
@@ -248,6 +262,8 @@ impl<T: Traffic> Job<T> {
             write_back,
             validate: options.validate,
             maintenance_work_mem: options.maintenance_work_mem,
+            batch: options.batch,
+            felt: Some(self.felt()),
         }
     }
 }

@@ -162,6 +162,10 @@ pub struct MigrationRequest {
     /// Whether the tables that files touch are analyzed first; they are if it is configured, too.
     #[serde(default)]
     pub analyze_first: bool,
+    /// Whether the tables that the files touch are copied within the database just before them, also where that is
+    /// not configured.
+    #[serde(default)]
+    pub copy_tables: bool,
 }
 
 /// The longest timeout that Postgres takes: 24 days.

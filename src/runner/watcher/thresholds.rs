@@ -135,6 +135,7 @@ mod tests {
             lock_held: Some(Duration::from_millis(500)),
             lock_wait: Some(Duration::from_millis(1000)),
             blocked: Some(3),
+            ..Thresholds::default()
         }
     }
 

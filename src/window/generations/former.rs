@@ -218,7 +218,8 @@ impl Controller {
                 ladder,
                 by,
             } => {
-                self.change_ladder(&target(database), &ladder, &by);
+                // Its own events say from where.
+                self.change_ladder(&target(database), &ladder, (&by, None));
                 Answer::Done
             }
             Question::Cap { database, cap } => {

@@ -187,6 +187,7 @@ impl Driver {
             at,
             duration,
             by: order.by.clone(),
+            from: Some(order.from.clone()),
             reason: Some(format!("window {}", self.window.id)),
         };
         match self.controller.cap(&order.database, request).await {

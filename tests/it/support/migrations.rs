@@ -1,9 +1,10 @@
 //! A cluster with a runner beside it, and a traffic that does what the test says.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use pgdrain::config::{AskedLadder, Host, HumanDuration, OnDrift, Preflight, UrlTls};
+use pgdrain::metrics::statements::{Measured, Statements};
 use pgdrain::runner::source::{PostedFile, Sha256};
 use pgdrain::runner::types::{
     Direction, EventKind, MigrationRequest, RunState, RunView, StatusReport, StatusRequest,
@@ -30,6 +31,8 @@ pub(crate) struct Windows {
     /// `begin` (or `begin read-only`) and `reopen` or `held: reason`, in order.
     log: Mutex<Vec<String>>,
     pub(crate) behaviour: Mutex<Behaviour>,
+    /// What clients feel, if somebody measures it.
+    pub(crate) clients: OnceLock<Statements>,
     lost: watch::Sender<Option<String>>,
 }
 
@@ -102,6 +105,10 @@ impl Traffic for Windows {
             lost: self.lost.subscribe(),
             report: told(&request.drain),
         })
+    }
+
+    fn measured(&self, _database: &str) -> Option<Measured> {
+        self.clients.get().map(Statements::measured)
     }
 
     async fn hold(&self, _database: &str, why: &str) -> Result<(), String> {
@@ -259,6 +266,7 @@ pub(crate) fn windows() -> Arc<Windows> {
     Arc::new(Windows {
         log: Mutex::default(),
         behaviour: Mutex::new(Behaviour::Grant),
+        clients: OnceLock::new(),
         lost: watch::Sender::new(None),
     })
 }
@@ -344,6 +352,7 @@ pub(crate) fn request(direction: Direction, files: &[PostedFile]) -> MigrationRe
         canary: None,
         down_on_failure: false,
         analyze_first: false,
+        copy_tables: false,
     }
 }
 

@@ -1,7 +1,8 @@
-//! `SHOW CONFIG`: settings under the names that PgBouncer gives them, where they mean the same.
+//! `SHOW CONFIG`: settings under the names that PgBouncer gives them, where they mean the same, and then
+//! every key of pgdrain's own, without secrets.
 
 use crate::admin::console::value::{Row, Value};
-use crate::config::Config;
+use crate::config::{Config, shown};
 
 /// The rows; what PgBouncer's exporter reads (`max_client_conn`, `max_user_connections`) is a number.
 pub(super) fn rows(config: &Config) -> Vec<Row> {
@@ -50,5 +51,18 @@ pub(super) fn rows(config: &Config) -> Vec<Row> {
             changeable.into(),
         ]
     });
-    rows.collect()
+    rows.chain(own(config)).collect()
+}
+
+/// Every key, as `GET /v1/config` shows it; what is not written there is not known to be a default.
+fn own(config: &Config) -> impl Iterator<Item = Row> {
+    shown(config).into_iter().map(|setting| {
+        let changeable = if setting.reloads { "yes" } else { "no" };
+        vec![
+            setting.key.into(),
+            setting.value.into(),
+            Value::Null,
+            changeable.into(),
+        ]
+    })
 }

@@ -3,6 +3,7 @@
 //! Where PgBouncer has the word, columns have its names, order and types (those of 1.18, read from its
 //! answers), so that what reads them reads ours. What pgdrain does not know is null.
 
+mod closer;
 mod configuration;
 mod ours;
 mod people;
@@ -13,6 +14,7 @@ use super::complaint::Complaint;
 use super::desk::Desk;
 use super::value::{Column, Row, int, long, numeric, text};
 use crate::admin::api::{Api, Databases};
+use crate::admin::caller::Caller;
 use crate::admin::types::{Sessions, SessionsQuery};
 
 /// Declares what can be shown: the word, whether it may be about one thing, its columns, what it is.
@@ -88,6 +90,26 @@ shown! {
         text("id"), text("database"), text("direction"), text("state"), text("started_at"),
         text("by"), int("exit_code"),
     ];
+    /// One of them.
+    Migration = "migration" "A migration, step by step." "id" [
+        long("seq"), text("at"), text("kind"), text("text"),
+    ];
+    Approvals = "approvals" "Which plans are approved, as whom, by whom." "db" [
+        long("id"), text("plan"), text("role"), text("by"), text("at"), text("expires_at"),
+        text("standing"), text("reason"),
+    ];
+    Running = "running" "What sessions run that are in a transaction, and what it waits for." "db" [
+        long("id"), int("pid"), text("user"), text("application_name"), text("client"),
+        text("state"), text("transaction_age"), text("runs"), text("waits_for"),
+        text("blocked_by"), text("statement"),
+    ];
+    Statements = "statements" "What statements take, while they are measured (MEASURE db FOR 10m)." "db" [
+        long("timed"), text("mean"), text("p50"), text("p99"), text("errors"), text("fingerprint"),
+        text("statement"),
+    ];
+    Pace = "pace" "The last minutes: transactions, how long the oldest had run, who waited." "db" [
+        text("ago"), int("running"), text("longest"), int("waiting"), numeric("transactions"),
+    ];
     Events = "events" "What was done to traffic, by whom; the last 50 or as many as are asked for." "[n]" [
         long("id"), text("at"), text("event"), text("database"), text("by"), text("from"),
         text("before"), text("after"), text("outcome"), text("reason"),
@@ -107,17 +129,17 @@ shown! {
         int("sv_active_cancel"), int("sv_being_canceled"), int("sv_idle"), int("sv_used"),
         int("sv_tested"), int("sv_login"), int("maxwait"), int("maxwait_us"), text("pool_mode"),
     ];
-    Clients = "clients" "As in PgBouncer." "" [
+    Clients = "clients" "As in PgBouncer; id is for KILL_CLIENT and CANCEL|ABORT|TERMINATE SESSION." "" [
         text("type"), text("user"), text("database"), text("state"), text("addr"), int("port"),
         text("local_addr"), int("local_port"), text("connect_time"), text("request_time"),
         int("wait"), int("wait_us"), int("close_needed"), text("ptr"), text("link"),
-        int("remote_pid"), text("tls"), text("application_name"),
+        int("remote_pid"), text("tls"), text("application_name"), int("id"),
     ];
     Servers = "servers" "As in PgBouncer." "" [
         text("type"), text("user"), text("database"), text("state"), text("addr"), int("port"),
         text("local_addr"), int("local_port"), text("connect_time"), text("request_time"),
         int("wait"), int("wait_us"), int("close_needed"), text("ptr"), text("link"),
-        int("remote_pid"), text("tls"), text("application_name"),
+        int("remote_pid"), text("tls"), text("application_name"), int("id"),
     ];
     Stats = "stats" "As in PgBouncer: totals, and averages over the last minute." "" [
         text("database"), numeric("total_xact_count"), numeric("total_query_count"),
@@ -139,7 +161,7 @@ shown! {
     Totals = "totals" "As in PgBouncer: all databases together." "" [text("name"), numeric("value")];
     Lists = "lists" "As in PgBouncer: how many there are of what." "" [text("list"), int("items")];
     Users = "users" "As in PgBouncer: users that are connected." "" [text("name"), text("pool_mode")];
-    Config = "config" "Settings." "" [
+    Config = "config" "Settings: PgBouncer's names where it has them, then pgdrain's own; no secrets." "" [
         text("key"), text("value"), text("default"), text("changeable"),
     ];
     Mem = "mem" "As in PgBouncer: what takes memory." "" [
@@ -156,6 +178,11 @@ impl What {
         all.find(|what| what.word().eq_ignore_ascii_case(word))
     }
 
+    /// Whether it is about one thing, which has to be named.
+    pub(super) fn needs_argument(self) -> bool {
+        self.takes_argument() && !self.argument().starts_with('[')
+    }
+
     /// Whether it may be about one thing alone.
     pub(super) fn takes_argument(self) -> bool {
         !self.argument().is_empty()
@@ -165,6 +192,7 @@ impl What {
 /// The rows of a table.
 pub(super) async fn rows<A: Api>(
     desk: &Desk<A>,
+    caller: &Caller,
     what: What,
     argument: Option<&str>,
 ) -> Result<Vec<Row>, Complaint> {
@@ -173,6 +201,8 @@ pub(super) async fn rows<A: Api>(
         Some(name) => Databases::One(name.to_owned()),
     };
     let only = argument.filter(|name| *name != "*");
+    // Where one has to be named, the parser saw to it.
+    let named = argument.unwrap_or_default();
     Ok(match what {
         What::Help => ours::help(),
         What::Status => ours::status(&desk.api.status().await, only),
@@ -184,8 +214,13 @@ pub(super) async fn rows<A: Api>(
         What::Sessions => people::sessions(&sessions(desk, databases).await?),
         What::Windows => ours::windows(&desk.api.windows(databases).await),
         What::Migrations => migrations(desk, only).await?,
+        What::Migration => closer::migration(desk, named).await?,
+        What::Approvals => closer::approvals(desk, named).await?,
+        What::Running => closer::running(desk, caller, named).await?,
+        What::Statements => closer::statements(desk, named).await,
+        What::Pace => closer::pace(desk, named).await?,
         What::Events => ours::events(desk, argument).await?,
-        What::Precheck => ours::precheck(desk, only).await?,
+        What::Precheck => ours::precheck(desk, named).await,
         What::Databases => {
             let config = desk.config.load();
             pgbouncer::databases(&desk.api.status().await, &config)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::admin::api::Api;
-use crate::admin::console::command::HELP;
 use crate::admin::console::complaint::Complaint;
 use crate::admin::console::desk::Desk;
+use crate::admin::console::help::HELP;
 use crate::admin::console::value::{Row, Value};
 use crate::admin::types::{
     Blocker, DatabaseStatus, DrainOutcome, HoldStatus, Migrations, PrecheckQuery, Sessions, Status,
@@ -226,13 +226,7 @@ pub(super) async fn events<A: Api>(
 }
 
 /// `SHOW PRECHECK db`
-pub(super) async fn precheck<A: Api>(
-    desk: &Desk<A>,
-    database: Option<&str>,
-) -> Result<Vec<Row>, Complaint> {
-    let Some(database) = database else {
-        return Err(Complaint::syntax("SHOW PRECHECK needs a database"));
-    };
+pub(super) async fn precheck<A: Api>(desk: &Desk<A>, database: &str) -> Vec<Row> {
     let precheck = desk
         .api
         .precheck(database.to_owned(), PrecheckQuery::default());
@@ -248,7 +242,7 @@ pub(super) async fn precheck<A: Api>(
             finding.force.as_str().into(),
         ]
     });
-    Ok(rows.collect())
+    rows.collect()
 }
 
 fn of<'a>(status: &'a Status, only: Option<&'a str>) -> impl Iterator<Item = &'a DatabaseStatus> {

@@ -79,6 +79,7 @@ fn row(kind: &str, session: &SessionView, state: &str, at: &str, pid: Option<i32
         pid.into(),
         Value::Null,
         session.application_name.as_str().into(),
+        session.id.into(),
     ]
 }
 
@@ -90,6 +91,7 @@ pub(super) fn pools(sessions: &Sessions) -> Vec<Row> {
         waiting: u64,
         in_use: u64,
         idle: u64,
+        logging_in: u64,
         longest_ms: u64,
     }
     let mut pools: BTreeMap<(&str, &str), Pool> = BTreeMap::new();
@@ -99,9 +101,12 @@ pub(super) fn pools(sessions: &Sessions) -> Vec<Row> {
             true => pool.waiting += 1,
             false => pool.active += 1,
         }
-        match is_active(session) {
-            true => pool.in_use += 1,
-            false => pool.idle += 1,
+        if session.state == SessionState::Login {
+            pool.logging_in += 1;
+        } else if is_active(session) {
+            pool.in_use += 1;
+        } else {
+            pool.idle += 1;
         }
         pool.longest_ms = pool.longest_ms.max(session.held_ms.unwrap_or(0));
     }
@@ -121,7 +126,7 @@ pub(super) fn pools(sessions: &Sessions) -> Vec<Row> {
             pool.idle.into(),
             0_u64.into(),
             0_u64.into(),
-            Value::Null,
+            pool.logging_in.into(),
             wait.into(),
             wait_us.into(),
             "session".into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::people::parted;
 use crate::admin::console::value::{Row, Value};
-use crate::admin::types::{ModeName, Sessions, Status};
+use crate::admin::types::{ModeName, SessionState, Sessions, Status};
 use crate::config::Config;
 
 /// `SHOW DATABASES`
@@ -23,10 +23,10 @@ pub(super) fn databases(status: &Status, config: &Config) -> Vec<Row> {
             port.into(),
             database.database.as_str().into(),
             Value::Null,
-            // There is no pool.
-            Value::Null,
-            Value::Null,
-            Value::Null,
+            // Each client has a server connection of its own, and none is kept ready or in reserve.
+            config.limits.connections.into(),
+            0_u64.into(),
+            0_u64.into(),
             "session".into(),
             config.limits.connections_per_database.unwrap_or(0).into(),
             database.sessions.into(),
@@ -44,17 +44,22 @@ pub(super) fn lists(status: &Status, sessions: &Sessions, config: &Config) -> Ve
     let pools: BTreeSet<_> = sessions.iter().map(|it| (&it.database, &it.user)).collect();
     let used = sessions.len();
     let free = config.limits.connections.saturating_sub(used);
-    let lists: [(&str, usize); 9] = [
+    let logging_in = sessions.iter().filter(|it| it.state == SessionState::Login);
+    let lists: [(&str, usize); 12] = [
         ("databases", status.databases.len()),
         ("users", users.len()),
         ("pools", pools.len()),
         ("free_clients", free),
         ("used_clients", used),
+        ("login_clients", logging_in.count()),
         // Each client has one, and nobody has one without a client.
         ("free_servers", 0),
         ("used_servers", used),
         ("dns_names", 0),
         ("dns_zones", 0),
+        // Names are looked up when they are connected to, and not kept.
+        ("dns_queries", 0),
+        ("dns_pending", 0),
     ];
     let rows = lists.into_iter();
     rows.map(|(list, items)| vec![list.into(), items.into()])

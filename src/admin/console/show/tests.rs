@@ -8,7 +8,8 @@ use crate::admin::types::Status;
 use crate::config::{Source, Surroundings};
 
 /// Names and types of PgBouncer's columns, as PgBouncer 1.18.0 (Debian 12) described them in its
-/// `RowDescription`s on 2026-11-22; `state` is not in 1.18 and is from `admin.c` of 1.25.
+/// `RowDescription`s on 2026-11-22; `state` is not in 1.18 and is from `admin.c` of 1.25, as is the `id` of
+/// clients and servers, which came with `KILL_CLIENT` in 1.24.
 const PGBOUNCER: [(&str, &str); 15] = [
     ("version", "version:t"),
     (
@@ -26,13 +27,13 @@ const PGBOUNCER: [(&str, &str); 15] = [
         "clients",
         "type:t user:t database:t state:t addr:t port:i local_addr:t local_port:i connect_time:t \
          request_time:t wait:i wait_us:i close_needed:i ptr:t link:t remote_pid:i tls:t \
-         application_name:t",
+         application_name:t id:i",
     ),
     (
         "servers",
         "type:t user:t database:t state:t addr:t port:i local_addr:t local_port:i connect_time:t \
          request_time:t wait:i wait_us:i close_needed:i ptr:t link:t remote_pid:i tls:t \
-         application_name:t",
+         application_name:t id:i",
     ),
     (
         "stats",
@@ -160,9 +161,16 @@ fn table(what: What) -> Option<Vec<Row>> {
         What::Config => configuration::rows(&config),
         What::Mem => pgbouncer::memory(&sessions),
         What::State => pgbouncer::state(&status),
-        What::Windows | What::Migrations | What::Events | What::Precheck | What::Version => {
-            return None;
-        }
+        What::Windows
+        | What::Migrations
+        | What::Migration
+        | What::Approvals
+        | What::Running
+        | What::Statements
+        | What::Pace
+        | What::Events
+        | What::Precheck
+        | What::Version => return None,
     })
 }
 
@@ -172,6 +180,7 @@ fn cell(what: What, row: usize, column: &str) -> Option<String> {
     let rows = table(what).expect("made of a status");
     match &rows[row][at.expect(column)] {
         Value::Null => None,
+        Value::NotANumber => Some("NaN".to_owned()),
         Value::Text(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
     }
@@ -204,7 +213,9 @@ fn pgbouncers_tables_say_what_is_the_case_here() {
         (What::Databases, 1, "paused", some("0")),
         (What::Databases, 0, "host", some("db1")),
         (What::Databases, 0, "port", some("5432")),
-        (What::Databases, 0, "pool_size", None),
+        (What::Databases, 0, "pool_size", some("10000")),
+        (What::Databases, 0, "reserve_pool", some("0")),
+        (What::Databases, 0, "force_user", None),
         (What::Pools, 0, "cl_waiting", some("1")),
         (What::Pools, 0, "cl_active", some("1")),
         (What::Pools, 0, "sv_active", some("1")),
@@ -215,8 +226,8 @@ fn pgbouncers_tables_say_what_is_the_case_here() {
         (What::Clients, 0, "addr", some("10.0.0.1")),
         (What::Servers, 0, "remote_pid", some("7")),
         (What::Stats, 0, "total_sent", some("5000000000")),
-        (What::Stats, 0, "total_query_count", None),
-        (What::Stats, 0, "avg_xact_count", None),
+        (What::Stats, 0, "total_query_count", some("NaN")),
+        (What::Stats, 0, "avg_xact_count", some("NaN")),
         (What::Totals, 0, "value", some("20")),
         (What::State, 0, "value", some("no")),
         (What::State, 1, "value", some("no")),

@@ -27,7 +27,7 @@ pub(super) fn totals(status: &Status) -> Vec<Row> {
             None,
         ];
         let name = Value::from(database.database.as_str());
-        let counted = counted.into_iter().map(Value::from);
+        let counted = counted.into_iter().map(counted_or_not);
         std::iter::once(name).chain(counted).collect()
     });
     rows.collect()
@@ -47,7 +47,7 @@ pub(super) fn averages(status: &Status, averages: &Averages) -> Vec<Row> {
             None,
         ];
         let name = Value::from(database.database.as_str());
-        let rates = rates.into_iter().map(Value::from);
+        let rates = rates.into_iter().map(counted_or_not);
         std::iter::once(name).chain(rates).collect()
     });
     rows.collect()
@@ -79,12 +79,17 @@ pub(super) fn all(status: &Status, averages: &Averages) -> Vec<Row> {
     rows.collect()
 }
 
-/// Null if there is nothing to add, or something of it is not known.
+/// What is not counted is no number, and never a zero.
+fn counted_or_not(count: Option<u64>) -> Value {
+    count.map_or(Value::NotANumber, Value::from)
+}
+
+/// Null if there is nothing to add; no number if something of it is not known.
 fn sum<'a>(values: impl Iterator<Item = &'a Value>) -> Value {
     let mut sum = None;
     for value in values {
         let Value::Number(number) = value else {
-            return Value::Null;
+            return Value::NotANumber;
         };
         sum = Some(sum.unwrap_or(0_i64).saturating_add(*number));
     }

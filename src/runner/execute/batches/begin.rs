@@ -23,7 +23,14 @@ impl Executor<'_> {
     ) -> Result<Work<'s>, Ending> {
         let was_begun = match self.ledger.state_of(&step.key()).await {
             Ok(state) => state == Some(RowState::Begun),
-            Err(error) => return Err(Ending::RolledBack(books(&error).in_file(step))),
+            // As the plan had read it.
+            Err(error) => {
+                let failure = books(&error).in_file(step);
+                return Err(match step.begun {
+                    true => Ending::Begun(failure),
+                    false => Ending::RolledBack(failure),
+                });
+            }
         };
         // Nothing was changed: where the file was is where it stays.
         let unchanged = |failure: Failure| match was_begun {

@@ -11,12 +11,17 @@
 //! answer, a lost server or a lost runner, and a batch is neither repeated nor left out.
 
 mod begin;
+mod clients;
 mod one;
 mod pace;
 mod room;
 mod table;
+mod throttle;
 
 use tokio::time::Instant;
+
+pub(super) use self::clients::Clients;
+pub(in crate::runner) use self::clients::Felt;
 
 use self::pace::Pace;
 use self::table::Cut;
@@ -207,6 +212,7 @@ impl Executor<'_> {
             return Ok(());
         }
         pause(directive.pause, stop).await;
+        self.give_way(work, stop).await;
         self.wait_for_room(work, stop).await
     }
 
