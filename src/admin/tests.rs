@@ -117,6 +117,7 @@ impl Api for Fake {
             state_dir: "/".to_owned(),
             databases: vec![],
             former: None,
+            standing: Vec::new(),
             stopping: None,
         }
     }

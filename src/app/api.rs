@@ -170,6 +170,7 @@ impl Api for AppApi {
                     self.database_status(gate, tally)
                 })
                 .collect(),
+            standing: super::gates::standing(self.app.controller.gates()),
             former: self.app.controller.generations().former(),
             stopping: self.app.shutdowns.asked().map(|how| how.what().to_owned()),
         }

@@ -7,14 +7,16 @@ use jiff::Timestamp;
 
 use super::App;
 use super::api::AppApi;
-use crate::admin::types::{CapRequest, CapResult, CapStatus, ModeResult, ScopeStatus};
+use crate::admin::types::{
+    CapRequest, CapResult, CapStatus, ModeResult, ScopeStatus, StandingHold,
+};
 use crate::admin::{ApiError, Caller};
 use crate::config::{Config, Scope};
-use crate::drain::report::millis;
+use crate::drain::report::{millis, timestamp};
 use crate::gate::cap::Cap;
-use crate::gate::mode::Mode;
+use crate::gate::mode::{HoldSpec, Mode};
 use crate::gate::reopen::Pace;
-use crate::gate::{Gate, LOOK_EVERY, LOOK_IDLE};
+use crate::gate::{Gate, Gates, LOOK_EVERY, LOOK_IDLE};
 use crate::metrics::ScopeFigures;
 use crate::window;
 
@@ -153,6 +155,25 @@ pub(super) fn pace(config: &Config) -> Pace {
 }
 
 /// A scope as answers have it: nothing for all.
+/// Holds on every database, as the admin HTTP says them.
+pub(super) fn standing(gates: &Gates) -> Vec<StandingHold> {
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let holds = gates.standing_holds(now).into_iter();
+    let said = |(scope, spec, began): (Scope, HoldSpec, Instant)| StandingHold {
+        scope: said(&scope),
+        mode: spec.mode(),
+        since: timestamp(began),
+        until: (!spec.duration.is_zero())
+            .then(|| Timestamp::try_from(wall + spec.duration).ok())
+            .flatten(),
+        then: spec.then,
+        blocked: spec.blocked,
+        by: spec.by,
+        reason: spec.reason.unwrap_or_default(),
+    };
+    holds.map(said).collect()
+}
+
 pub(super) fn said(scope: &Scope) -> Option<Scope> {
     (!scope.is_whole()).then(|| scope.clone())
 }

@@ -11,7 +11,7 @@ use super::App;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Whether no database has this name: [databases] leaves it out, or its server says that it has none.
+    /// Whether no database has this name: `[databases]` leaves it out, or its server says that it has none.
     /// Nobody is asked about one that has a gate or sessions, unless it is `doubted`. A server that cannot be
     /// asked says nothing against it.
     pub(super) async fn lacks(&self, database: &str, doubted: bool) -> bool {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::output::{millis, millis_or_dash, plain, table, wrapped};
 use crate::admin::types::{
     Blocker, CapResult, CapStatus, Enforcement, FenceStatus, FormerView, HoldStatus, ModeName,
-    ModeResult, Obstacle, ScopeStatus, Status, WindowView, WindowViews,
+    ModeResult, Obstacle, ScopeStatus, StandingHold, Status, WindowView, WindowViews,
 };
 use crate::config::Blocked;
 use crate::runner::types::StatusReport;
@@ -29,7 +29,7 @@ pub(super) fn status(status: &Status) -> String {
         text += "\n\n";
     }
     if status.databases.is_empty() {
-        return text + "no client has come yet";
+        return text + &nobody(status);
     }
     let rows = status.databases.iter().map(|database| {
         [
@@ -67,6 +67,45 @@ pub(super) fn status(status: &Status) -> String {
         if let Some(cap) = &database.cap {
             text += &paragraph(&database.database, &cap_of(cap));
         }
+    }
+    text
+}
+
+/// What there is to say as long as nobody has come.
+pub(super) fn nobody(status: &Status) -> String {
+    let mut text = "no client has come yet".to_owned();
+    for hold in &status.standing {
+        text += &paragraph("*", &held_before(hold));
+    }
+    text
+}
+
+/// What waits for those who come.
+fn held_before(hold: &StandingHold) -> String {
+    let mut text = format!(
+        "whoever comes {}; since {}",
+        match (hold.mode, hold.blocked) {
+            (ModeName::ReadOnly, Blocked::Queue) => "waits with what writes",
+            (ModeName::ReadOnly, Blocked::Reject) => "is refused what writes",
+            (ModeName::Open | ModeName::Hold, Blocked::Queue) => "waits",
+            (ModeName::Open | ModeName::Hold, Blocked::Reject) => "is refused",
+        },
+        clock(hold.since)
+    );
+    if let Some(scope) = &hold.scope {
+        let _infallible = write!(text, ", {}", plain(&scope.to_string()));
+    }
+    if !hold.by.is_empty() {
+        let _infallible = write!(text, ", by {}", plain(&hold.by));
+    }
+    if !hold.reason.is_empty() {
+        let _infallible = write!(text, ", \"{}\"", plain(&hold.reason));
+    }
+    match hold.until {
+        Some(until) => {
+            let _infallible = write!(text, ", until {}, then {}", clock(until), hold.then);
+        }
+        None => text += ", overdue: its end has passed and it stays",
     }
     text
 }

@@ -190,6 +190,16 @@ impl Gates {
             .and_then(|standing| rest_of(standing, now))
     }
 
+    /// Every hold that a database gets which is seen for the first time at `now`, each with when it began.
+    pub fn standing_holds(&self, now: Instant) -> Vec<(Scope, HoldSpec, Instant)> {
+        let inner = self.inner();
+        let standing = inner.everywhere.iter().filter_map(|(scope, standing)| {
+            let spec = rest_of(standing, now)?;
+            Some((scope.clone(), spec, standing.1))
+        });
+        standing.collect()
+    }
+
     /// Looks how many transactions run, for [`Gate::busiest`]; whether any does.
     pub fn look(&self) -> bool {
         let mut any = false;

@@ -282,3 +282,38 @@ async fn a_forceful_drain_is_not_kept_up_by_a_client_that_does_not_read() {
     assert_eq!(drain["terminated"][0]["pid"], deaf.key().0, "{drain}");
     postgres.until_gone(deaf.key().0).await;
 }
+
+#[tokio::test]
+async fn one_on_everybody_shows_before_anybody_has_come() {
+    let postgres = Postgres::start().await;
+    let proxy = Proxy::start(&postgres).await;
+    let mut console = proxy.session("pgdrain").await;
+    let path = "/v1/databases/*/mode";
+    let hold = json!({"mode": "hold", "for": "5m", "by": "anna", "reason": "new index"});
+    proxy.admin().put(path, hold).await.expect(202);
+    let status = proxy.admin().get("/v1/status").await.expect(200);
+    assert_eq!(status["databases"], json!([]));
+    let standing = &status["standing"][0];
+    assert_eq!(
+        (&standing["mode"], &standing["by"]),
+        (&json!("hold"), &json!("anna"))
+    );
+    assert!(standing["until"].is_string(), "{standing}");
+    let text = proxy.run(&["status"]).await.stdout;
+    assert!(text.contains("*: whoever comes waits"), "{text}");
+    assert!(text.contains("\"new index\""), "{text}");
+    let rows = console.query("SHOW HOLDS").await;
+    let row = rows
+        .iter()
+        .find(|it| it.tag == b'D')
+        .expect("a row")
+        .columns();
+    assert_eq!(row[0].as_deref(), Some("*"));
+    proxy
+        .admin()
+        .put(path, json!({"mode": "open"}))
+        .await
+        .expect(202);
+    let status = proxy.admin().get("/v1/status").await.expect(200);
+    assert_eq!(status["standing"], json!(null));
+}

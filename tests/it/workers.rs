@@ -9,7 +9,8 @@ use crate::support::poll::{SOON, until};
 use crate::support::proxy::Proxy;
 use crate::support::wire::Wire;
 
-/// What runs on each worker, of which there are three. On the first there is the listener too.
+/// What runs on each worker, of which there are three. On the first there are the
+/// listener, and what watches the thread of all else.
 async fn tasks(proxy: &Proxy) -> Vec<usize> {
     let metrics = proxy.admin().get("/metrics").await.text;
     let of = |worker| {
@@ -34,9 +35,9 @@ async fn three(postgres: &Postgres) -> Proxy {
 async fn sessions_are_spread_and_the_next_goes_where_one_left() {
     let postgres = Postgres::start().await;
     let proxy = three(&postgres).await;
-    until_tasks(&proxy, [1, 0, 0]).await;
+    until_tasks(&proxy, [2, 0, 0]).await;
     let mut sessions = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..4 {
         sessions.push(proxy.session(DB).await);
     }
     until_tasks(&proxy, [2, 2, 2]).await;

@@ -306,7 +306,17 @@ function whole(database) {
 function nobody(status) {
   return h('section', { class: 'card', key: 'nobody' },
     h('h1', null, 'No clients yet'),
+    (status.standing ?? []).map((hold) => h('p', { class: 'standing' }, standing(hold))),
     h('p', null, `Databases appear here when somebody connects to them. Clients connect to ${status.listen.join(', ')}.`));
+}
+
+/** A hold that nobody has met yet. */
+function standing(hold) {
+  const mode = hold.mode === 'read_only' ? 'Read-only' : 'Held';
+  const why = hold.reason ? ` (${hold.reason})` : '';
+  const end = hold.until ? `until ${time(hold.until)}` : 'until somebody opens';
+  const what = hold.blocked === 'reject' ? 'is refused' : 'waits';
+  return `${mode} for everybody since ${time(hold.since)} by ${hold.by}${why}, ${end}: whoever comes ${what}.`;
 }
 
 function about(status) {

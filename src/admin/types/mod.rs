@@ -38,6 +38,7 @@ pub use gates::{CapRequest, CapResult, CapStatus, ScopeStatus};
 pub use migration::{Acknowledged, CancelRequest, Cancelling, MigrationStarted, Migrations};
 pub use mode::{
     HoldRequest, HoldStatus, Holder, ModeName, ModeRequest, ModeResult, ModeResults, OpenRequest,
+    StandingHold,
 };
 pub use pace::PaceView;
 pub use precheck::{DrainRequest, Fate, Finding, FindingKind, Forecast, Precheck, PrecheckQuery};
@@ -71,6 +72,10 @@ pub struct Status {
     pub state_dir: String,
     /// Every database that has a gate, by name.
     pub databases: Vec<DatabaseStatus>,
+    /// Holds on every database, those included that no client has come to yet. What they do to the others is
+    /// at those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<StandingHold>,
     /// The process that this one took over from, as long as it serves sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<FormerView>,

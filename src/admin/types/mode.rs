@@ -46,6 +46,28 @@ pub struct HoldStatus {
     pub drain: Option<DrainReport>,
 }
 
+/// A hold on every database, those included that no client has come to yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StandingHold {
+    /// Whom it is for; absent if it is for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Whether it lets reads in: `read_only`, or `hold`.
+    pub mode: ModeName,
+    /// When it began.
+    pub since: Timestamp,
+    /// Its own end; `None` when that has passed, and it stays.
+    pub until: Option<Timestamp>,
+    /// What happens at that end.
+    pub then: Then,
+    /// What happens to transactions that may not start; in mode `read_only` those that write.
+    pub blocked: Blocked,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What a hold was before there was another kind.
 fn hold() -> ModeName {
     ModeName::Hold

@@ -15,6 +15,7 @@ use super::detail;
 use super::pane::{self, Pane};
 use super::view::View;
 use crate::admin::types::{DatabaseStatus, ModeName};
+use crate::cli::describe::nobody;
 use crate::cli::output::{broken, millis, millis_or_dash, plain};
 
 /// More databases than these are scrolled.
@@ -131,9 +132,9 @@ fn header(view: &View, now: Timestamp, looks: Looks) -> Paragraph<'static> {
 /// The list, with the chosen one marked and in sight.
 fn databases(view: &View, looks: Looks, frame: &mut Frame, area: Rect) {
     if view.databases().is_empty() {
-        let text = match view.status {
-            Some(_) => "no client has come yet",
-            None => "",
+        let text = match &view.status {
+            Some(status) => nobody(status),
+            None => String::new(),
         };
         frame.render_widget(Paragraph::new(text), area);
         return;

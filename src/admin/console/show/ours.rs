@@ -8,8 +8,8 @@ use crate::admin::console::desk::Desk;
 use crate::admin::console::help::HELP;
 use crate::admin::console::value::{Row, Value};
 use crate::admin::types::{
-    Blocker, DatabaseStatus, DrainOutcome, HoldStatus, Migrations, PrecheckQuery, Sessions, Status,
-    WindowViews,
+    Blocker, DatabaseStatus, DrainOutcome, HoldStatus, Holder, Migrations, PrecheckQuery, Sessions,
+    StandingHold, Status, WindowViews,
 };
 use crate::config::{HumanDuration, Scope};
 
@@ -72,6 +72,9 @@ pub(super) fn holds(status: &Status, only: Option<&str>) -> Vec<Row> {
             rows.extend(some.map(|hold| held(database, Some(&scope.scope), hold, waiting)));
         }
     }
+    if status.databases.is_empty() && only.is_none() {
+        rows.extend(status.standing.iter().map(standing));
+    }
     rows
 }
 
@@ -102,6 +105,29 @@ fn held(
         drain.map(|drain| drain.outcome.as_str()).into(),
         drain.map(|drain| drain.step.as_str()).into(),
         detail.into(),
+    ]
+}
+
+/// A hold that nobody has met yet.
+fn standing(hold: &StandingHold) -> Row {
+    vec![
+        "*".into(),
+        hold.scope.as_ref().map(ToString::to_string).into(),
+        hold.mode.as_str().into(),
+        Holder::Everywhere.to_string().into(),
+        hold.by.as_str().into(),
+        hold.reason.as_str().into(),
+        hold.since.into(),
+        match hold.until {
+            None => "overdue".into(),
+            until => until.into(),
+        },
+        hold.then.as_str().into(),
+        0_u64.into(),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
     ]
 }
 
