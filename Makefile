@@ -1,6 +1,6 @@
 # The same commands for people and for CI. `make` alone lists them.
 
-.PHONY: help monitoring packaging setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest callgrind kills schemathesis
+.PHONY: help monitoring packaging setup versions build demo test page sim fuzz properties lint docs bench matrix tools histories readonly chaos loadtest backfill callgrind kills schemathesis
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -75,6 +75,9 @@ chaos: setup ## Open 200 windows under load and kill clients, backends, the runn
 
 kills: setup ## Kill the command, the runner's backend, the proxy and Postgres at each step of two migrations
 	KILL_ALL=1 .ci/test known_state_everywhere
+
+backfill: setup ## Backfill 10 000 000 rows under load, stopped once, some 8 minutes (ARGS="--rows 200000 --calm 5")
+	python3 loadtest/backfill.py $(ARGS)
 
 loadtest: setup ## Measure pgdrain beside PgBouncer, HAProxy and a byte pump, 20 minutes (QUICK=1: two; ARGS=--rounds 7)
 	loadtest/setup
